@@ -1,0 +1,175 @@
+"""Training configuration: one typed source for YAML, command line and Python. Never imports torch.
+
+Every command's settings are one frozen dataclass made of the sections below. A field's docstring is its help text
+and its name is its flag: `OptimConfig.blr` under `optim` is `--optim.blr` and `optim: {blr: ...}` in YAML.
+Checks that cross sections live in the command's own dataclass and name the flags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the clips are and how a training view of one is drawn."""
+
+    source: str
+    """A folder of video files, searched recursively, or a manifest written by this package."""
+    num_workers: int = 2
+    """Processes that read clips; 0 reads in the training process."""
+    crop_area: tuple[float, float] = (0.5, 1.0)
+    """Smallest and largest share of the picture that a random crop covers."""
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    """Smallest and largest width / height of a random crop."""
+    flip: float = 0.5
+    """Probability of mirroring the picture left to right."""
+    gain_db: float = 6.0
+    """Random gain of the sound is uniform in plus or minus this many decibels."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop_area", "crop_ratio"):
+            low, high = getattr(self, name)
+            object.__setattr__(self, name, (float(low), float(high)))
+            if not 0 < low <= high:
+                raise ValueError(f"{name} [{low}, {high}] must be ascending and positive")
+        if self.crop_area[1] > 1:
+            raise ValueError(f"crop_area {list(self.crop_area)} must not exceed 1")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"flip {self.flip} must be a probability")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers {self.num_workers} must not be negative")
+        if self.gain_db < 0:
+            raise ValueError(f"gain_db {self.gain_db} must not be negative")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule: lr = blr * batch_size / 256, linear warm-up, cosine to 0, set at every step."""
+
+    blr: float = 1.5e-4
+    """Base learning rate, for a batch of 256."""
+    epochs: float = 200.0
+    """Passes over the clips; fractions are fine."""
+    warmup_epochs: float = 40.0
+    """Epochs of linear warm-up, counted inside epochs."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay; none on 1-D parameters."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's running-average coefficients."""
+    layer_decay: float = 1.0
+    """Learning-rate factor from each layer to the one below it; 1 treats all layers alike."""
+    clip_grad: float = 0.0
+    """Largest global gradient norm; 0 does not clip."""
+    pretrained_ramp: float = 0.5
+    """Share of training over which a ViT that starts from published weights rises to the full rate."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if self.blr <= 0:
+            raise ValueError(f"blr {self.blr} must be positive")
+        if self.epochs <= 0:
+            raise ValueError(f"epochs {self.epochs} must be positive")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} must lie between 0 and epochs {self.epochs:g}: "
+                f"lower --optim.warmup_epochs or raise --optim.epochs"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay {self.layer_decay} must be in (0, 1]")
+        if not 0 <= self.pretrained_ramp <= 1:
+            raise ValueError(f"pretrained_ramp {self.pretrained_ramp} must be in [0, 1]")
+        if self.weight_decay < 0 or self.clip_grad < 0:
+            raise ValueError("weight_decay and clip_grad must not be negative")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop: batch, precision, device, checkpoints, what is watched."""
+
+    batch_size: int = 512
+    """Clips per optimiser step, over all processes and accumulations together."""
+    accumulation: int = 1
+    """Forward-backward passes per optimiser step."""
+    seed: int = 0
+    """Seed of initialisation, order, windows, augmentation and masks."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is one."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    gradient_checkpointing: bool = False
+    """Recompute layers in the backward pass to save memory."""
+    checkpoint_every: int = 500
+    """Optimiser steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints stay on disk."""
+    log_every: int = 10
+    """Optimiser steps between rows of metrics.csv."""
+    picture_every: float = 10.0
+    """Epochs between reconstruction pictures; 0 writes only the last."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation {self.accumulation} does not divide batch_size {self.batch_size}: "
+                f"change --training.accumulation or --training.batch_size"
+            )
+        if self.picture_every < 0:
+            raise ValueError(f"picture_every {self.picture_every} must not be negative")
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Published weights to start from; without them the model starts from its own initialisation."""
+
+    image: str | None = None
+    """MAE weights of the image ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
+    audio: str | None = None
+    """AudioMAE weights of the audio ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
+    transpose_audio_patches: bool = True
+    """Turn AudioMAE's (time, frequency) kernels to our (frequency, time); the release did not."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Masked pre-training of the early-fusion encoder on clips without labels."""
+
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder."""
+    autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
+    """Masks and decoders."""
+    init: InitConfig = field(default_factory=InitConfig)
+    """Published weights to start from."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimiser and schedule."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The loop."""
+
+    def __post_init__(self) -> None:
+        MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)  # checks the two against each other
+
+    @property
+    def autoencoder_config(self) -> MaskedAutoencoderConfig:
+        return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

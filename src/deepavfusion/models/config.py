@@ -1,0 +1,212 @@
+"""Model configurations: plain frozen dataclasses that do not import torch.
+
+Field docstrings are the help texts of the command line. Every check names the field, its value and the fix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+FusionForm = Literal["token", "dense", "factorized", "bilinear"]
+
+
+@dataclass(frozen=True)
+class EarlyFusionConfig:
+    """The two-stream encoder with fusion tokens; the defaults are ViT-B as in the paper."""
+
+    image_size: tuple[int, int] = (224, 224)
+    """Picture height and width in pixels, both divisible by patch_size."""
+    audio_size: tuple[int, int] = (128, 192)
+    """Log-mel bands and frames (64 frames are one second), both divisible by patch_size."""
+    patch_size: int = 16
+    """Side of a square patch, in pixels and in log-mel cells."""
+    embed_dim: int = 768
+    """Width of all three token streams."""
+    depth: int = 12
+    """Number of transformer layers."""
+    num_heads: int = 12
+    """Attention heads; divides embed_dim."""
+    mlp_ratio: float = 4.0
+    """Hidden width of the image and audio MLPs, as a multiple of embed_dim."""
+    fusion: FusionForm = "factorized"
+    """How fusion tokens read the two streams: token, dense, factorized or bilinear."""
+    fusion_layers: Literal["all", "none"] | tuple[int, ...] = "all"
+    """Which layers fuse: all, none, or zero-based layer numbers such as [10,11]."""
+    num_tokens: tuple[int, int, int] = (16, 8, 8)
+    """Fusion tokens, image-aggregation tokens, audio-aggregation tokens."""
+    fusion_attn_ratio: float = 0.25
+    """Query and key width of the fusion attention, as a multiple of embed_dim."""
+    fusion_mlp_ratio: float = 1.0
+    """Hidden width of the fusion MLP, as a multiple of embed_dim."""
+    drop_path: float = 0.0
+    """Probability of dropping a residual branch in training, constant over depth."""
+
+    def __post_init__(self) -> None:
+        # JSON and YAML know no tuples.
+        for name in ("image_size", "audio_size", "num_tokens"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.fusion_layers, str):
+            object.__setattr__(self, "fusion_layers", tuple(self.fusion_layers))
+        for name in ("patch_size", "embed_dim", "depth", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        for name in ("image_size", "audio_size"):
+            size = getattr(self, name)
+            if len(size) != 2 or any(n < 1 or n % self.patch_size for n in size):
+                raise ValueError(
+                    f"{name} {list(size)} must be two positive multiples of patch_size {self.patch_size}: "
+                    f"change {name} or patch_size"
+                )
+        if self.embed_dim % 4:
+            raise ValueError(f"embed_dim {self.embed_dim} must be divisible by 4 (sine-cosine positions)")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}: "
+                f"choose one of {[h for h in range(1, 33) if self.embed_dim % h == 0]}"
+            )
+        if self.fusion not in ("token", "dense", "factorized", "bilinear"):
+            raise ValueError(f"fusion {self.fusion!r} must be token, dense, factorized or bilinear")
+        if len(self.num_tokens) != 3 or any(n < 0 for n in self.num_tokens) or self.num_tokens[0] < 1:
+            raise ValueError(f"num_tokens {list(self.num_tokens)} must be three counts, the first at least 1")
+        if self.fusion == "factorized" and min(self.num_tokens) < 1:
+            raise ValueError(
+                f"num_tokens {list(self.num_tokens)}: the factorized form needs aggregation tokens of both kinds"
+            )
+        if self.attn_dim < self.num_heads or self.attn_dim % self.num_heads:
+            raise ValueError(
+                f"fusion_attn_ratio {self.fusion_attn_ratio} gives an attention width of "
+                f"{self.fusion_attn_ratio * self.embed_dim:g}, which num_heads {self.num_heads} must divide"
+            )
+        if self.mlp_ratio <= 0 or self.fusion_mlp_ratio <= 0:
+            raise ValueError("mlp_ratio and fusion_mlp_ratio must be positive")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path {self.drop_path} must be in [0, 1)")
+        if isinstance(self.fusion_layers, str):
+            if self.fusion_layers not in ("all", "none"):
+                raise ValueError(f"fusion_layers {self.fusion_layers!r} must be all, none or a list of layer numbers")
+        elif (
+            any(not 0 <= i < self.depth for i in self.fusion_layers)
+            or sorted(set(self.fusion_layers)) != list(self.fusion_layers)
+        ):
+            raise ValueError(
+                f"fusion_layers {list(self.fusion_layers)} must be ascending layer numbers from 0 to {self.depth - 1}"
+            )
+
+    @property
+    def attn_dim(self) -> int:
+        """Query and key width of the fusion attention."""
+        return int(self.fusion_attn_ratio * self.embed_dim)
+
+    @property
+    def fused(self) -> tuple[int, ...]:
+        """The numbers of the layers that fuse."""
+        if self.fusion_layers == "all":
+            return tuple(range(self.depth))
+        return () if self.fusion_layers == "none" else tuple(int(i) for i in self.fusion_layers)
+
+    @property
+    def image_grid(self) -> tuple[int, int]:
+        """Image patches down and across."""
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        """Audio patches along frequency and along time."""
+        return self.audio_size[0] // self.patch_size, self.audio_size[1] // self.patch_size
+
+    @property
+    def num_image_patches(self) -> int:
+        return self.image_grid[0] * self.image_grid[1]
+
+    @property
+    def num_audio_patches(self) -> int:
+        return self.audio_grid[0] * self.audio_grid[1]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EarlyFusionConfig:
+        """Build from a JSON-like dictionary. Raises ValueError on keys this version does not know."""
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
+class MaskedDecodingConfig:
+    """Masking and the two reconstruction decoders; the defaults are the paper's."""
+
+    decoder_dim: int = 512
+    """Width of both decoders."""
+    image_decoder_depth: int = 8
+    """Layers of the image decoder."""
+    audio_decoder_depth: int = 8
+    """Layers of the audio decoder."""
+    decoder_num_heads: int = 16
+    """Attention heads of the decoders; divides decoder_dim."""
+    image_mask_ratio: float = 0.75
+    """Share of image patches removed."""
+    audio_mask_ratio: float = 0.8
+    """Share of log-mel patches removed."""
+    norm_pix_loss: bool = True
+    """Normalise every target patch by its own mean and standard deviation."""
+
+    def __post_init__(self) -> None:
+        for name in ("decoder_dim", "image_decoder_depth", "audio_decoder_depth", "decoder_num_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.decoder_dim % 4 or self.decoder_dim % self.decoder_num_heads:
+            raise ValueError(
+                f"decoder_dim {self.decoder_dim} must be divisible by 4 and by decoder_num_heads "
+                f"{self.decoder_num_heads}"
+            )
+        for name in ("image_mask_ratio", "audio_mask_ratio"):
+            if not 0.0 < getattr(self, name) < 1.0:
+                raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1, both excluded")
+
+
+@dataclass(frozen=True)
+class MaskedAutoencoderConfig(MaskedDecodingConfig):
+    """An encoder configuration and the masked-reconstruction decoders on top of it."""
+
+    encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder to pre-train."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for modality, patches, kept in (
+            ("image", self.encoder.num_image_patches, self.num_image_kept),
+            ("audio", self.encoder.num_audio_patches, self.num_audio_kept),
+        ):
+            if not 0 < kept < patches:
+                ratio = getattr(self, f"{modality}_mask_ratio")
+                raise ValueError(
+                    f"{modality}_mask_ratio {ratio} keeps {kept} of {patches} {modality} patches: "
+                    f"at least one must stay and one must go"
+                )
+
+    @property
+    def num_image_kept(self) -> int:
+        return int(self.encoder.num_image_patches * (1 - self.image_mask_ratio))
+
+    @property
+    def num_audio_kept(self) -> int:
+        return int(self.encoder.num_audio_patches * (1 - self.audio_mask_ratio))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MaskedAutoencoderConfig:
+        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
+        known = _known(cls, values)
+        if isinstance(known.get("encoder"), dict):
+            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
+        return cls(**known)
+
+    @classmethod
+    def from_parts(cls, encoder: EarlyFusionConfig, decoding: MaskedDecodingConfig) -> MaskedAutoencoderConfig:
+        """Join the two halves that a training configuration keeps apart."""
+        return cls(encoder=encoder, **asdict(decoding))
+
+
+def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
+    return dict(values)
