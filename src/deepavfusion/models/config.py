@@ -129,7 +129,7 @@ class EarlyFusionConfig:
         return cls(**_known(cls, values))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskedDecodingConfig:
     """Masking and the two reconstruction decoders; the defaults are the paper's."""
 
