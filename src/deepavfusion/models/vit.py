@@ -1,0 +1,156 @@
+"""The vision transformer both streams and both decoders are made of (pre-norm blocks, fixed sine-cosine positions).
+
+Shape legend: `B` batch, `N` patches, `K` visible patches, `D` width, `C` channels, `p` patch side, `H W` pixels (or
+mel bands and frames).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepavfusion.models.attention import SelfAttention
+
+
+def patchify(x: Tensor, patch_size: int) -> Tensor:
+    """Cut pictures into patches, row by row; values of a patch are ordered (row, column, channel).
+
+    Args:
+        x: `(B, C, H, W)`, both sides divisible by `patch_size`.
+
+    Returns:
+        `(B, N, p * p * C)`.
+    """
+    b, c, h, w = x.shape
+    p = patch_size
+    if h % p or w % p:
+        raise ValueError(f"a {h} x {w} input cannot be cut into patches of {p}")
+    return x.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+
+
+def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """Inverse of `patchify`: `(B, N, p * p * C)` with `N` = rows x columns of `grid` -> `(B, C, H, W)`."""
+    b, p, (rows, columns) = len(patches), patch_size, grid
+    return patches.reshape(b, rows, columns, p, p, -1).permute(0, 5, 1, 3, 2, 4).reshape(b, -1, rows * p, columns * p)
+
+
+def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
+    """Fixed 2-D sine-cosine position embedding.
+
+    The first half of the channels encodes the column (image x, audio time), the second half the row (image y, audio
+    frequency); in each half D/4 sines, then D/4 cosines, at frequencies 10000^(-i / (D/4)).
+
+    Returns:
+        `(1, N, D)` float32, patches row by row.
+    """
+    frequencies = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * frequencies for axis in (columns, rows)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1).float()[None]
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole samples in training, and scale the rest to keep the mean (stochastic depth)."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = torch.rand(len(x), *(1 for _ in x.shape[1:]), device=x.device) >= self.rate
+        return x * keep.to(x.dtype) / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; context tokens are looked at but not updated."""
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = SelfAttention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Update `(B, N, D)`, seeing also context `(B, K, D)`.
+
+        The result is the rows of `x` in a block over `[context ; x]`.
+        """
+        context = None if context is None else self.norm1(context)
+        x = x + self.drop_path(self.attn(self.norm1(x), context))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """A convolution with kernel = stride = patch, computed on the visible patches only."""
+
+    def __init__(self, channels: int, patch_size: int, dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(channels, dim, patch_size, patch_size)
+
+    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """`(B, C, H, W)` and the patch numbers to embed `(B, K)` (None: all) -> `(B, K, D)`."""
+        patches = patchify(x, self.patch_size)
+        if ids_keep is not None:
+            patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
+        kernel = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (channel, row, column) -> (row, column, channel)
+        return F.linear(patches, kernel, self.proj.bias)
+
+
+class VisionTransformer(nn.Module):
+    """One stream: patch embedding, fixed positions, blocks, final norm. The encoder runs the blocks itself."""
+
+    pos_embed: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        patch_size: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.channels, self.size = channels, size
+        self.patch_embed = PatchEmbed(channels, patch_size, dim)
+        grid = (size[0] // patch_size, size[1] // patch_size)
+        self.register_buffer("pos_embed", sincos_positions(grid, dim))
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, drop_path) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def embed(self, x: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Patches with their positions: `(B, C, H, W)`, ids `(B, K)` or None -> `(B, K, D)`, rows in the order of ids.
+
+        Raises:
+            ValueError: the input is not of the configured channels and size.
+        """
+        if x.ndim != 4 or tuple(x.shape[1:]) != (self.channels, *self.size):
+            expected = f"(B, {self.channels}, {self.size[0]}, {self.size[1]})"
+            raise ValueError(f"expected an input of shape {expected}, got {tuple(x.shape)}")
+        positions = self.pos_embed if ids_keep is None else F.embedding(ids_keep, self.pos_embed[0])
+        return self.patch_embed(x, ids_keep) + positions
