@@ -85,9 +85,8 @@ class EarlyFusionConfig:
         if isinstance(self.fusion_layers, str):
             if self.fusion_layers not in ("all", "none"):
                 raise ValueError(f"fusion_layers {self.fusion_layers!r} must be all, none or a list of layer numbers")
-        elif (
-            any(not 0 <= i < self.depth for i in self.fusion_layers)
-            or sorted(set(self.fusion_layers)) != list(self.fusion_layers)
+        elif any(not 0 <= i < self.depth for i in self.fusion_layers) or sorted(set(self.fusion_layers)) != list(
+            self.fusion_layers
         ):
             raise ValueError(
                 f"fusion_layers {list(self.fusion_layers)} must be ascending layer numbers from 0 to {self.depth - 1}"

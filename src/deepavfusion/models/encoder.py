@@ -136,7 +136,7 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         """
         ids = {}
         for name, _ in self.named_parameters():
-            # image.blocks.3.norm1.weight, fusion_blocks.3.norm2.weight, image.patch_embed.proj.weight, fusion_tokens, ...
+            # image.blocks.3.norm1.weight, fusion_blocks.3.norm2.weight, image.patch_embed.proj.weight, ...
             rest = name.partition("blocks.")[2]
             if rest:
                 ids[name] = int(rest.split(".")[0]) + 1

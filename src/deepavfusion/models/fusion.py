@@ -24,6 +24,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from deepavfusion.models.attention import CrossAttention, attention, merge_heads, split_heads
 from deepavfusion.models.config import EarlyFusionConfig
@@ -235,7 +236,14 @@ class BilinearFusion(nn.Module):
             return self.proj(merge_heads(attention(q, k, v, self.scale)))
         # Fold the shorter side into the queries: F x min(I, A) vectors are the most that ever exist.
         (k_short, v_short), (k_long, v_long) = sorted(sides, key=lambda side: side[0].shape[2])
-        return self.proj(merge_heads(bilinear_attention(q, k_short, k_long, v_short, v_long, self.scale)))
+        # One number per pair is still the largest thing here: recomputed in the backward pass rather than kept.
+        out = checkpoint(
+            bilinear_attention,
+            *(q, k_short, k_long, v_short, v_long, self.scale),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        return self.proj(merge_heads(out))
 
 
 def bilinear_attention(q: Tensor, k: Tensor, l: Tensor, v: Tensor, u: Tensor, scale: float) -> Tensor:  # noqa: E741

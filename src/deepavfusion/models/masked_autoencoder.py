@@ -4,8 +4,8 @@ Only visible patches enter the encoder. A decoder sees its modality's visible to
 for the hidden positions. Only hidden positions enter the loss, so the decoder's last block and prediction are computed
 for them alone; and because attention does not depend on the order of tokens, they are never put back in place.
 
-Shape legend: `B` batch, `N` patches, `K` visible patches, `M` masked patches (K + M = N), `F` fusion tokens, `D` encoder
-width, `E` decoder width, `P` values of a patch (row, column, channel).
+Shape legend: `B` batch, `N` patches, `K` visible patches, `M` masked patches (K + M = N), `F` fusion tokens, `D`
+encoder width, `E` decoder width, `P` values of a patch (row, column, channel).
 """
 
 from __future__ import annotations
@@ -179,17 +179,16 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         Returns:
             Scalar; 0 if no sample has the modality.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            target = patchify(x, self.config.encoder.patch_size)
-            target = target.gather(1, ids_masked[..., None].expand(-1, -1, target.shape[-1]))
-            target = target if target.dtype == torch.float64 else target.float()
-            if self.config.norm_pix_loss:
-                target = normalize_patches(target)
-            error = (pred.to(target.dtype) - target).square().mean(dim=(1, 2))  # (B,)
-            if present is None:
-                return error.mean()
-            weight = present.to(error.dtype)
-            return (error * weight).sum() / weight.sum().clamp_min(1)
+        target = patchify(x, self.config.encoder.patch_size)
+        target = target.gather(1, ids_masked[..., None].expand(-1, -1, target.shape[-1]))
+        target = target if target.dtype == torch.float64 else target.float()
+        if self.config.norm_pix_loss:
+            target = normalize_patches(target)
+        error = (pred.to(target.dtype) - target).square().mean(dim=(1, 2))  # (B,)
+        if present is None:
+            return error.mean()
+        weight = present.to(error.dtype)
+        return (error * weight).sum() / weight.sum().clamp_min(1)
 
     def layer_ids(self) -> dict[str, int]:
         """Layer numbers as in the encoder; decoders belong to the last."""

@@ -100,7 +100,7 @@ class PretrainedModel(PyTorchModelHubMixin):
             name, model_config, state = cls.__name__, model_config.encoder, strip_prefix(state, "encoder.")
         if name != cls.__name__:
             raise ValueError(f"{model_id} holds an {name}, not an {cls.__name__}: load it with {name}.from_pretrained")
-        model = cls(model_config)  # type: ignore[call-arg]
+        model = cls(model_config)
         assert isinstance(model, nn.Module)
         model.load_state_dict(state, strict=strict)
         return model.eval()

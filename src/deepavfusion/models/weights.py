@@ -50,12 +50,11 @@ class LoadReport:
 
 
 def summarize(names: Iterable[str]) -> str:
-    """Key names with layer numbers folded: `blocks.*.norm1.weight (x12)`."""
-    counts: dict[str, int] = {}
+    """Key names, those that differ in a layer number only folded into `blocks.*.norm1.weight (x12)`."""
+    groups: dict[str, list[str]] = {}
     for name in names:
-        folded = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
-        counts[folded] = counts.get(folded, 0) + 1
-    return ", ".join(name if n == 1 else f"{name} (x{n})" for name, n in counts.items())
+        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
+    return ", ".join(group[0] if len(group) == 1 else f"{folded} (x{len(group)})" for folded, group in groups.items())
 
 
 def read_state_dict(source: str | Path) -> dict[str, Tensor]:
@@ -150,9 +149,7 @@ def load_audiomae(encoder: EarlyFusionEncoder, source: str | Path, transpose_pat
     return load_stream(encoder, "audio", source, transpose_patches)
 
 
-def load_stream(
-    encoder: EarlyFusionEncoder, modality: str, source: str | Path, transpose_patches: bool
-) -> LoadReport:
+def load_stream(encoder: EarlyFusionEncoder, modality: str, source: str | Path, transpose_patches: bool) -> LoadReport:
     """Fill one ViT of the encoder; `modality` is `image` or `audio`."""
     state = read_state_dict(source)
     if "norm.weight" not in state and "fc_norm.weight" in state:  # timm's name for the final norm of pooled models
@@ -160,7 +157,7 @@ def load_stream(
             state[f"norm.{name}"] = state.pop(f"fc_norm.{name}")
     dropped = tuple(key for key in state if UNUSED.match(key))
     ours = {f"{modality}.{key}": value for key, value in state.items() if key not in dropped}
-    reshaped = ()
+    reshaped: tuple[str, ...] = ()
     if transpose_patches:
         key = f"{modality}.patch_embed.proj.weight"
         if key in ours:

@@ -1,0 +1,162 @@
+"""`bench model`: operations, memory and time of one training step, for every fusion form, ours against written out.
+
+- FLOPs: matrix products of forward and backward, attention included, counted under torch's math attention so that the
+  count does not depend on the device's kernels.
+- Saved MiB: unique storages that autograd keeps for the backward pass, parameters and buffers excluded, float32.
+- Time: median over interleaved passes, so that a ratio compares the same moments of a noisy machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from deepavfusion.bench import plain
+from deepavfusion.bench.config import ModelBenchConfig
+from deepavfusion.models.config import MaskedAutoencoderConfig
+from deepavfusion.models.masked_autoencoder import AudioVisualMAE
+
+Step = Callable[[], Tensor]
+"""A forward pass that ends in a scalar to differentiate."""
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one forward and backward pass costs."""
+
+    fusion: str
+    step: str
+    """`pre-training` (masked autoencoder) or `unmasked encoder`."""
+    form: str
+    """`ours` or `written out`."""
+    gflop: float
+    saved_mib: float
+    seconds: float | None
+    """Median; None if not timed."""
+
+
+def count_flops(step: Step) -> int:
+    """Floating-point operations of forward and backward; a multiply-add is two."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        step().backward()
+    return counter.get_total_flops()
+
+
+def saved_bytes(step: Step, model: torch.nn.Module) -> int:
+    """Bytes of the unique storages kept for the backward pass, without parameters and buffers."""
+    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = step()
+    total = sum(kept.values())  # summed while the graph, and so every storage, is alive
+    loss.backward()
+    return total
+
+
+def steps_of(
+    config: MaskedAutoencoderConfig, batch_size: int, device: str
+) -> tuple[AudioVisualMAE, dict[tuple[str, str], Step]]:
+    """A model and its four steps, by (step, form)."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AudioVisualMAE(config)
+        image = torch.randn(batch_size, 3, *config.encoder.image_size)
+        audio = torch.randn(batch_size, 1, *config.encoder.audio_size)
+        noise = [
+            torch.rand(batch_size, n) for n in (config.encoder.num_image_patches, config.encoder.num_audio_patches)
+        ]
+
+    def ours_unmasked() -> Tensor:
+        out = model.encoder(image, audio)
+        assert out.image is not None
+        assert out.audio is not None
+        return out.image.mean() + out.audio.mean() + out.fusion.mean()
+
+    steps: dict[tuple[str, str], Step] = {
+        ("pre-training", "ours"): lambda: model(image, audio, *noise).loss,
+        ("pre-training", "written out"): lambda: sum(plain.masked_loss(model, image, audio, *noise), torch.zeros(())),
+        ("unmasked encoder", "ours"): ours_unmasked,
+        ("unmasked encoder", "written out"): lambda: sum(
+            (x.mean() for x in plain.encode(model.encoder, image, audio)), torch.zeros(())
+        ),
+    }
+    return model, steps
+
+
+def measure(config: ModelBenchConfig) -> Iterator[StepCost]:
+    """Costs of every form, one step after the other."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    for form in config.forms:
+        model_config = MaskedAutoencoderConfig.from_parts(replace(config.model, fusion=form), config.autoencoder)
+        _, counted = steps_of(model_config, config.batch_size, "meta")
+        flops = {key: count_flops(step) for key, step in counted.items()}
+        model, steps = steps_of(model_config, config.batch_size, device)
+        saved = {key: saved_bytes(step, model) for key, step in steps.items()}
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+        for _ in range(config.repeats):
+            for key, step in steps.items():
+                times[key].append(time_step(step, device))
+        for key in steps:
+            seconds = statistics.median(times[key]) if times[key] else None
+            yield StepCost(form, key[0], key[1], flops[key] / 1e9, saved[key] / 2**20, seconds)
+
+
+def time_step(step: Step, device: str) -> float:
+    """Seconds of one forward and backward pass."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    step().backward()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def run(config: ModelBenchConfig) -> list[StepCost]:
+    """Measure, print the table, and write the JSON file if asked for."""
+    console = Console()
+    with console.status("measuring"):
+        costs = list(measure(config))
+    m = config.model
+    table = Table(
+        title=f"one forward + backward, width {m.embed_dim}, depth {m.depth}, batch {config.batch_size}",
+    )
+    for column in ("fusion", "step", "form"):
+        table.add_column(column)
+    for column in ("GFLOP", "saved MiB", "ms"):
+        table.add_column(column, justify="right")
+    for i, cost in enumerate(costs):
+        last = i + 1 == len(costs) or costs[i + 1].fusion != cost.fusion
+        seconds = "-" if cost.seconds is None else f"{1e3 * cost.seconds:.0f}"
+        row = (cost.fusion, cost.step, cost.form, f"{cost.gflop:.1f}", f"{cost.saved_mib:.0f}", seconds)
+        table.add_row(*row, end_section=last)
+    console.print(table)
+    if config.json:
+        path = Path(config.json)
+        temporary = path.with_name(f".{path.name}.tmp")
+        record = {"torch": torch.__version__, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(temporary, path)
+    return costs

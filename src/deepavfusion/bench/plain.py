@@ -1,0 +1,150 @@
+"""The method written out: what the models compute, without any of their savings.
+
+Every function takes one of our modules, uses its parameters, and computes the same result the long way: all pairs as
+concatenated vectors, fusion rows through the whole unimodal block, all patches embedded and all positions decoded. The
+benchmark measures our forms against these, and the tests hold our forms to them.
+
+Shape legend: as in `models/fusion.py` and `models/masked_autoencoder.py`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepavfusion.models.attention import merge_heads, split_heads
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.fusion import (
+    BilinearFusion,
+    DenseFusion,
+    FactorizedFusion,
+    FusionBlock,
+    PairAttention,
+    PairFactors,
+    TokenFusion,
+)
+from deepavfusion.models.masked_autoencoder import AudioVisualMAE, ReconstructionDecoder, normalize_patches
+from deepavfusion.models.vit import VisionTransformer, patchify
+
+
+def pair_attention(module: PairAttention, x: Tensor, image: Tensor, audio: Tensor) -> Tensor:
+    """Attention over I x A pairs, each the concatenation of its two tokens."""
+    pairs = torch.cat(
+        [
+            image[:, :, None].expand(-1, -1, audio.shape[1], -1),
+            audio[:, None].expand(-1, image.shape[1], -1, -1),
+        ],
+        dim=-1,
+    ).flatten(1, 2)  # (B, I * A, 2 D)
+    q, k, v = (
+        split_heads(t, module.num_heads)
+        for t in (
+            module.q(x),
+            F.linear(pairs, module.k.weight, module.k.bias),
+            F.linear(pairs, module.v.weight, module.v.bias),
+        )
+    )
+    return merge_heads(F.scaled_dot_product_attention(q, k, v, scale=module.scale))
+
+
+def bilinear_attention(module: BilinearFusion, x: Tensor, image: Tensor, audio: Tensor) -> Tensor:
+    """Attention over I x A pairs, each the elementwise product of its two factors."""
+
+    def factors(side: PairFactors, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = (split_heads(t, module.num_heads) for t in side.kv(tokens).chunk(2, dim=-1))
+        return side.norm_key(k), side.norm_value(v)
+
+    (k_image, v_image), (k_audio, v_audio) = factors(module.factors_image, image), factors(module.factors_audio, audio)
+    k = (k_image[:, :, :, None] * k_audio[:, :, None]).flatten(2, 3)  # (B, H, I * A, d)
+    v = (v_image[:, :, :, None] * v_audio[:, :, None]).flatten(2, 3)
+    q = module.norm_q(split_heads(module.q(x), module.num_heads))
+    return module.proj(merge_heads(F.scaled_dot_product_attention(q, k, v, scale=module.scale)))
+
+
+def fusion_attention(module: torch.nn.Module, x: Tensor, image: Tensor, audio: Tensor) -> Tensor:
+    """The attention of a fusion block, whichever its form."""
+    if isinstance(module, TokenFusion):
+        return module.attn(x, torch.cat([audio, image], dim=1))
+    if isinstance(module, DenseFusion):
+        return module.proj(pair_attention(module.pairs, x, image, audio))
+    if isinstance(module, BilinearFusion):
+        return bilinear_attention(module, x, image, audio)
+    assert isinstance(module, FactorizedFusion)
+    fusion, summary_image, summary_audio = x.split(module.num_tokens, dim=1)
+    summary_image = module.aggregate_image(summary_image, image)
+    summary_audio = module.aggregate_audio(summary_audio, audio)
+    fusion = module.proj(pair_attention(module.pairs, fusion, summary_image, summary_audio))
+    return torch.cat([fusion, summary_image, summary_audio], dim=1)
+
+
+def fusion_block(block: FusionBlock, fusion: Tensor, image: Tensor, audio: Tensor) -> Tensor:
+    n = block.norm_fusion(fusion)
+    y = n + fusion_attention(block.attn, n, block.norm_image(image), block.norm_audio(audio))
+    return y + block.mlp(block.norm2(y))
+
+
+def embed(stream: VisionTransformer, x: Tensor, ids_keep: Tensor | None) -> Tensor:
+    """All patches by a convolution, then the visible ones picked."""
+    tokens = stream.patch_embed.proj(x).flatten(2).mT + stream.pos_embed
+    if ids_keep is None:
+        return tokens
+    return tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def encode(
+    encoder: EarlyFusionEncoder,
+    image: Tensor,
+    audio: Tensor,
+    image_ids_keep: Tensor | None = None,
+    audio_ids_keep: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, audio and fusion tokens after the final norms, without drop path."""
+    x_image, x_audio = embed(encoder.image, image, image_ids_keep), embed(encoder.audio, audio, audio_ids_keep)
+    x_fusion = encoder.fusion_tokens.expand(len(image), -1, -1)
+    num_fusion = x_fusion.shape[1]
+    for i in range(encoder.config.depth):
+        block_image, block_audio = encoder.image.blocks[i], encoder.audio.blocks[i]
+        if str(i) in encoder.fusion_blocks:
+            x_fusion, x_image, x_audio = (
+                fusion_block(cast(FusionBlock, encoder.fusion_blocks[str(i)]), x_fusion, x_image, x_audio),
+                block_image(torch.cat([x_fusion, x_image], dim=1))[:, num_fusion:],
+                block_audio(torch.cat([x_fusion, x_audio], dim=1))[:, num_fusion:],
+            )
+        else:
+            x_image, x_audio = block_image(x_image), block_audio(x_audio)
+    return encoder.image.norm(x_image), encoder.audio.norm(x_audio), encoder.fusion_norm(x_fusion)
+
+
+def decode(decoder: ReconstructionDecoder, fusion: Tensor, visible: Tensor, ids_restore: Tensor) -> Tensor:
+    """Predictions at all positions `(B, N, P)`; `ids_restore` `(B, N)` sorts [visible ; masked] into patch order."""
+    visible = decoder.embed(visible)
+    batch, num_patches = ids_restore.shape
+    masked = decoder.mask_token.expand(batch, num_patches - visible.shape[1], -1)
+    tokens = torch.cat([visible, masked], dim=1)
+    tokens = tokens.gather(1, ids_restore[..., None].expand(-1, -1, tokens.shape[-1]))
+    x = torch.cat([decoder.embed(fusion), tokens + decoder.pos_embed], dim=1)
+    for block in decoder.blocks:
+        x = block(x)
+    return decoder.pred(decoder.norm(x))[:, fusion.shape[1] :]
+
+
+def masked_loss(
+    model: AudioVisualMAE, image: Tensor, audio: Tensor, image_noise: Tensor, audio_noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Image and audio loss of the masked autoencoder, everything computed and the unused thrown away."""
+    config = model.config
+    orders = [noise.argsort(dim=1, stable=True) for noise in (image_noise, audio_noise)]
+    kept = (config.num_image_kept, config.num_audio_kept)
+    *visible, fusion = encode(model.encoder, image, audio, *(o[:, :n] for o, n in zip(orders, kept, strict=True)))
+    losses = []
+    decoders = (model.image_decoder, model.audio_decoder)
+    for x, tokens, decoder, order, num in zip((image, audio), visible, decoders, orders, kept, strict=True):
+        pred = decode(decoder, fusion, tokens, order.argsort(dim=1))
+        target = patchify(x, config.encoder.patch_size)
+        target = normalize_patches(target) if config.norm_pix_loss else target
+        mask = torch.ones_like(order, dtype=pred.dtype).scatter(1, order[:, :num], 0.0)
+        losses.append(((pred - target).square().mean(dim=-1) * mask).sum() / mask.sum())
+    return losses[0], losses[1]
