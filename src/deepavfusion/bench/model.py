@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -24,6 +22,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepavfusion.atomic import write_text
 from deepavfusion.bench import plain
 from deepavfusion.bench.config import ModelBenchConfig
 from deepavfusion.models.config import MaskedAutoencoderConfig
@@ -154,9 +153,6 @@ def run(config: ModelBenchConfig) -> list[StepCost]:
         table.add_row(*row, end_section=last)
     console.print(table)
     if config.json:
-        path = Path(config.json)
-        temporary = path.with_name(f".{path.name}.tmp")
         record = {"torch": torch.__version__, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(temporary, path)
+        write_text(config.json, json.dumps(record, indent=2) + "\n")
     return costs

@@ -19,6 +19,7 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deepavfusion.atomic import replacing, write_text
 from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.version import __version__
 
@@ -55,9 +56,8 @@ class PretrainedModel(PyTorchModelHubMixin):
             "model_config": asdict(self.config),  # type: ignore[call-overload]
         }
         tensors = {key: value.detach().contiguous().cpu() for key, value in self.state_dict().items()}
-        temporary = save_directory / ".model.safetensors.tmp"
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        os.replace(temporary, save_directory / "model.safetensors")
+        with replacing(save_directory / "model.safetensors") as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
         write_text(save_directory / "config.json", json.dumps(record, indent=2) + "\n")
         write_text(save_directory / "README.md", CARD.format(name=name, version=__version__))
 
@@ -126,10 +126,3 @@ def read_model_config(path: Path) -> tuple[str, EarlyFusionConfig | MaskedAutoen
 def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries under `prefix`, without it."""
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write to a temporary name, then rename, so that the file is whole or absent."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

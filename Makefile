@@ -1,0 +1,51 @@
+# `make demo` and `make test` work on a fresh machine with Python, pip and git.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+VIDEOS ?=
+RUN_DIR ?= runs/demo
+
+.PHONY: help env test test-slow lint types wheel demo clean
+
+help:
+	@echo "make demo [VIDEOS=folder]  environment, then a short pre-training with a table and a picture"
+	@echo "make test                  environment, then lint, types and the tests"
+	@echo "make test-slow             the tests marked slow"
+	@echo "make wheel                 build the wheel and run it in an empty environment"
+	@echo "make clean                 remove the environment, builds and caches (runs stay)"
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: env lint types
+	$(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights"
+
+test-slow: env
+	$(BIN)/python -m pytest -m slow
+
+lint: env
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
+
+types: env
+	$(BIN)/mypy
+
+wheel: env
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --outdir dist .
+	rm -rf $(VENV)-wheel
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip install --quiet --no-deps dist/*.whl
+	cd / && $(abspath $(VENV)-wheel)/bin/deepavfusion --version
+	rm -rf $(VENV)-wheel
+
+demo: env
+	$(BIN)/deepavfusion demo --run_dir $(RUN_DIR) $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+clean:
+	rm -rf $(VENV) $(VENV)-wheel build dist .pytest_cache .mypy_cache .ruff_cache

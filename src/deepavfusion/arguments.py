@@ -1,0 +1,122 @@
+"""From command-line words and YAML to a configuration dataclass, with messages that name the flag and the fix.
+
+Never imports torch. The same function serves the command line and Python code that wants a recipe:
+
+    parse_arguments(PretrainConfig, ["--config", "tiny", "--run_dir", "runs/a", "--data.source", "videos"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+Config = TypeVar("Config")
+
+RECIPES = Path(__file__).parent / "recipes"
+"""Settings of published and small runs, one YAML file each; `--config NAME` finds them by name."""
+
+
+class UsageError(ValueError):
+    """A command line or YAML file that does not make a configuration; the message is for the user."""
+
+
+def parse_arguments(
+    cls: type[Config], words: Sequence[str], prog: str = "deepavfusion", positional: bool = False
+) -> Config:
+    """The configuration that options describe.
+
+    Args:
+        cls: configuration dataclass; its fields are the flags and their docstrings the help.
+        words: options as on the command line; `--config` names a YAML file or a recipe, later options override it.
+        prog: what the help calls the command.
+        positional: whether required fields are given without a flag.
+
+    Raises:
+        UsageError: naming the option and the fix.
+        SystemExit: after --help or --print_config.
+    """
+    from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    usage = None if positional else f"{prog} [--config FILE_OR_RECIPE] [--SETTING VALUE ...]"
+    parser = ArgumentParser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False, allow_abbrev=False)
+    if not positional:
+        parser.add_argument(
+            "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
+        )
+    parser.add_class_arguments(cls, None, as_positional=positional)
+    try:
+        values = parser.parse_args(_with_recipes(words))
+    except ArgumentError as error:
+        raise UsageError(_explain(str(error), _options(cls))) from error
+    return _build(cls, values)
+
+
+def _build(cls: type, values: Any, prefix: str = "") -> Any:
+    """The dataclass from parsed values; a failed check is told with the flag that its message begins with."""
+    hints = get_type_hints(cls)
+    arguments = {
+        f.name: _build(hints[f.name], values[f.name], f"{prefix}{f.name}.")
+        if is_dataclass(hints[f.name])
+        else values[f.name]
+        for f in fields(cls)
+    }
+    try:
+        return cls(**arguments)
+    except UsageError:
+        raise
+    except ValueError as error:
+        flag = f"--{prefix}" if re.split("[ .]", str(error))[0] in arguments else ""
+        raise UsageError(f"{flag}{error}") from error
+
+
+def _options(cls: type, prefix: str = "") -> list[str]:
+    """All flags of a configuration, without their dashes."""
+    hints = get_type_hints(cls)
+    names = []
+    for f in fields(cls):
+        if is_dataclass(hints[f.name]):
+            names += _options(hints[f.name], f"{prefix}{f.name}.")  # type: ignore[arg-type]
+        else:
+            names.append(prefix + f.name)
+    return names
+
+
+def _explain(message: str, options: Sequence[str]) -> str:
+    """A parser message in one line that names the flag, with the nearest flag for an unknown one."""
+    message = re.sub(r"\s*\n\s*", " ", message).replace("typing.", "")
+    if match := re.match(r"unrecognized arguments: (\S+)", message):
+        return f"unknown option {match[1].split('=')[0]}{_nearest(match[1], options)}"
+    if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
+        return f"unknown setting {match[1]}.{match[2]}{_nearest(f'{match[1]}.{match[2]}', options)}"
+    if match := re.match(r"the following arguments are required: (.*)", message):
+        return f"missing {', '.join('--' + name for name in match[1].split(', '))}"
+    if match := re.match(r'Parser key "(\S+)": (.*)', message):
+        return f"--{match[1]}: {match[2]}"
+    return message
+
+
+def _nearest(word: str, options: Sequence[str]) -> str:
+    """`; did you mean --model.num_heads?`, or nothing if no option is near."""
+    word = word.lstrip("-").split("=")[0]
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    if not close:  # a section forgotten: blr for optim.blr
+        close = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
+    return f"; did you mean --{close[0]}?" if close else ""
+
+
+def _with_recipes(words: Sequence[str]) -> list[str]:
+    """Replace `--config NAME` by the path of the recipe NAME, unless a file of that name exists."""
+    result = list(words)
+    for i, word in enumerate(result[:-1]):
+        if word == "--config" and not Path(result[i + 1]).exists():
+            recipe = RECIPES / f"{result[i + 1]}.yaml"
+            if not recipe.is_file():
+                known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+                raise UsageError(f"--config {result[i + 1]}: no such file, and no such recipe (recipes: {known})")
+            result[i + 1] = str(recipe)
+    return result

@@ -1,0 +1,155 @@
+"""The command line: one table from verb to configuration and function.
+
+A verb's options are the fields of its configuration dataclass, so YAML, command line and Python share one source.
+Nothing here imports torch: help, version and a configuration error answer at once, and the function that does the
+work is imported when its verb runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be continued, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.version import __version__
+
+PREEMPTED = 75
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command."""
+
+    summary: str
+    config: Callable[[], type]
+    """Gives the configuration dataclass; a function, so that only the verb asked for is imported."""
+    run: Callable[[Any], int]
+    """Does the work and returns the exit code."""
+    positional: bool = False
+    """Whether required fields are given without a flag."""
+
+
+def _pretrain_config() -> type:
+    from deepavfusion.configuration import PretrainConfig
+
+    return PretrainConfig
+
+
+def _pretrain(config: Any) -> int:
+    from deepavfusion.tasks.pretraining import MaskedPretraining
+    from deepavfusion.training.loop import fit
+
+    result = fit(MaskedPretraining(config), config)
+    return PREEMPTED if result.status == "preempted" else 0
+
+
+def _bench_model_config() -> type:
+    from deepavfusion.bench.config import ModelBenchConfig
+
+    return ModelBenchConfig
+
+
+def _bench_model(config: Any) -> int:
+    from deepavfusion.bench.model import run
+
+    run(config)
+    return 0
+
+
+def _inspect_config() -> type:
+    from deepavfusion.inspection import InspectConfig
+
+    return InspectConfig
+
+
+def _inspect(config: Any) -> int:
+    from deepavfusion.inspection import inspect
+
+    inspect(config)
+    return 0
+
+
+def _demo_config() -> type:
+    from deepavfusion.demo import DemoConfig
+
+    return DemoConfig
+
+
+def _demo(config: Any) -> int:
+    from deepavfusion.demo import demo
+
+    return demo(config)
+
+
+VERBS: dict[str, Verb] = {
+    "pretrain": Verb("pre-train the early-fusion model on a folder of videos", _pretrain_config, _pretrain),
+    "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
+    "inspect": Verb("say what a checkpoint, run folder or weight file holds", _inspect_config, _inspect, True),
+    "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words in (["--version"], ["-V"]):
+        print(f"deepavfusion {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    name = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
+    if name not in VERBS:
+        return _fail("deepavfusion", f"{_unknown_verb(words)} Commands: {', '.join(VERBS)}", 2)
+    try:
+        verb = VERBS[name]
+        options = words[len(name.split()) :]
+        config = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
+    except UsageError as error:
+        return _fail(f"deepavfusion {name}", str(error), 2)
+    except SystemExit as exit_:  # --help and --print_config
+        return int(exit_.code or 0)
+    return execute(name, config)
+
+
+def execute(name: str, config: Any) -> int:
+    """Run a verb; a failure that the user can do something about is one line, not a traceback."""
+    try:
+        return VERBS[name].run(config)
+    except KeyboardInterrupt:
+        return _fail(f"deepavfusion {name}", "interrupted", 130)
+    except (ValueError, OSError, ArithmeticError) as error:
+        if os.environ.get("DEEPAVFUSION_TRACEBACK"):
+            raise
+        return _fail(f"deepavfusion {name}", f"{error} (DEEPAVFUSION_TRACEBACK=1 shows where)", 1)
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            f"deepavfusion {__version__}: audio-visual learning with early-fusion transformers",
+            "",
+            *lines,
+            "",
+            "deepavfusion COMMAND --help lists a command's settings; deepavfusion --version prints the version.",
+        ]
+    )
+
+
+def _unknown_verb(words: Sequence[str]) -> str:
+    close = difflib.get_close_matches(" ".join(words[:2]), VERBS, n=1, cutoff=0.4)
+    close = close or difflib.get_close_matches(words[0], VERBS, n=1, cutoff=0.4)
+    return f"unknown command {words[0]!r}{f', did you mean {close[0]!r}?' if close else '.'}"
+
+
+def _fail(program: str, message: str, code: int) -> int:
+    print(f"{program}: error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,134 @@
+"""`inspect`: say what a checkpoint, a run folder, a model folder or a weight file holds, without running its code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """Say what a checkpoint, run folder, model folder or weight file holds."""
+
+    checkpoint: str
+    """A run folder, one of its checkpoints, a saved model folder, or a safetensors or torch weight file."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What was found at a path."""
+
+    kind: str
+    """Run folder, checkpoint, model folder or weight file."""
+    facts: dict[str, str]
+    """One line each."""
+    config: dict[str, Any] | None
+    """The model configuration, where the file knows it."""
+    tensors: dict[str, Tensor]
+    """The model's state dict."""
+
+
+def inspect(config: InspectConfig, console: Console | None = None) -> Holding:
+    """Print what is there.
+
+    Raises:
+        ValueError: nothing readable at the path.
+    """
+    console = console or Console()
+    holding = read(Path(config.checkpoint))
+    table = Table(title=f"{holding.kind} {config.checkpoint}", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, fact in holding.facts.items():
+        table.add_row(name, fact)
+    for name, value in flat(holding.config or {}):
+        table.add_row(name, value)
+    console.print(table)
+    groups = Table(title="tensors", title_justify="left")
+    for column in ("part", "tensors", "values", "type"):
+        groups.add_column(column, justify="left" if column in ("part", "type") else "right")
+    for part, members in group_tensors(holding.tensors).items():
+        types = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in members}))
+        groups.add_row(part, str(len(members)), f"{sum(t.numel() for t in members):,}", types)
+    total = sum(t.numel() for t in holding.tensors.values())
+    groups.add_row("all", str(len(holding.tensors)), f"{total:,}", "", style="bold")
+    console.print(groups)
+    return holding
+
+
+def read(path: Path) -> Holding:
+    """What is at `path`.
+
+    Raises:
+        ValueError: nothing is there, or nothing this package can read.
+    """
+    from safetensors.torch import load_file
+
+    from deepavfusion.models.pretrained import read_model_config
+    from deepavfusion.models.weights import read_state_dict
+    from deepavfusion.training import checkpoints
+    from deepavfusion.training.run_folder import RunFolder
+
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        name, model_config = read_model_config(path / "config.json")
+        facts = {"model": name, "bytes": f"{(path / 'model.safetensors').stat().st_size:,}"}
+        return Holding("model folder", facts, dict(vars(model_config)), load_file(path / "model.safetensors"))
+    if path.is_dir():
+        folder = RunFolder(path)
+        latest = checkpoints.latest(folder.checkpoints)
+        if latest is None and not folder.model.is_dir():
+            raise ValueError(f"{path}: neither a run folder with a checkpoint nor a model folder")
+        inner = read(latest) if latest is not None else read(folder.model)
+        facts = {"state": "finished" if folder.model.is_dir() else "can be continued"}
+        facts |= {"checkpoint": latest.name} if latest is not None else {}
+        facts |= {f"last {name}": f"{value:g}" for name, value in folder.last_metrics().items()}
+        return Holding("run folder", facts | inner.facts, inner.config, inner.tensors)
+    if path.suffix == ".pt":
+        content = checkpoints.load(path)
+        facts = {"task": str(content["kind"]), "step": str(content["step"]), "format": str(content["format"])}
+        return Holding("checkpoint", facts, content["model_config"], content["model"])
+    state = read_state_dict(path)
+    return Holding("weight file", {"layout": layout_of(state)}, None, state)
+
+
+def layout_of(state: dict[str, Tensor]) -> str:
+    """Whose key names a state dict uses."""
+    if any(".norm1_mm." in key for key in state):
+        forms = {"attn.attn_v.": "factorized", "attn.kv.": "dense or token"}
+        form = next((form for mark, form in forms.items() if any(mark in key for key in state)), "unknown")
+        return f"released DeepAVFusion, {form} fusion"
+    if any(key.startswith(("fusion_blocks.", "encoder.fusion_blocks.")) for key in state):
+        return "deepavfusion"
+    if "patch_embed.proj.weight" in state:
+        channels = state["patch_embed.proj.weight"].shape[1]
+        return {1: "audio ViT (AudioMAE)", 3: "image ViT (MAE)"}.get(channels, f"ViT with {channels} channels")
+    return "unknown"
+
+
+def group_tensors(state: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+    """Tensors by the part of the model they belong to: `encoder.image.blocks`, `image_decoder.blocks`, ..."""
+    groups: dict[str, list[Tensor]] = {}
+    for key, tensor in state.items():
+        parts = key.split(".")
+        numbers = [i for i, part in enumerate(parts) if part.isdigit()]
+        name = ".".join(parts[: numbers[0]] if numbers else parts[: max(1, len(parts) - 2)])
+        groups.setdefault(name, []).append(tensor)
+    return groups
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Configuration values by dotted name."""
+    rows: list[tuple[str, str]] = []
+    for name, value in config.items():
+        value = vars(value) if hasattr(value, "__dataclass_fields__") else value
+        rows += flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, str(value))]
+    return rows

@@ -1,0 +1,133 @@
+"""The command as a user meets it: help, errors of one line that name the flag, and no torch before it is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepavfusion import __version__
+from deepavfusion.arguments import RECIPES, UsageError, parse_arguments
+from deepavfusion.cli import VERBS, main
+from deepavfusion.configuration import PretrainConfig
+
+
+def without_torch(*words: str) -> subprocess.CompletedProcess:
+    """Run the command in a process in which importing torch fails."""
+    code = "import sys; sys.modules['torch'] = None; from deepavfusion.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], *(f"{verb} --help".split() for verb in VERBS)])
+def test_help_and_version_do_not_import_torch(words: list[str]) -> None:
+    result = without_torch(*words)
+    assert result.returncode == 0, result.stderr
+    assert (__version__ in result.stdout) if words == ["--version"] else ("deepavfusion" in result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("pretrain --run_dir a", "missing --data.source"),
+        ("pretrain --data.source x", "missing --run_dir"),
+        ("pretrain --run_dir a --data.sorce x", "unknown option --data.sorce; did you mean --data.source?"),
+        ("pretrain --run_dir a --data.source x --blr 1", "unknown option --blr; did you mean --optim.blr?"),
+        (
+            "pretrain --run_dir a --data.source x --model.num_heads 7",
+            "--model.num_heads 7 does not divide embed_dim 768",
+        ),
+        ("pretrain --run_dir a --data.source x --model.num_heads x", "--model.num_heads: Expected a <class 'int'>"),
+        (
+            "pretrain --run_dir a --data.source x --model.fusion late",
+            "--model.fusion: Expected a Literal['token', 'den",
+        ),
+        (
+            "pretrain --run_dir a --data.source x --autoencoder.image_mask_ratio 0.999",
+            "--autoencoder.image_mask_ratio 0.999 keeps 0 of 196 image patches",
+        ),
+        (
+            "pretrain --run_dir a --data.source x --optim.warmup_epochs 300",
+            "--optim.warmup_epochs 300 must lie between 0 and epochs 200",
+        ),
+        ("pretrain --run_dir a --data.source x --config nope", "--config nope: no such file, and no such recipe"),
+        ("pretain", "unknown command 'pretain', did you mean 'pretrain'?"),
+        ("bench", "unknown command 'bench', did you mean 'bench model'?"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_without_torch(words: str, message: str) -> None:
+    result = without_torch(*words.split())
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_unknown_yaml_key_suggests_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("optim:\n  brl: 0.1\n")
+    assert main(["pretrain", "--config", str(path), "--run_dir", "a", "--data.source", "x"]) == 2
+    assert "unknown setting optim.brl; did you mean --optim.blr?" in capsys.readouterr().err
+
+
+def test_yaml_command_line_and_python_give_the_same_configuration(tmp_path: Path) -> None:
+    config = PretrainConfig("runs/a", parse_arguments(PretrainConfig, MINIMAL).data)
+    assert parse_arguments(PretrainConfig, MINIMAL) == config
+    import yaml
+
+    path = tmp_path / "run.yaml"
+    changed = parse_arguments(
+        PretrainConfig, [*MINIMAL, "--model.fusion_layers", "[10,11]", "--model.image_size", "[256,192]"]
+    )
+    assert changed.model.fusion_layers == (10, 11)
+    assert changed.model.image_size == (256, 192)
+    path.write_text(yaml.safe_dump(changed.to_dict()))
+    assert parse_arguments(PretrainConfig, ["--config", str(path)]) == changed
+    later = parse_arguments(PretrainConfig, ["--config", str(path), "--model.depth", "14"])
+    assert (later.model.depth, later.model.fusion_layers) == (14, (10, 11))
+
+
+MINIMAL = ["--run_dir", "runs/a", "--data.source", "x"]
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_is_a_configuration(recipe: str) -> None:
+    assert parse_arguments(PretrainConfig, ["--config", recipe, *MINIMAL]).run_dir == "runs/a"
+
+
+def test_published_recipes_are_the_published_settings() -> None:
+    vggsound = parse_arguments(PretrainConfig, ["--config", "vggsound", *MINIMAL])
+    audioset = parse_arguments(PretrainConfig, ["--config", "audioset", *MINIMAL])
+    assert (vggsound.training.batch_size, audioset.training.batch_size) == (512, 2048)
+    assert (vggsound.model.fusion_attn_ratio, audioset.model.fusion_attn_ratio) == (0.25, 1.0)
+    for config in (vggsound, audioset):
+        assert (config.optim.blr, config.optim.epochs, config.optim.warmup_epochs) == (1.5e-4, 200, 40)
+        assert (config.optim.betas, config.optim.weight_decay) == ((0.9, 0.95), 0.05)
+
+
+def test_every_setting_has_a_help_text() -> None:
+    from dataclasses import fields, is_dataclass
+    from typing import get_type_hints
+
+    from docstring_parser import parse_from_object
+
+    def check(cls: type) -> None:
+        described = {p.arg_name for p in parse_from_object(cls).params if p.description}
+        for f in fields(cls):
+            assert f.name in described, f"{cls.__name__}.{f.name}"
+            if is_dataclass(get_type_hints(cls)[f.name]):
+                check(get_type_hints(cls)[f.name])
+
+    for verb in VERBS.values():
+        check(verb.config())
+
+
+def test_a_failure_is_one_line_and_its_exit_code(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert main(["inspect", str(tmp_path / "nothing")]) == 1
+    error = capsys.readouterr().err
+    assert f"deepavfusion inspect: error: {tmp_path / 'nothing'}: no such file or folder" in error
+    assert "Traceback" not in error
+
+
+def test_a_check_names_its_flag() -> None:
+    with pytest.raises(UsageError, match=r"--data\.flip 2\.0 must be a probability"):
+        parse_arguments(PretrainConfig, [*MINIMAL, "--data.flip", "2"])
