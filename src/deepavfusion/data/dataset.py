@@ -1,0 +1,211 @@
+"""From clips to batches: samples addressed by number, and what a batch holds.
+
+Training sees an endless stream. Sample `s` of seed `g` is clip `order(g, s // N)[s % N]` of the `N` clips, and all
+that is random about it comes from a generator seeded by `(g, s)`. It so depends on nothing else: not on the number of
+workers or processes, not on what was read before, and a run continued at step `k` goes on as if never stopped.
+
+Shapes: `B` batch, `H W` pixels, `S` samples of sound, `Ni` and `Na` patches of picture and sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.views import CentreView, ClipView, TrainingView
+
+_ORDER, _VIEW, _MASKS = 1, 2, 3
+"""What a generator is for; part of its seed, so that the streams are independent."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be read."""
+
+    clip_id: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One view of one clip, as arrays. Absent tracks are zeros, told apart by the two flags."""
+
+    number: int
+    """Sample number in training, position in the list of clips in evaluation."""
+    clip: Clip
+    image: NDArray[np.uint8]
+    """`(H, W, 3)`."""
+    waveform: NDArray[np.float32]
+    """`(S,)` in [-1, 1]."""
+    image_present: bool
+    audio_present: bool
+    image_noise: NDArray[np.float32] | None = None
+    """`(Ni,)` in [0, 1)."""
+    audio_noise: NDArray[np.float32] | None = None
+    """`(Na,)` in [0, 1)."""
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is trained or evaluated on."""
+
+    image: Tensor
+    """`(B, 3, H, W)` uint8, zeros where absent."""
+    waveform: Tensor
+    """`(B, S)` float32 at 16 kHz in [-1, 1], zeros where absent."""
+    image_present: Tensor
+    """`(B,)` bool: the clip has a picture."""
+    audio_present: Tensor
+    """`(B,)` bool: the clip has sound in this window."""
+    image_noise: Tensor | None
+    """`(B, Ni)` float32 uniform in [0, 1), whose ranks decide the picture's masks; None in evaluation."""
+    audio_noise: Tensor | None
+    """`(B, Na)` float32 uniform in [0, 1), whose ranks decide the sound's masks; None in evaluation."""
+    sample_numbers: list[int]
+    """Sample numbers in training, positions in the list of clips in evaluation."""
+    ids: list[str]
+    """Clip ids."""
+    labels: list[str | None]
+    """Class names, None where unknown."""
+    failures: list[Failure]
+    """Clips of this batch that could not be read. They are still in it, with both tracks absent."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU copies without waiting."""
+        return self._map(Tensor.pin_memory)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **changed)
+
+
+class ClipStream(Dataset[Sample]):
+    """The endless training stream: item `s` is sample number `s`."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        view: TrainingView,
+        seed: int,
+        num_patches: tuple[int, int] | None = None,
+        seek: Seek = "exact",
+    ) -> None:
+        """
+        Args:
+            clips: what to read; an epoch is each of them once.
+            view: how to draw a view.
+            seed: decides order, views and masks; not negative.
+            num_patches: patches of picture and sound, for the masking noise; None makes no noise.
+            seek: `nearest_keyframe` trades the exact frame for speed.
+        """
+        if not clips:
+            raise ValueError("a stream needs at least one clip")
+        if seed < 0:
+            raise ValueError(f"seed {seed} must not be negative")
+        self.clips, self.view, self.seed, self.num_patches, self.seek = list(clips), view, seed, num_patches, seek
+
+    def __getitem__(self, number: int) -> Sample:
+        epoch, position = divmod(number, len(self.clips))
+        clip = self.clips[epoch_order(self.seed, epoch, len(self.clips))[position]]
+        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW))
+        if self.num_patches is None:
+            return sample
+        rng = generator(self.seed, number, _MASKS)
+        image_noise, audio_noise = (rng.random(count, dtype=np.float32) for count in self.num_patches)
+        return replace(sample, image_noise=image_noise, audio_noise=audio_noise)
+
+
+class ClipSet(Dataset[Sample]):
+    """Clips for evaluation: item `i` is the centre view of clip `i`."""
+
+    def __init__(self, clips: Sequence[Clip], view: CentreView, seek: Seek = "exact") -> None:
+        if not clips:
+            raise ValueError("a set needs at least one clip")
+        self.clips, self.view, self.seek = list(clips), view, seek
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Sample:
+        return read_sample(index, self.clips[index], self.view, self.seek, None)
+
+
+def read_sample(
+    number: int, clip: Clip, view: TrainingView | CentreView, seek: Seek, rng: np.random.Generator | None
+) -> Sample:
+    """Read one view. A clip that cannot be read gives a sample without either track that says why."""
+    failure = None
+    try:
+        with open_clip(clip, seek) as media:
+            drawn = view.read(media, rng)
+            if drawn.image is None and drawn.waveform is None:
+                raise ClipError(
+                    clip.id, f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {clip.path}"
+                )
+    except ClipError as error:
+        drawn, failure = ClipView(None, None, 0.0, 0.0), Failure(clip.id, error.cause)
+    return Sample(
+        number=number,
+        clip=clip,
+        image=np.zeros((*view.image_size, 3), np.uint8) if drawn.image is None else drawn.image,
+        waveform=np.zeros(view.num_samples, np.float32) if drawn.waveform is None else drawn.waveform,
+        image_present=drawn.image is not None,
+        audio_present=drawn.waveform is not None,
+        failure=failure,
+    )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples of one view into a batch."""
+    image = torch.from_numpy(np.stack([sample.image for sample in samples]))  # (B, H, W, 3)
+    return Batch(
+        image=image.permute(0, 3, 1, 2).contiguous(),
+        waveform=torch.from_numpy(np.stack([sample.waveform for sample in samples])),
+        image_present=torch.tensor([sample.image_present for sample in samples]),
+        audio_present=torch.tensor([sample.audio_present for sample in samples]),
+        image_noise=_stack([sample.image_noise for sample in samples]),
+        audio_noise=_stack([sample.audio_noise for sample in samples]),
+        sample_numbers=[sample.number for sample in samples],
+        ids=[sample.clip.id for sample in samples],
+        labels=[sample.clip.label for sample in samples],
+        failures=[sample.failure for sample in samples if sample.failure is not None],
+    )
+
+
+def generator(seed: int, number: int, purpose: int) -> np.random.Generator:
+    """A generator that depends on its arguments alone."""
+    return np.random.default_rng((seed, number, purpose))
+
+
+@lru_cache(maxsize=2)  # a batch may reach over the end of an epoch
+def epoch_order(seed: int, epoch: int, num_clips: int) -> NDArray[np.int64]:
+    """The order of an epoch, a permutation `(num_clips,)`."""
+    return generator(seed, epoch, _ORDER).permutation(num_clips)
+
+
+def _stack(rows: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+    present = [row for row in rows if row is not None]
+    return torch.from_numpy(np.stack(present)) if present else None

@@ -1,0 +1,186 @@
+"""An open media file: which of its tracks are read, where its time starts, and what is refused before anything decodes.
+
+The choice of tracks and all limits on claimed sizes stand here. What is done with a track's packets is `Track`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import av
+
+from deepavfusion.data.media_error import MediaError, cause_of, reading
+from deepavfusion.data.mp4_header import Matrix, display_matrices, is_mp4
+
+MAX_SIDE = 16384
+"""Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""
+MAX_PIXELS = 100_000_000
+"""And so are pictures that claim more pixels than this in all."""
+MAX_CHANNELS = 64
+"""Sound that claims more channels than this is refused."""
+MAX_SAMPLE_RATE = 768_000
+"""And so is sound that claims a higher rate than this, in samples per second."""
+
+Kind = Literal["picture", "sound"]
+
+# Containers of clips. Playlists are left out: they open other files, and the network. So are single pictures and bare
+# streams, which have no time.
+_CONTAINERS = "mov,matroska,mpeg,mpegts,avi,flv,asf,ogg,nut,mxf,rm,wav,w64,mp3,flac,aac,ac3,amr,aiff,au,caf"
+_DISCARD = getattr(av.stream, "Discard", None)  # PyAV 18
+
+
+class Demuxer:
+    """The open container; `streams` has its picture and sound tracks, None where the file has none.
+
+    Of several picture tracks the default one is read, among equals the largest; cover art is no picture track. Of
+    several sound tracks the default one is read, among equals the one with most channels; sound for the hearing or
+    visually impaired and commentary only when there is nothing else.
+
+    `is_untouched` tells whether the file stands where opening it has left it, and `has_index` whether the container
+    knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `origin_seconds` is the presentation time at which the earlier of the two starts: the clip's time 0.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.display_matrices: dict[int, Matrix] = {}
+        """Of the tracks, by stream id, where the file's header tells."""
+        self._probe_packets = not self._look_at_header()
+        self.open()
+        if not self._probe_packets and any(s is not None and _is_vague(s) for s in self.streams.values()):
+            self.close()
+            self._probe_packets = True
+            self.open()
+        starts = [s.start_time * s.time_base for s in self.streams.values() if s and s.start_time is not None]
+        self.origin_seconds = float(min(starts, default=0))
+
+    def open(self) -> None:
+        """Open the file, or open it again from its start: the container and its streams are new objects then."""
+        probing = {} if self._probe_packets else {"probesize": "32", "analyzeduration": "1"}
+        options = {"max_pixels": str(MAX_PIXELS)} | ({} if self._probe_packets else {"skip_frame": "all"})
+        with reading(self.path, "cannot be opened"):
+            try:
+                self.container = av.open(
+                    os.path.abspath(self.path),  # a bare name with a colon would be taken for a protocol
+                    options=options,
+                    container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS} | probing,
+                    metadata_errors="replace",
+                )
+            except (av.InvalidDataError, av.ArgumentError) as error:
+                cause = "no media container, or one whose index is missing or damaged"
+                raise MediaError(self.path, f"cannot be opened: {cause} ({cause_of(error)})") from error
+        self.is_untouched = True
+        self.has_index = self.container.format.name.startswith(("mov,", "matroska,"))
+        try:
+            self.streams: dict[Kind, Any] = {
+                "picture": _best(self.container.streams.video, _picture_rank),
+                "sound": _best(self.container.streams.audio, _sound_rank),
+            }
+            if self.streams["picture"] is not None:
+                self._prepare_picture(self.streams["picture"])
+            if self.streams["sound"] is not None:
+                self._prepare_sound(self.streams["sound"])
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _look_at_header(self) -> bool:
+        """Refuse what is no file, and tell whether it is MP4 or QuickTime.
+
+        Their header says all that is needed before decoding. libav would decode pictures to learn the pixel format,
+        which takes as long as a fifth of all that reading a clip takes.
+        """
+        with reading(self.path, "cannot be opened"):
+            status = os.stat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                raise MediaError(self.path, "cannot be opened: not a regular file")
+            if status.st_size == 0:
+                raise MediaError(self.path, "cannot be opened: the file is empty")
+            self.file_size = status.st_size
+            with open(self.path, "rb", buffering=0) as file:
+                if not is_mp4(file.fileno()):
+                    return False
+                self.display_matrices = display_matrices(file.fileno())
+                return True
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed already."""
+        self.container.close()
+
+    def attend_to(self, kind: Kind) -> None:
+        """Let the demuxer leave out the packets of all tracks but one. PyAV before 18 reads them all the same."""
+        if _DISCARD is not None:
+            wanted = self.streams[kind].index
+            for stream in self.container.streams:
+                stream.discard = _DISCARD.default if stream.index == wanted else _DISCARD.all
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise MediaError for a picture size that no real clip has."""
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+            raise MediaError(self.path, f"its picture claims {width} x {height} pixels, more than is ever read")
+
+    def _prepare_picture(self, stream: Any) -> None:
+        self._prepare(stream)
+        self.check_size(stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+    def _prepare_sound(self, stream: Any) -> None:
+        self._prepare(stream)
+        rate, channels = stream.codec_context.sample_rate, num_channels(stream)
+        if rate > MAX_SAMPLE_RATE or channels > MAX_CHANNELS:
+            raise MediaError(self.path, f"its sound claims {channels} channels at {rate} Hz, more than is ever read")
+
+    def _prepare(self, stream: Any) -> None:
+        if stream.codec_context is None:
+            raise MediaError(self.path, f"there is no decoder for its {stream.type} track")
+        if not stream.time_base:
+            raise MediaError(self.path, f"its {stream.type} track has no time base")
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"
+
+
+def _is_vague(stream: Any) -> bool:
+    return stream.start_time is None or (stream.type == "video" and stream.codec_context.width == 0)
+
+
+def num_channels(stream: Any) -> int:
+    """The number of channels a sound track claims, 0 if it claims none."""
+    layout = stream.codec_context.layout
+    return layout.nb_channels if layout is not None else 0
+
+
+def _best(streams: Iterable[Any], rank: Any) -> Any:
+    ranked = [(rank(stream), -stream.index, stream) for stream in streams]
+    ranked = [entry for entry in ranked if entry[0] is not None]
+    return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None
+
+
+def _picture_rank(stream: Any) -> tuple[bool, bool, int] | None:
+    if _has(stream, "attached_pic") or _has(stream, "timed_thumbnails"):
+        return None
+    context = stream.codec_context
+    return context is not None, _has(stream, "default"), context.width * context.height if context is not None else 0
+
+
+def _sound_rank(stream: Any) -> tuple[bool, bool, bool, int]:
+    beside = any(_has(stream, flag) for flag in ("hearing_impaired", "visual_impaired", "comment", "descriptions"))
+    context = stream.codec_context
+    return context is not None, not beside, _has(stream, "default"), num_channels(stream) if context is not None else 0
+
+
+def _has(stream: Any, flag: str) -> bool:
+    # PyAV has known dispositions since 14.1; before that every track counts as an ordinary one.
+    disposition = getattr(stream, "disposition", None)
+    return (
+        disposition is not None
+        and flag in type(disposition).__members__
+        and bool(disposition & type(disposition)[flag])
+    )
+
+
+def codec_name(stream: Any) -> str:
+    """libav's name of a track's codec, not of the decoder in use."""
+    codec = stream.codec_context.codec
+    return getattr(codec, "canonical_name", codec.name)

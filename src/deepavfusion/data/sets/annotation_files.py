@@ -1,0 +1,133 @@
+"""Annotation files as text: csv and JSON read whole, every row with the place to name when it does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepavfusion.data.locations import open_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a csv file: its cells, blanks around them removed, and where it stands."""
+
+    cells: tuple[str, ...]
+    place: str
+    """`FILE, line NUMBER`, to begin an error with."""
+
+    def number(self, column: int) -> float:
+        """A cell as a number, 0 or more. Raises ValueError naming the row."""
+        try:
+            value = float(self.cells[column])
+        except ValueError:
+            raise ValueError(f"{self.place}: {self.cells[column]!r} must be a number") from None
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{self.place}: {self.cells[column]!r} must be a number of seconds from 0 on")
+        return value
+
+
+@dataclass(frozen=True)
+class NamedRow:
+    """One row of a csv file whose first line names the columns."""
+
+    cells: dict[str, str]
+    place: str
+
+    def __getitem__(self, column: str) -> str:
+        return self.cells[column]
+
+    def flag(self, column: str) -> bool:
+        """A cell that is True or False. Raises ValueError naming the row."""
+        if self.cells[column] not in ("True", "False"):
+            raise ValueError(f"{self.place}: {column} {self.cells[column]!r} must be True or False")
+        return self.cells[column] == "True"
+
+
+def read_rows(path: str, delimiter: str = ",", comment: str | None = None, quotes: bool = True) -> list[Row]:
+    """Read a csv file without a header; empty lines are left out.
+
+    Args:
+        path: a local file or URL, UTF-8.
+        delimiter: between cells.
+        comment: lines beginning with this are left out.
+        quotes: whether double quotes hold a cell together.
+
+    Raises:
+        ValueError: no such file, not a csv file in UTF-8, or nothing in it.
+    """
+    rows = []
+    try:
+        with open_text(path) as file:
+            reader = csv.reader(
+                file,
+                delimiter=delimiter,
+                skipinitialspace=True,
+                quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+                strict=True,
+            )
+            for cells in reader:
+                if not any(cells) or (comment is not None and cells[0].startswith(comment)):
+                    continue
+                rows.append(Row(tuple(cell.strip() for cell in cells), f"{path}, line {reader.line_num}"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder, not an annotation file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
+    if not rows:
+        raise ValueError(f"{path}: holds no rows")
+    return rows
+
+
+def read_table(path: str, columns: Sequence[str]) -> list[NamedRow]:
+    """Read a csv file whose first line names the columns; others than those needed are kept.
+
+    Raises:
+        ValueError: as `read_rows`, a needed column is not there, or a row has more or fewer cells than the header.
+    """
+    header, *rows = read_rows(path)
+    lacking = [column for column in columns if column not in header.cells]
+    if lacking:
+        raise ValueError(f"{header.place}: no column {', '.join(lacking)}; found {','.join(header.cells)}")
+    for row in rows:
+        if len(row.cells) != len(header.cells):
+            raise ValueError(
+                f"{row.place}: has {len(row.cells)} cells, the header {len(header.cells)}; quote cells that hold commas"
+            )
+    return [NamedRow(dict(zip(header.cells, row.cells, strict=True)), row.place) for row in rows]
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: no such file, or not JSON; names the line.
+    """
+    try:
+        with open_text(path) as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder, not an annotation file") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not JSON in UTF-8 ({error})") from None
+
+
+def read_items(path: str) -> list[tuple[dict[str, Any], str]]:
+    """Read a JSON file that holds a list of objects, each with the place to name when it does not fit.
+
+    Raises:
+        ValueError: as `read_json`, or it holds something else.
+    """
+    items = read_json(path)
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise ValueError(f"{path}: must hold a list of objects")
+    return [(item, f"{path}, item {number}") for number, item in enumerate(items, 1)]

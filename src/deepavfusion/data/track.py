@@ -1,0 +1,202 @@
+"""One track of an open file: its packets from any point of time, and what the decoder makes of them.
+
+Damage is met here. A packet that cannot be read or decoded is counted and left out, up to stated limits; a container
+that cannot seek is read from its start. Timestamps are integers in the track's time base as long as they are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import av
+
+from deepavfusion.data.demuxer import Demuxer, Kind
+from deepavfusion.data.media_error import MediaError, cause_of
+
+MAX_REFUSED_PACKETS = 128
+"""So many packets in a row may be refused by the decoder before the track counts as unreadable."""
+MAX_READ_ERRORS = 8
+"""So many times the demuxer may fail in a row before what follows counts as beyond the readable part."""
+
+SETTLING_SECONDS = 2.0
+"""After a seek in a container without an index, timestamps are libav's guess until the file states one again.
+
+MPEG program streams must at least every 0.7 s; until then pictures are wrong by up to three frames.
+"""
+
+# Damaged timestamps stay where a double is exact to the microsecond and libav's own sums cannot overflow.
+_MAX_SECONDS = 1e9
+# Encoders put packets before the presented start (priming, open groups of pictures), which decoders want to see.
+_BEFORE_START_SECONDS = 10.0
+
+
+class Track:
+    """The packets of one track (`kind`), and its decoder."""
+
+    def __init__(self, demuxer: Demuxer, kind: Kind) -> None:
+        self.demuxer = demuxer
+        self.kind = kind
+        self.num_refused_packets = 0
+        """Packets that could not be decoded since the file was opened."""
+        self.last_refusal = ""
+        """What the decoder, or the demuxer, said about the last packet refused."""
+        self._refused_in_a_row = 0
+        self._time_base = self.stream.time_base
+        self._used = False
+        self._drained = False
+
+    @property
+    def stream(self) -> Any:
+        """PyAV's stream; a new object after the file had to be opened again."""
+        return self.demuxer.streams[self.kind]
+
+    @property
+    def start(self) -> int:
+        """The timestamp the track claims to start with, 0 if it claims none."""
+        return self.stream.start_time if self.stream.start_time is not None else 0
+
+    @property
+    def settling_seconds(self) -> float:
+        """How long after a seek the track's timestamps are not to be trusted."""
+        return 0.0 if self.demuxer.has_index else SETTLING_SECONDS
+
+    def timestamp(self, seconds: float) -> int:
+        """The last timestamp at or before a time of the clip, to the microsecond."""
+        bounded = min(max(seconds + self.demuxer.origin_seconds + 1e-6, -_MAX_SECONDS), _MAX_SECONDS)
+        return math.floor(bounded * self._time_base.denominator / self._time_base.numerator)
+
+    def seconds(self, timestamp: int) -> float:
+        """The time of the clip a timestamp stands for."""
+        return timestamp * self._time_base.numerator / self._time_base.denominator - self.demuxer.origin_seconds
+
+    def seek(self, timestamp: int, *, any_packet: bool = False, later: bool = False) -> bool:
+        """Go to the last point at or before a timestamp (`later`: the first at or after it) to decode from.
+
+        False if the container cannot go there. Where a container lands is its affair; the caller checks.
+        """
+        self.demuxer.attend_to(self.kind)
+        self.demuxer.is_untouched = False
+        try:
+            self.demuxer.container.seek(timestamp, backward=not later, any_frame=any_packet, stream=self.stream)
+        except (av.FFmpegError, OverflowError):
+            return False
+        self._used = self._drained = False  # PyAV has flushed the decoders
+        return True
+
+    def rewind(self) -> None:
+        """Go to the track's first packet; by opening the file again unless the container is known to find it."""
+        if self.demuxer.is_untouched:
+            self.demuxer.attend_to(self.kind)
+        elif not (self.demuxer.has_index and self.seek(min(self.start, 0) - self.timestamp(_BEFORE_START_SECONDS))):
+            self.demuxer.close()
+            self.demuxer.open()
+            self.demuxer.attend_to(self.kind)
+            self._used = self._drained = False
+
+    def packets(self) -> Iterator[Any]:
+        """The packets from here to the end of what can be read."""
+        self.demuxer.is_untouched = False
+        num_errors = 0
+        while num_errors < MAX_READ_ERRORS:
+            try:
+                for packet in self.demuxer.container.demux(self.stream):
+                    if packet.size == 0 and packet.pts is None and packet.dts is None:  # PyAV's request to flush
+                        return
+                    num_errors = 0
+                    yield packet
+                return
+            except av.FFmpegError as error:
+                num_errors += 1
+                self.last_refusal = cause_of(error)
+
+    def decode(self, packet: Any | None) -> list[Any]:
+        """The frames that come out of the decoder for one more packet, or with None all it holds back."""
+        context = self.stream.codec_context
+        if self._drained:
+            self.flush()
+        self._used = True
+        try:
+            if packet is None:
+                self._drained = True
+                return context.decode(None)
+            frames = context.decode(packet)
+        except av.FFmpegError as error:
+            self._refuse(packet, error)
+            return []
+        if frames:
+            self._refused_in_a_row = 0
+        return frames
+
+    def flush(self) -> None:
+        """Forget what was decoded since the last seek: the next packet is one that decoding can start from."""
+        if self._used:
+            self.stream.codec_context.flush_buffers()
+        self._used = self._drained = False
+
+    def _refuse(self, packet: Any | None, error: Exception) -> None:
+        self.last_refusal = cause_of(error)
+        if packet is None:
+            return
+        self.num_refused_packets += 1
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row > MAX_REFUSED_PACKETS:
+            raise MediaError(
+                self.demuxer.path,
+                f"the decoder refused {self._refused_in_a_row} {self.kind} packets: {self.last_refusal}",
+            )
+
+    def nothing_decoded(self) -> MediaError:
+        """The error that says that no frame at all came out of this track."""
+        why = f" ({self.last_refusal})" if self.last_refusal else ""
+        return MediaError(self.demuxer.path, f"nothing of its {self.kind} track can be decoded{why}")
+
+    @cached_property
+    def end_seconds(self) -> float | None:
+        """Where the track's readable part ends, in seconds of the clip; None if it has no readable packet.
+
+        The header's word is taken where the index behind it lies inside the file. Otherwise the last packets are
+        read: the header may be silent, or promise what a truncated file no longer has.
+        """
+        stream = self.stream
+        claimed = stream.start_time + stream.duration if stream.start_time is not None and stream.duration else None
+        if claimed is not None and self._index_reaches(claimed):
+            return self.seconds(claimed)
+        second = math.ceil(1 / stream.time_base)
+        for point in self._points_before(claimed, second):
+            if point is None or not self.seek(point, any_packet=True):
+                self.rewind()
+            end = max((_end(packet) for packet in self.packets() if not packet.is_discard), default=_UNKNOWN)
+            if end != _UNKNOWN:
+                return self.seconds(end)
+        return None
+
+    def _points_before(self, end: int | None, second: int) -> Iterator[int | None]:
+        """Where to look for the last packets: ever further before the end, at last None for the whole track."""
+        if end is None:
+            yield self.timestamp(_MAX_SECONDS)
+        else:
+            back = second
+            while end - back > self.start:
+                yield end - back
+                back *= 4
+        yield None
+
+    def _index_reaches(self, claimed: int) -> bool:
+        # The mov demuxer keeps the whole index in memory; PyAV shows it since 17. Elsewhere an index is but a part.
+        entries = getattr(self.stream, "index_entries", None)
+        if not entries or not self.demuxer.container.format.name.startswith("mov,"):
+            return False
+        first, last = entries[0], entries[-1]
+        spacing = (last.timestamp - first.timestamp) / len(entries)
+        return last.pos + last.size <= self.demuxer.file_size and 0 <= claimed - last.timestamp <= 5 * spacing
+
+
+_UNKNOWN = -(2**63)
+
+
+def _end(packet: Any) -> int:
+    begin = packet.pts if packet.pts is not None else packet.dts
+    return begin + (packet.duration or 0) if begin is not None else _UNKNOWN

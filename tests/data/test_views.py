@@ -1,0 +1,177 @@
+"""Which part of a clip a view shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepavfusion.configuration import DataConfig
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.views import CentreView, ClipView, TrainingView, centre_crop, random_crop
+from deepavfusion.models.config import EarlyFusionConfig
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    duration_seconds: float
+    has_picture: bool = True
+    has_sound: bool = True
+    width: int | None = 320
+    height: int | None = 240
+
+
+@dataclass
+class ArrayClip:
+    """A clip in memory: its sound is a ramp that tells the time in seconds / 100; remembers what was asked for."""
+
+    info: ArrayInfo
+    sound_seconds: float | None = None
+    asked: list[tuple[float, FrameCrop]] = field(default_factory=list)
+
+    def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
+        assert crop is not None
+        self.asked.append((time_seconds, crop))
+        return np.full((*crop.output_size, 3), round(time_seconds * 10) % 256, np.uint8)
+
+    def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16_000) -> NDArray[np.float32]:
+        end = self.info.duration_seconds if self.sound_seconds is None else self.sound_seconds
+        times = start_seconds + np.arange(round(duration_seconds * sample_rate)) / sample_rate
+        return (times[times < end] / 100).astype(np.float32)
+
+
+def draw(view: TrainingView, info: ArrayInfo, number: int) -> tuple[ClipView, FrameCrop]:
+    clip = ArrayClip(info)
+    drawn = view.read(clip, np.random.default_rng((7, number)))
+    return drawn, clip.asked[0][1]
+
+
+def test_window_frame_and_crop_are_spread_as_stated() -> None:
+    view = TrainingView(image_size=(32, 32), window_seconds=3.0)
+    drawn, crops = zip(*(draw(view, ArrayInfo(10.0), number) for number in range(2000)), strict=True)
+    starts = np.array([v.start_seconds for v in drawn]) / 7  # uniform in [0, 1] of 10 - 3 seconds
+    moments = np.array([v.frame_seconds - v.start_seconds for v in drawn]) / 3
+    for values in (starts, moments):
+        assert np.abs(np.sort(values) - np.linspace(0, 1, 2000)).max() < 1.95 / 2000**0.5  # Kolmogorov-Smirnov, 0.1 %
+    assert abs(np.corrcoef(starts, moments)[0, 1]) < 0.08
+    areas = np.array([crop.height * crop.width for crop in crops])
+    ratios = np.array([crop.width * 320 / (crop.height * 240) for crop in crops])
+    assert 0.49 < areas.min() < 0.52
+    assert 0.9 < areas.max() <= 1
+    assert ratios.min() > 0.74
+    assert ratios.max() < 1.35
+    assert abs(np.mean([crop.flip for crop in crops]) - 0.5) < 0.04
+    assert max(crop.top + crop.height for crop in crops) > 0.99  # places reach every edge
+    assert max(crop.left + crop.width for crop in crops) > 0.99
+    assert min(min(crop.top, crop.left) for crop in crops) == 0
+
+
+def test_area_and_ratio_are_uniform_where_every_draw_fits() -> None:
+    view = TrainingView(crop_area=(0.1, 0.3), crop_ratio=(0.5, 2.0))
+    rng = np.random.default_rng(0)
+    crops = [random_crop(2000, 2000, view, False, rng) for _ in range(2000)]
+    areas = np.sort([crop.height * crop.width for crop in crops])
+    logs = np.sort([np.log2(crop.width / crop.height) for crop in crops])
+    assert np.abs(areas - np.linspace(0.1, 0.3, 2000)).max() < 0.2 * 1.95 / 2000**0.5
+    assert np.abs(logs - np.linspace(-1, 1, 2000)).max() < 2 * 1.95 / 2000**0.5
+
+
+def test_crops_are_whole_pixels_and_follow_a_wide_output() -> None:
+    view = TrainingView(image_size=(32, 64))
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        crop = random_crop(101, 307, view, True, rng)
+        pixels = np.array([crop.top * 101, crop.height * 101, crop.left * 307, crop.width * 307])
+        np.testing.assert_allclose(pixels, pixels.round(), atol=1e-9)
+        assert 2 * 0.73 < pixels[3] / pixels[1] < 2 * 1.36
+        assert crop.output_size == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(100, 1000, (0, 433 / 1000, 1, 133 / 1000)), (1000, 100, (433 / 1000, 0, 133 / 1000, 1)), (1, 1, (0, 0, 1, 1))],
+)
+def test_a_picture_no_draw_fits_gives_its_centre(
+    height: int, width: int, expected: tuple[float, float, float, float]
+) -> None:
+    crop = random_crop(height, width, TrainingView(crop_area=(0.9, 1.0)), False, np.random.default_rng(0))
+    assert (crop.top, crop.left, crop.height, crop.width) == pytest.approx(expected)
+
+
+def test_gain_is_uniform_in_decibels_and_clamped() -> None:
+    view = TrainingView(image_size=(4, 4), window_seconds=0.1, gain_db=6.0)
+    info = ArrayInfo(0.1, has_picture=False)
+    gains = []
+    for number in range(500):
+        waveform = view.read(ArrayClip(info), np.random.default_rng(number)).waveform
+        assert waveform is not None
+        gains.append(20 * np.log10(waveform[800] / 0.0005))
+    assert np.abs(np.sort(gains) - np.linspace(-6, 6, 500)).max() < 12 * 1.95 / 500**0.5
+    loud = replace(view, window_seconds=250.0).read(
+        ArrayClip(replace(info, duration_seconds=250.0)), np.random.default_rng(1)
+    )
+    assert loud.waveform is not None
+    assert loud.waveform.max() == 1.0
+
+
+def test_the_centre_view_takes_the_middle() -> None:
+    clip = ArrayClip(ArrayInfo(10.0, width=640, height=360))
+    view = CentreView((224, 224), 3.0).read(clip)
+    assert (view.start_seconds, view.frame_seconds) == (3.5, 5.0)
+    assert view.waveform is not None
+    assert view.waveform.shape == (48_000,)
+    np.testing.assert_allclose(view.waveform[[0, -1]], [0.035, 0.065], atol=1e-5)
+    time, crop = clip.asked[0]
+    assert time == 5.0
+    # short side 360 to 256, so 224 pixels were 315 of them
+    np.testing.assert_allclose([crop.height * 360, crop.width * 640, crop.top * 360], [315, 315, 22.5])
+
+
+def test_the_centre_crop_covers_an_output_of_any_shape() -> None:
+    crop = centre_crop(360, 640, (64, 128))  # wider than the picture: the width decides
+    np.testing.assert_allclose([crop.width, crop.width * 640 / (crop.height * 360)], [224 / 256, 2])
+    crop = centre_crop(360, 640, (64, 96))
+    np.testing.assert_allclose([crop.height, crop.width * 640 / (crop.height * 360)], [224 / 256, 1.5])
+
+
+@pytest.mark.parametrize("view", [TrainingView((8, 8), 3.0, gain_db=0.0), CentreView((8, 8), 3.0)])
+def test_a_clip_shorter_than_the_window_is_continued_from_its_start(view: TrainingView | CentreView) -> None:
+    for number in range(20):
+        drawn = view.read(ArrayClip(ArrayInfo(1.0)), np.random.default_rng(number))
+        assert drawn.start_seconds == 0
+        assert 0 <= drawn.frame_seconds <= 1
+        assert drawn.waveform is not None
+        assert drawn.waveform.shape == (48_000,)
+        np.testing.assert_array_equal(drawn.waveform[16_000:32_000], drawn.waveform[15_999::-1])
+        np.testing.assert_array_equal(drawn.waveform[32_000:], drawn.waveform[:16_000])
+
+
+def test_missing_tracks_are_none_and_do_not_move_what_is_there() -> None:
+    view = TrainingView((8, 8), 1.0)
+    full, silent, blind = (
+        view.read(ArrayClip(ArrayInfo(10.0, picture, sound)), np.random.default_rng(3))
+        for picture, sound in ((True, True), (True, False), (False, True))
+    )
+    assert silent.waveform is None
+    assert blind.image is None
+    assert full.start_seconds == silent.start_seconds == blind.start_seconds
+    np.testing.assert_array_equal(full.image, silent.image)
+    np.testing.assert_array_equal(full.waveform, blind.waveform)
+
+
+def test_sound_that_ended_before_the_window_is_absent() -> None:
+    view = CentreView((8, 8), 1.0)
+    assert view.read(ArrayClip(ArrayInfo(10.0), sound_seconds=4.0)).waveform is None
+
+
+def test_views_follow_the_configuration() -> None:
+    data = DataConfig("x", crop_area=(0.2, 0.4), crop_ratio=(1, 1), flip=0.0, gain_db=3)
+    model = EarlyFusionConfig(image_size=(96, 128), audio_size=(128, 64))
+    view = TrainingView.from_config(data, model)
+    assert view == TrainingView((96, 128), 1.0, (0.2, 0.4), (1.0, 1.0), 0.0, 3)
+    assert view.num_samples == 16_000
+    assert CentreView.from_config(model) == CentreView((96, 128), 1.0)
+    with pytest.raises(ValueError, match="needs a generator"):
+        view.read(ArrayClip(ArrayInfo(1.0)), None)
