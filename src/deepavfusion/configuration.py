@@ -64,6 +64,8 @@ class OptimConfig:
     """Learning-rate factor from each layer to the one below it; 1 treats all layers alike."""
     clip_grad: float = 0.0
     """Largest global gradient norm; 0 does not clip."""
+    unusual_blr: bool = False
+    """Accept a base learning rate far outside the task's recipe."""
     pretrained_ramp: float = 0.5
     """Share of training over which a ViT that starts from published weights rises to the full rate."""
 
@@ -112,6 +114,12 @@ class TrainingConfig:
     """Optimiser steps between rows of metrics.csv."""
     picture_every: float = 10.0
     """Epochs between reconstruction pictures; 0 writes only the last."""
+    probe_every: float = 10.0
+    """Epochs between nearest-neighbour probes, where clips have labels; 0 probes only at the end."""
+    max_failures: float = 0.05
+    """Largest share of clips drawn that may fail to read; beyond it, and after at least 20, the run stops."""
+    wandb: str | None = None
+    """Weights & Biases project to send metrics to (needs the extra wandb); none by default."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):
@@ -122,8 +130,11 @@ class TrainingConfig:
                 f"accumulation {self.accumulation} does not divide batch_size {self.batch_size}: "
                 f"change --training.accumulation or --training.batch_size"
             )
-        if self.picture_every < 0:
-            raise ValueError(f"picture_every {self.picture_every} must not be negative")
+        for name in ("picture_every", "probe_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if not 0 <= self.max_failures <= 1:
+            raise ValueError(f"max_failures {self.max_failures} must be a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -158,15 +169,58 @@ class PretrainConfig:
     """The loop."""
 
     def __post_init__(self) -> None:
-        MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)  # checks the two against each other
+        try:  # the two against each other
+            MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+        except ValueError as error:
+            raise ValueError(f"autoencoder.{error}") from error
+        check_rate(self.optim, self.training.batch_size, "pre-training", recipe_blr=1.5e-4)
 
     @property
     def autoencoder_config(self) -> MaskedAutoencoderConfig:
         return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
 
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        idle = {}
+        if self.init.audio is None:
+            idle["init.transpose_audio_patches"] = "without --init.audio"
+        if self.init.image is None and self.init.audio is None:
+            idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
+        if not self.model.fused:
+            for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
+                idle[f"model.{name}"] = "when --model.fusion_layers is none"
+        return [f"--{flag} has no effect {why}" for flag, why in idle.items() if _is_changed(self, flag)]
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON- and YAML-ready dictionary, tuples as lists."""
         return _plain(asdict(self))
+
+
+def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float, recipe_batch: int = 512) -> None:
+    """Refuse a learning rate from another task's recipe, such as the linear probe's 0.3 for AdamW.
+
+    Too high is a base rate over 100 times the recipe's that also gives over 10 times its peak (small batches are
+    trained with larger base rates); too low is under a thousandth.
+
+    Raises:
+        ValueError: naming the flag, the recipe and the way to insist.
+    """
+    peak, usual = optim.blr * batch_size / 256, recipe_blr * recipe_batch / 256
+    high = optim.blr > 100 * recipe_blr and peak > 10 * usual
+    if not optim.unusual_blr and (high or optim.blr < recipe_blr / 1000):
+        raise ValueError(
+            f"optim.blr {optim.blr:g} with --training.batch_size {batch_size} gives a peak learning rate of "
+            f"{peak:.2g}; {task} was tuned with --optim.blr {recipe_blr:g} and batch {recipe_batch}, a peak of "
+            f"{usual:.2g}. Take a rate near it, or insist with --optim.unusual_blr true"
+        )
+
+
+def _is_changed(config: Any, flag: str) -> bool:
+    """Whether a nested setting has another value than its section's default."""
+    *sections, name = flag.split(".")
+    for section in sections:
+        config = getattr(config, section)
+    return bool(getattr(config, name) != getattr(type(config)(), name))
 
 
 def _plain(value: Any) -> Any:

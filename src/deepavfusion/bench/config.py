@@ -36,3 +36,41 @@ class ModelBenchConfig:
         if not self.forms:
             raise ValueError("forms is empty: name at least one of token, dense, factorized, bilinear")
         MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+
+
+StepSize = Literal["small", "vit_s", "vit_b"]
+
+
+@dataclass(frozen=True)
+class StepBenchConfig:
+    """Speed of whole training steps: real clips, the training loop's own step, against the machine's matmul rate."""
+
+    sizes: tuple[StepSize, ...] = ("small", "vit_s", "vit_b")
+    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12)."""
+    precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    """Arithmetic of the forward pass."""
+    modes: tuple[Literal["eager", "compiled"], ...] = ("eager", "compiled")
+    """Whether the model runs as written or through torch.compile."""
+    batch_size: int = 8
+    """Clips per step."""
+    steps: int = 3
+    """Timed steps of each variant, after two that are not timed."""
+    num_workers: int = 1
+    """Processes that read clips."""
+    source: str | None = None
+    """Clips to train on, as data.source of pretrain; a few that the package writes itself by default."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto takes CUDA if there is one."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "precisions", "modes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: name at least one")
+        for name in ("batch_size", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers {self.num_workers} must not be negative")

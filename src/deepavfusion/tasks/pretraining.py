@@ -1,0 +1,227 @@
+"""Masked pre-training of the early-fusion encoder (section 4 of the method).
+
+Shapes: `B` batch, `N` patches, `M` hidden patches, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.audio import log_mel
+from deepavfusion.configuration import PretrainConfig
+from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate, generator
+from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
+from deepavfusion.data.views import CentreView, TrainingView
+from deepavfusion.figures import reconstruction_figure
+from deepavfusion.images import denormalize, normalize
+from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
+from deepavfusion.models import AudioVisualMAE
+from deepavfusion.models.vit import patchify, unpatchify
+from deepavfusion.models.weights import load_audiomae, load_mae
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HELD_OUT_SPLITS = frozenset({"val", "valid", "validation", "test", "testing"})
+"""Splits that are never trained on."""
+MAX_PROBE_CLIPS = 2000
+"""Clips of the nearest-neighbour probe, so that watching stays cheaper than training."""
+PROBE_BATCH = 32
+"""Clips the probe encodes at a time."""
+NUM_PICTURES = 4
+"""Clips in the reconstruction figure."""
+_PICTURE_MASKS = 4
+"""Purpose of the generator of the figure's masks, apart from those of training."""
+
+
+class MaskedPretraining:
+    """Reconstruct hidden patches of pictures and sound."""
+
+    kind = "pretraining"
+
+    def __init__(self, config: PretrainConfig) -> None:
+        """Lists the clips. Raises ValueError if there are none to train on."""
+        self.config = config
+        found = find_clips(config.data.source)
+        self.clips: Sequence[Clip] = [clip for clip in found if not _is_held_out(clip)]
+        self._probe_clips = probe_clips(found)
+        left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
+        notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+        self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
+        if not self.clips:
+            raise ValueError(
+                f"{config.data.source}: all {len(found)} clips belong to a held-out split "
+                f"({', '.join(sorted({str(clip.split) for clip in found}))}); nothing is left to train on"
+            )
+
+    def build_model(self) -> AudioVisualMAE:
+        """The autoencoder, from torch's global generator."""
+        model = AudioVisualMAE(self.config.autoencoder_config)
+        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
+        return model
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """MAE and AudioMAE weights into the two ViTs."""
+        assert isinstance(model, AudioVisualMAE)
+        init = self.config.init
+        if init.image is not None:
+            say(f"image ViT from {load_mae(model.encoder, init.image)}")
+        if init.audio is not None:
+            say(f"audio ViT from {load_audiomae(model.encoder, init.audio, init.transpose_audio_patches)}")
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """All parameters of a ViT that starts from published weights."""
+        init = self.config.init
+        streams = [name for name, source in (("image", init.image), ("audio", init.audio)) if source is not None]
+        prefixes = tuple(f"encoder.{stream}." for stream in streams)
+        return {name for name, _ in model.named_parameters() if name.startswith(prefixes)} if prefixes else set()
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+        """Layers as the model counts them; decoders belong to the last."""
+        assert isinstance(model, AudioVisualMAE)
+        return model.layer_ids()
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Random views with masking noise."""
+        model = self.config.model
+        stream = ClipStream(
+            self.clips,
+            TrainingView.from_config(self.config.data, model),
+            self.config.training.seed,
+            (model.num_image_patches, model.num_audio_patches),
+        )
+        return training_loader(stream, sampler, num_workers, device)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Clips with a picture, clips with sound."""
+        return {"image": int(batch.image_present.sum()), "audio": int(batch.audio_present.sum())}
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Normalised pictures and log-mel spectrograms, made on the device."""
+        return {
+            "image": normalize(batch.image),
+            "audio": log_mel(batch.waveform, self.config.model.audio_size[0]),
+            "image_noise": batch.image_noise,
+            "audio_noise": batch.audio_noise,
+            "image_present": batch.image_present,
+            "audio_present": batch.audio_present,
+        }
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """Mean squared errors on hidden patches of either modality."""
+        out = model(**inputs)
+        return {"image": out.loss_image, "audio": out.loss_audio}
+
+    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Leave-one-out nearest-neighbour accuracy of every stream on labelled clips, unmasked.
+
+        Tokens are averaged per stream; `all` sums the three similarities. Clips without picture or sound are left
+        out; `num_clips` says how many were scored. Empty without labels, or without two clips of one class.
+        """
+        assert isinstance(model, AudioVisualMAE)
+        if not self._probe_clips:
+            return {}
+        names = sorted({str(clip.label) for clip in self._probe_clips})
+        clips = ClipSet(self._probe_clips, CentreView.from_config(self.config.model))
+        features: dict[str, list[Tensor]] = {"fusion": [], "audio": [], "image": []}
+        labels: list[int] = []
+        with evaluation_loader(clips, PROBE_BATCH, self.config.data.num_workers, device) as loader:
+            for batch in loader:
+                complete = batch.image_present & batch.audio_present
+                labels += [names.index(str(label)) for label, c in zip(batch.labels, complete, strict=True) if c]
+                inputs = self.inputs(batch.to(device))
+                out = model.encoder(inputs["image"], inputs["audio"])
+                for name, rows in features.items():
+                    rows.append(getattr(out, name).mean(dim=1)[complete.to(device)])
+        if len(labels) < 2:
+            return {}
+        streams, numbers = {name: torch.cat(rows) for name, rows in features.items()}, torch.tensor(labels).to(device)
+        scores = {f"top1_{name}": leave_one_out_top1([x], numbers) for name, x in streams.items()}
+        return {**scores, "top1_all": leave_one_out_top1(list(streams.values()), numbers), "num_clips": len(labels)}
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+        """Masked input, reconstruction and target of a few clips, the same clips and masks every time."""
+        assert isinstance(model, AudioVisualMAE)
+        batch = self._picture_batch().to(device)
+        inputs = self.inputs(batch)
+        out = model(**inputs)
+        encoder, normalised = self.config.model, self.config.autoencoder.norm_pix_loss
+        panels = {}
+        for name, pred, mask, grid in (
+            ("image", out.pred_image, out.image_mask, encoder.image_grid),
+            ("audio", out.pred_audio, out.audio_mask, encoder.audio_grid),
+        ):
+            x = inputs[name]
+            masked = paste(x, torch.full_like(pred, float("nan")), mask, encoder.patch_size, grid)
+            restored = denormalize_patches(pred, x, mask, encoder.patch_size) if normalised else pred
+            panels[name] = [masked, paste(x, restored, mask, encoder.patch_size, grid), x]
+        image, audio = (
+            [torch.where(present.view(-1, 1, 1, 1), x, float("nan")) for x in panels[name]]
+            for name, present in (("image", batch.image_present), ("audio", batch.audio_present))
+        )
+        figure = reconstruction_figure(
+            batch.ids,
+            [denormalize(x).permute(0, 2, 3, 1).cpu().numpy() for x in image],
+            [x[:, 0].cpu().numpy() for x in audio],
+        )
+        return {"reconstruction": figure}
+
+    def _picture_batch(self) -> Batch:
+        """Clips spread over the list, each with its own fixed masking noise."""
+        places = np.unique(np.linspace(0, len(self.clips) - 1, NUM_PICTURES).round().astype(int))
+        clips = ClipSet([self.clips[i] for i in places], CentreView.from_config(self.config.model))
+        samples = []
+        for number in range(len(clips)):
+            rng = generator(self.config.training.seed, number, _PICTURE_MASKS)
+            image_noise, audio_noise = (
+                rng.random(count, dtype=np.float32)
+                for count in (self.config.model.num_image_patches, self.config.model.num_audio_patches)
+            )
+            samples.append(replace(clips[number], image_noise=image_noise, audio_noise=audio_noise))
+        return collate(samples)
+
+
+def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
+    """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
+    `MAX_PROBE_CLIPS`. Empty if no class has two."""
+    labelled = [clip for clip in clips if clip.label is not None]
+    chosen = [clip for clip in labelled if _is_held_out(clip)] or labelled
+    if len(chosen) > MAX_PROBE_CLIPS:
+        chosen = [chosen[i * len(chosen) // MAX_PROBE_CLIPS] for i in range(MAX_PROBE_CLIPS)]
+    return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
+
+
+def _is_held_out(clip: Clip) -> bool:
+    return (clip.split or "").lower() in HELD_OUT_SPLITS
+
+
+def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int) -> Tensor:
+    """Predictions in units of normalised patches back to the units of `x`, by the hidden patches' own statistics.
+
+    Args:
+        pred: `(B, M, P)` for the hidden patches in ascending order.
+        x: `(B, C, H, W)` what the patches were cut from.
+        mask: `(B, N)`, 1 where hidden.
+        patch_size: side of a patch.
+
+    Returns:
+        `(B, M, P)`.
+    """
+    target = patchify(x, patch_size)[mask.bool()].view(pred.shape)
+    mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
+    return pred * (var + 1e-6).sqrt() + mean
+
+
+def paste(x: Tensor, patches: Tensor, mask: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """`x` `(B, C, H, W)` with its hidden patches replaced by `patches` `(B, M, P)`, in ascending order."""
+    pieces = patchify(x, patch_size).clone()
+    pieces[mask.bool()] = patches.flatten(0, 1).to(pieces.dtype)
+    return unpatchify(pieces, patch_size, grid)

@@ -1,0 +1,82 @@
+"""What the training loop asks of a task. A task knows nothing of processes, devices' settings or run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.loading import ClipLoader, StepSampler
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RunConfig(Protocol):
+    """The sections every training command's configuration has."""
+
+    @property
+    def run_dir(self) -> str: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+    def without_effect(self) -> list[str]: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Task(Protocol):
+    """One kind of training."""
+
+    kind: str
+    """Name of the task, kept in its checkpoints."""
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        """The training clips, in a fixed order; one epoch draws each once."""
+
+    @property
+    def summary(self) -> str:
+        """The data in a few words, such as `20 clips of videos (3 quarantined)`."""
+
+    def build_model(self) -> nn.Module:
+        """The model with its own initialisation, drawn from torch's global generator. It has `config` and
+        `save_pretrained`."""
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """Load published weights, if any are asked for, and `say` what was and was not found in them. Called when a
+        run starts, not when it continues."""
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """Names of the parameters that start from published weights."""
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int] | None:
+        """Layer number of every parameter, for layer-wise rates; None if the task has none."""
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Batches of training samples in the order of the sampler."""
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """For each loss term, over how many samples of this batch it is a mean."""
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What the loss needs, made from a batch that is on the device already, in float32 (no autocast)."""
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The terms that add up to the loss, each a mean over the samples that `counts` counts (0 over none).
+
+        A column of metrics.csv is named `loss_` and the term's name. Runs under autocast.
+        """
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+        """Figures by name, from fixed clips and seeds; the model is in evaluation mode, without gradients."""
+
+    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Numbers that say how good the model is by now; empty if there is nothing to measure."""

@@ -1,0 +1,193 @@
+"""The training loop, one for every task.
+
+A step draws its share of the step's samples, averages every loss term over all samples of the step that have it
+(whatever the number of processes and accumulations), and updates the weights. Everything random depends on the seed
+and the sample's or step's number, so that a continued run is the run that was never stopped, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.loading import StepSampler
+from deepavfusion.tasks.task import RunConfig, Task
+from deepavfusion.training import checkpoints
+from deepavfusion.training.guards import FailureLog, FiniteGuard
+from deepavfusion.training.processes import Processes
+from deepavfusion.training.progress import TrainingProgress
+from deepavfusion.training.record import RunRecord
+from deepavfusion.training.run_folder import RunFolder
+from deepavfusion.training.schedule import is_due, num_steps
+from deepavfusion.training.signals import StopRequest
+from deepavfusion.training.state import TrainingState
+from deepavfusion.training.step import TrainingStep
+
+PREEMPTED_EXIT_CODE = 75
+"""Exit code of a command whose run was asked to stop and can be continued (EX_TEMPFAIL of sysexits.h)."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    status: Literal["finished", "preempted"]
+    """`preempted`: stopped by a signal, after saving; the same command continues."""
+    step: int
+    """Optimiser steps done since the run began."""
+    run_dir: Path
+    """Folder of the run."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The last row of metrics.csv."""
+    num_failures: int = 0
+    """How many reads of clips failed."""
+
+
+def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunResult:
+    """Train until the last step, or until SIGTERM or Ctrl-C; continue what the run folder holds.
+
+    Raises:
+        ValueError: the folder holds a run with other settings or clips, or settings do not fit together.
+        NonFiniteError: a loss or gradient is infinite or not a number.
+        FailureBudgetError: too many clips could not be read.
+        KeyboardInterrupt: a second Ctrl-C.
+    """
+    with StopRequest() as stop:
+        processes = Processes(config.training)
+        result = _fit(task, config, processes, stop, console or Console())
+        processes.close()
+    return result
+
+
+def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest, console: Console) -> RunResult:
+    settings, folder = config.training, RunFolder(config.run_dir)
+    total_steps = num_steps(config.optim.epochs, len(task.clips), settings.batch_size)
+    progress = TrainingProgress(console, total_steps, config.optim.epochs, settings.batch_size, visible=processes.first)
+    folder.check(config.to_dict(), task.clips)
+    if folder.model.is_dir():
+        progress.say(f"{folder.path} is finished: all {total_steps} steps are done; the model is in {folder.model}")
+        return RunResult("finished", total_steps, folder.path, folder.last_metrics())
+    StepSampler(settings.batch_size, settings.accumulation, processes.count, processes.rank, 0, total_steps)
+    processes.wait()  # nobody writes while another still compares
+    if processes.first:
+        checkpoints.remove_unfinished(folder.checkpoints)
+
+    _announce(task, config, progress, total_steps)
+    state = TrainingState(task, config, processes, folder.checkpoints, progress)
+    if state.step:
+        progress.say(f"continuing {folder.path} after step {state.step} of {total_steps}")
+    record = RunRecord(task, config, processes, folder, progress, state.step)
+    try:
+        loop = TrainingLoop(task, config, processes, state, record, stop)
+        with progress:
+            stopped = loop.run(total_steps)
+        if stopped:
+            state.save()
+            progress.say(f"stopped by {stop.requested} after step {state.step}: the same command continues the run")
+        else:
+            record.model(state.model)
+        summary = loop.failures.summary()
+        if summary:
+            progress.say(summary)
+    finally:
+        record.close()
+    processes.wait()
+    return RunResult(
+        "preempted" if stopped else "finished",
+        state.step,
+        folder.path,
+        folder.last_metrics(),
+        loop.failures.count,
+    )
+
+
+def _announce(task: Task, config: RunConfig, progress: TrainingProgress, total_steps: int) -> None:
+    """Say what is about to be done, and what was asked for in vain."""
+    batch_size, num_clips = config.training.batch_size, len(task.clips)
+    progress.say(f"{task.kind} on {task.summary}: {config.optim.epochs:g} epochs, {total_steps} steps of {batch_size}")
+    for setting in config.without_effect():
+        progress.say(f"warning: {setting}")
+    if batch_size > num_clips:
+        progress.say(
+            f"warning: --training.batch_size {batch_size} is larger than the {num_clips} clips: every step draws some "
+            f"of them more than once"
+        )
+
+
+class TrainingLoop:
+    """Steps of one start of a run."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: RunConfig,
+        processes: Processes,
+        state: TrainingState,
+        record: RunRecord,
+        stop: StopRequest,
+    ) -> None:
+        self.task, self.config, self.settings, self.processes = task, config, config.training, processes
+        self.state, self.record, self.stop = state, record, stop
+        folder, first = record.folder, processes.first
+        self.failures = FailureLog(folder.failures, self.settings.max_failures, state.step, write=first)
+        self.guard = FiniteGuard(folder.path / "nonfinite", processes.rank)
+        self.step = TrainingStep(task, config, processes, state, self.guard)
+
+    def run(self, total_steps: int) -> bool:
+        """Step until the end. Returns whether a stop was asked for before that."""
+        settings, processes, state, record = self.settings, self.processes, self.state, self.record
+        sampler = StepSampler(
+            settings.batch_size, settings.accumulation, processes.count, processes.rank, state.step, total_steps
+        )
+        with self.task.loader(sampler, self.config.data.num_workers, processes.device) as loader:
+            batches = iter(loader)
+            while state.step < total_steps:
+                with record.waiting():
+                    share = [next(batches) for _ in range(settings.accumulation)]
+                totals = self._agree(share)
+                if totals is None:
+                    return True
+                lr = self.step(share, totals, total_steps)
+                record.progress.advance(state.step)
+                self._look(lr, last=state.step == total_steps)
+        return False
+
+    def _agree(self, share: list[Batch]) -> dict[str, float] | None:
+        """What all processes must know before a step, in one exchange.
+
+        Returns:
+            For each loss term, over how many samples of the whole step it is a mean; None if any process was asked to
+            stop, so that all stop at the same step.
+        """
+        counts = [self.task.counts(batch) for batch in share]
+        totals = {term: sum(count[term] for count in counts) for term in counts[0]}
+        failed = [{"clip": f.clip_id, "cause": f.cause} for batch in share for f in batch.failures]
+        stopping, num_failed, *sums = self.processes.sum(
+            [self.stop.requested is not None, len(failed), *totals.values()]
+        )
+        if stopping:
+            return None
+        if num_failed:
+            rows = [row for part in self.processes.gather(failed) for row in part]
+            step = self.state.step + 1
+            self.failures.record(step, rows, step * self.settings.batch_size)
+        return dict(zip(totals, sums, strict=True))
+
+    def _look(self, lr: float, last: bool) -> None:
+        """What follows a step at its time: a row, a checkpoint, pictures, a probe."""
+        settings, state, record = self.settings, self.state, self.record
+        step, epochs_per_step = state.step, record.epochs_per_step
+        if last or step % settings.log_every == 0:
+            record.row(step, lr, state.means)
+        with record.aside():
+            if last or step % settings.checkpoint_every == 0:
+                self.guard.check()
+                state.save()
+            if last or is_due(settings.picture_every, step, epochs_per_step):
+                record.pictures(step, state.model)
+            if last or is_due(settings.probe_every, step, epochs_per_step):
+                record.probe(step, state.model)

@@ -1,0 +1,78 @@
+"""AdamW and its parameter groups: who is decayed, how the rate falls with depth, who starts slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from deepavfusion.configuration import OptimConfig
+from deepavfusion.training.schedule import lr_factor, peak_lr, ramp_factor
+
+
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    layer_ids: Mapping[str, int] | None = None,
+    ramped: Collection[str] = (),
+) -> list[dict]:
+    """Split the trainable parameters into AdamW groups.
+
+    weight_decay: for every parameter with more than one dimension; vectors (biases, norms) are not decayed.
+    layer_decay: a parameter of layer i of `layer_ids` (0 is the lowest, the largest the heads) learns at
+        layer_decay ** (largest - i) of the rate.
+    ramped: names of parameters that start from published weights.
+
+    Returns groups with the extra keys `lr_scale` (the layer's factor), `ramped` and `names`. Raises ValueError if a
+    parameter has no layer, or `ramped` names one the model does not have.
+    """
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    unknown = sorted(set(ramped) - {name for name, _ in model.named_parameters()})
+    if unknown:
+        raise ValueError(f"the model has no parameter {', '.join(unknown)}")
+    if layer_decay != 1.0:
+        missing = sorted(parameters.keys() - (layer_ids or {}).keys())
+        if missing:
+            raise ValueError(f"layer_decay {layer_decay} needs the layer of every parameter; none for {missing[:5]}")
+    top = max(layer_ids.values()) if layer_ids else 0
+
+    groups: dict[tuple, dict] = {}
+    for name, parameter in parameters.items():
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        scale = layer_decay ** (top - layer_ids[name]) if layer_ids and layer_decay != 1.0 else 1.0
+        group = groups.setdefault(
+            (decay, scale, name in ramped),
+            {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale, "ramped": name in ramped},
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def build_optimizer(
+    model: nn.Module,
+    config: OptimConfig,
+    layer_ids: Mapping[str, int] | None = None,
+    ramped: Collection[str] = (),
+) -> AdamW:
+    """AdamW over `parameter_groups`, fused into one kernel where the device has one; `set_lr` sets the rates."""
+    groups = parameter_groups(model, config.weight_decay, config.layer_decay, layer_ids, ramped)
+    if not groups:
+        raise ValueError("the model has no trainable parameter")
+    fused = all(p.device.type in ("cpu", "cuda") and torch.is_floating_point(p) for g in groups for p in g["params"])
+    return AdamW(groups, lr=config.blr, betas=config.betas, fused=fused)
+
+
+def set_lr(
+    optimizer: torch.optim.Optimizer, config: OptimConfig, batch_size: int, step: int, total_steps: int
+) -> float:
+    """Set every group's rate for `step` (from 0) and return the rate of a group without factors of its own."""
+    warmup_steps = round(total_steps * config.warmup_epochs / config.epochs)
+    lr = peak_lr(config.blr, batch_size) * lr_factor(step, total_steps, warmup_steps)
+    ramp = ramp_factor(step, config.pretrained_ramp * total_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"] * (ramp if group["ramped"] else 1.0)
+    return lr

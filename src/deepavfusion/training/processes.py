@@ -1,0 +1,107 @@
+"""One process or many: the device, Lightning Fabric, and what the processes tell each other on the host.
+
+Under torchrun every process drives one device and Fabric averages gradients over them (DDP). Counts and stop requests
+travel over gloo on the host, so that nobody waits for a GPU to learn them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from deepavfusion.configuration import TrainingConfig
+
+
+def resolve_device(device: str) -> str:
+    """`auto` to `cuda` or `cpu`. Raises ValueError if CUDA is asked for and absent."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: torch finds no CUDA device; use --training.device cpu or auto")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
+    """The dtype matrix products run in under autocast, None for plain float32.
+
+    This is the whole precision policy: weights, optimiser state, inputs and losses are float32; only the model's
+    forward pass runs under autocast.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+class Processes:
+    """The processes of a run, and Fabric in this one."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.device_type = resolve_device(config.device)
+        world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        # Fabric's precision plugins would round the inputs, which are also the targets; LossModule sets autocast.
+        self.fabric = Fabric(
+            accelerator=self.device_type,
+            devices=local,
+            num_nodes=max(1, world // local),
+            strategy=DDPStrategy() if world > 1 else "auto",
+            precision="32-true",
+        )
+        if world > 1:
+            self.fabric.launch()
+        self.rank, self.count, self.device = self.fabric.global_rank, self.fabric.world_size, self.fabric.device
+        self._host = dist.new_group(backend="gloo") if self.count > 1 else None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over all processes, on the host."""
+        if self._host is None:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total, group=self._host)
+        return total.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, in order of rank, on the host."""
+        if self._host is None:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self._host)
+        return values
+
+    def sum_tensor(self, values: torch.Tensor) -> torch.Tensor:
+        """A device tensor summed over all processes."""
+        if self._host is None:
+            return values
+        result = self.fabric.all_reduce(values, reduce_op="sum")
+        assert isinstance(result, torch.Tensor)
+        return result
+
+    def wait(self) -> None:
+        """Return when every process is here."""
+        if self._host is not None:
+            dist.barrier(group=self._host)
+
+    def memory_mib(self) -> float:
+        """Largest memory use of this process so far in MiB: allocated on the GPU, or resident on a CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
+
+    def close(self) -> None:
+        """Leave the process group; nothing can be exchanged afterwards."""
+        if self._host is not None:
+            dist.barrier(group=self._host)
+            dist.destroy_process_group()

@@ -1,0 +1,220 @@
+"""The folder of a run: everything needed to know what was done, and to continue it.
+
+    config.yaml        the resolved configuration
+    environment.json   one entry per start: package versions, machine, processes
+    clips.csv          the clips used, in their order
+    metrics.csv        one row per logged step (also as TensorBoard events in tensorboard/)
+    probes.csv         what the task measured by itself, where it can
+    failures.csv       clips that could not be read: step, clip, cause
+    checkpoints/       what a stopped run continues from
+    pictures/          pictures of the task, learning_curve.png
+    model/             the trained model, once the run is finished
+
+Starting the same command again continues the run; a different configuration is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml  # type: ignore[import-untyped]
+
+from deepavfusion.atomic import replacing, write_text
+from deepavfusion.data.clips import Clip, read_manifest, write_manifest
+from deepavfusion.version import __version__
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAY_CHANGE = frozenset(
+    {
+        "run_dir",
+        "data.source",
+        "data.num_workers",
+        *(
+            f"training.{name}"
+            for name in (
+                "accumulation",
+                "device",
+                "compile",
+                "gradient_checkpointing",
+                "checkpoint_every",
+                "keep_checkpoints",
+                "log_every",
+                "picture_every",
+                "probe_every",
+                "max_failures",
+                "wandb",
+            )
+        ),
+    }
+)
+"""Settings that a continued run may change: they alter the result not at all, or (accumulation, device, compile,
+gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
+
+_PACKAGES = (
+    "torch", "numpy", "av", "lightning-fabric", "jsonargparse", "safetensors", "huggingface-hub", "soundfile", "soxr",
+    "matplotlib", "tensorboard", "pillow",
+)  # fmt: skip
+
+
+class RunFolder:
+    """Paths and files of one run. Only the first process of a run writes."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.pictures = self.path / "pictures"
+        self.tensorboard = self.path / "tensorboard"
+        self.model = self.path / "model"
+        self.metrics = self.path / "metrics.csv"
+        self.failures = self.path / "failures.csv"
+        self.probes = self.path / "probes.csv"
+
+    def check(self, config: dict[str, Any], clips: Sequence[Clip]) -> None:
+        """Compare with the run that is already here, if any; nothing is written.
+
+        Raises ValueError listing the flags that differ (except `MAY_CHANGE`), or if the clips are not the same.
+        """
+        if self._config.exists():
+            old = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+            differences = compare_configs(old, config)
+            if differences:
+                raise ValueError(
+                    f"{self.path} holds a run with other settings: {'; '.join(differences)}. "
+                    f"Give the same settings to continue it, or another --run_dir"
+                )
+        if self._clips.exists():
+            before, now = (
+                [(clip.id, clip.label) for clip in found] for found in (read_manifest(str(self._clips)), clips)
+            )
+            if before != now:
+                gone, new = (
+                    sorted({i for i, _ in a} - {i for i, _ in b})[:3] for a, b in ((before, now), (now, before))
+                )
+                raise ValueError(
+                    f"{self.path} holds a run on {len(before)} clips, now there are {len(now)} (gone: {gone}, "
+                    f"new: {new}, or the order or a label differs): use the same clips to continue it, or another "
+                    f"--run_dir"
+                )
+
+    def write_start(self, config: dict[str, Any], clips: Sequence[Clip], step: int, num_processes: int) -> None:
+        """Write configuration and clips, and add this start to environment.json."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self._config, yaml.safe_dump(config, sort_keys=False))
+        if not self._clips.exists():
+            write_manifest(str(self._clips), clips)
+        starts = json.loads(self._environment.read_text(encoding="utf-8")) if self._environment.exists() else []
+        starts.append({"step": step, "num_processes": num_processes, **environment()})
+        write_text(self._environment, json.dumps(starts, indent=2) + "\n")
+
+    def write_figure(self, name: str, figure: Figure) -> Path:
+        """Save a figure as `pictures/NAME.png`, whole or not at all."""
+        path = self.pictures / f"{name}.png"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png")
+        return path
+
+    def last_metrics(self) -> dict[str, float]:
+        """The newest row of metrics.csv, empty if there is none."""
+        rows = CsvTable(self.metrics).rows()
+        return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration of the run as a dictionary."""
+        config = yaml.safe_load(self._config.read_text(encoding="utf-8"))
+        assert isinstance(config, dict)
+        return config
+
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def _clips(self) -> Path:
+        return self.path / "clips.csv"
+
+    @property
+    def _environment(self) -> Path:
+        return self.path / "environment.json"
+
+
+class CsvTable:
+    """A csv file that grows by rows with a `step` column and can be cut back to a step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[dict[str, str]]:
+        """All rows, as text."""
+        if not self.path.exists():
+            return []
+        with open(self.path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def append(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows; the first ever decides the columns. Raises ValueError on a row with other columns."""
+        if not rows:
+            return
+        columns = list(rows[0])
+        exists = self.path.exists()
+        if exists:
+            with open(self.path, newline="", encoding="utf-8") as file:
+                columns = next(csv.reader(file))
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            if not exists:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def cut(self, step: int) -> None:
+        """Drop the rows of steps after `step`: those a continued run computes again."""
+        rows = self.rows()
+        kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
+        if len(kept) < len(rows):
+            with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(kept)
+
+
+def compare_configs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The settings in which two configurations differ beyond `MAY_CHANGE`, as `--flag was A, is B`."""
+    a, b = flatten(old), flatten(new)
+    return [
+        f"--{key} was {a.get(key, 'absent')}, is {b.get(key, 'absent')}"
+        for key in dict.fromkeys([*a, *b])
+        if a.get(key, "absent") != b.get(key, "absent") and key not in MAY_CHANGE
+    ]
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries to one, keys joined by dots as on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for the record."""
+    installed = {
+        d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    return {
+        "deepavfusion": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: installed[name] for name in _PACKAGES if name in installed},
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,206 @@
+"""Masked pre-training on real little clips."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from deepavfusion.configuration import DataConfig, InitConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.data.clips import Clip, write_manifest
+from deepavfusion.data.loading import StepSampler
+from deepavfusion.data.sample_clips import write_sample_clips
+from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder
+from deepavfusion.models.config import MaskedDecodingConfig
+from deepavfusion.models.vit import patchify
+from deepavfusion.tasks.pretraining import MaskedPretraining, denormalize_patches, paste, probe_clips
+from deepavfusion.training import checkpoints
+from deepavfusion.training.loop import fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_sample_clips(folder, 6, duration_seconds=1.0, size=64)
+    return folder
+
+
+def make(clips: Path, run_dir: Path, workers: int = 0, **training: object) -> PretrainConfig:
+    settings = {"batch_size": 4, "log_every": 1, "checkpoint_every": 100, **training}
+    return PretrainConfig(
+        run_dir=str(run_dir),
+        data=DataConfig(source=str(clips), num_workers=workers),
+        model=EarlyFusionConfig(
+            image_size=(32, 48),
+            audio_size=(32, 32),
+            patch_size=8,
+            embed_dim=16,
+            depth=2,
+            num_heads=2,
+            num_tokens=(2, 2, 2),
+            drop_path=0.1,
+        ),
+        autoencoder=MaskedDecodingConfig(
+            decoder_dim=16, image_decoder_depth=1, audio_decoder_depth=1, decoder_num_heads=2
+        ),
+        optim=OptimConfig(epochs=4, warmup_epochs=1, blr=0.1),
+        training=TrainingConfig(**settings),  # type: ignore[arg-type]
+    )
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def test_whole_run_stopped_and_continued_equals_one_never_stopped(clips: Path, tmp_path: Path) -> None:
+    whole = make(clips, tmp_path / "whole")
+    result = fit(MaskedPretraining(whole), whole, quiet())
+    assert (result.status, result.step, result.num_failures) == ("finished", 6, 0)
+
+    parts = make(clips, tmp_path / "parts", workers=2)
+    task = MaskedPretraining(parts)
+    counts, calls = task.counts, []
+
+    def stop_in_step_three(batch: object) -> dict[str, int]:
+        calls.append(batch)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return counts(batch)  # type: ignore[arg-type]
+
+    task.counts = stop_in_step_three  # type: ignore[method-assign, assignment]
+    assert fit(task, parts, quiet()).status == "preempted"
+    fit(MaskedPretraining(replace(parts, data=replace(parts.data, num_workers=0))), parts, quiet())
+
+    a, b = (checkpoints.load(tmp_path / name / "checkpoints" / "step_00000006.pt") for name in ("whole", "parts"))
+    for name in a["model"]:
+        assert torch.equal(a["model"][name], b["model"][name]), name
+    encoder = EarlyFusionEncoder.from_pretrained(tmp_path / "parts" / "model")
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, a["model"][f"encoder.{name}"])
+    pictures = {p.name for p in (tmp_path / "whole" / "pictures").iterdir()}
+    assert pictures == {"reconstruction_00000006.png", "learning_curve.png"}
+    same = [(tmp_path / run / "pictures" / "reconstruction_00000006.png").read_bytes() for run in ("whole", "parts")]
+    assert same[0] == same[1]
+
+
+def test_one_batch_is_overfitted(clips: Path, tmp_path: Path) -> None:
+    config = make(clips, tmp_path)
+    config = replace(config, model=replace(config.model, drop_path=0.0, embed_dim=32))
+    task = MaskedPretraining(config)
+    torch.manual_seed(0)
+    model = task.build_model()
+    inputs = task.inputs(next(iter(task.loader(StepSampler(4, 1, 1, 0, 0, 1), 0, CPU))))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(250):
+        terms = task.loss_terms(model, inputs)
+        loss = terms["image"] + terms["audio"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append([float(terms["image"].detach()), float(terms["audio"].detach())])
+    assert losses[-1][0] < 0.2 * losses[0][0]
+    assert losses[-1][1] < 0.2 * losses[0][1]
+
+
+def test_inputs_are_what_the_model_was_promised(clips: Path, tmp_path: Path) -> None:
+    task = MaskedPretraining(make(clips, tmp_path))
+    batch = next(iter(task.loader(StepSampler(4, 1, 1, 0, 0, 1), 0, CPU)))
+    inputs = task.inputs(batch)
+    assert inputs["image"].shape == (4, 3, 32, 48)
+    assert inputs["audio"].shape == (4, 1, 32, 32)
+    assert inputs["image_noise"].shape == (4, 24)
+    red = inputs["image"][0, 0] * 0.229 + 0.485
+    torch.testing.assert_close(red, batch.image[0, 0] / 255)
+    assert task.counts(batch) == {"image": 4, "audio": 4}
+
+
+def test_hidden_patches_come_back_from_their_own_statistics() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 16, 24) * 5 + 2
+    mask = torch.zeros(2, 6)
+    mask[0, [1, 4]] = mask[1, [0, 5]] = 1
+    target = patchify(x, 8)[mask.bool()].view(2, 2, -1)
+    normalised = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    restored = denormalize_patches(normalised, x, mask, 8)
+    torch.testing.assert_close(restored, target)
+    torch.testing.assert_close(paste(x, restored, mask, 8, (2, 3)), x)
+    erased = paste(x, torch.zeros_like(restored), mask, 8, (2, 3))
+    assert torch.equal(erased[0, :, :8, 8:16], torch.zeros(3, 8, 8))  # patch 1 of the first
+    assert torch.equal(erased[0, :, :8, :8], x[0, :, :8, :8])
+
+
+def test_held_out_splits_are_not_trained_on(clips: Path, tmp_path: Path) -> None:
+    paths = sorted(clips.rglob("*.mp4"))
+    splits = ["train", "test", None, "Validation", "train", "val"]
+    rows = [Clip(f"c{i}", str(p), split=s) for i, (p, s) in enumerate(zip(paths, splits, strict=True))]
+    write_manifest(str(tmp_path / "clips.csv"), rows)
+    task = MaskedPretraining(make(tmp_path / "clips.csv", tmp_path / "run"))
+    assert [clip.id for clip in task.clips] == ["c0", "c2", "c4"]
+    write_manifest(str(tmp_path / "test.csv"), [replace(row, split="test") for row in rows])
+    with pytest.raises(ValueError, match=r"all 6 clips belong to a held-out split \(test\)"):
+        MaskedPretraining(make(tmp_path / "test.csv", tmp_path / "run"))
+
+
+def test_pictures_hide_what_the_masks_hide_and_never_change(clips: Path, tmp_path: Path) -> None:
+    task = MaskedPretraining(make(clips, tmp_path))
+    model = task.build_model().eval()
+    with torch.no_grad():
+        first, second = (task.pictures(model, CPU)["reconstruction"] for _ in range(2))
+    images = [axis.images[0].get_array() for axis in first.axes if axis.images]
+    for a, b in zip(images, (axis.images[0].get_array() for axis in second.axes if axis.images), strict=True):
+        np.testing.assert_array_equal(a, b)
+    masked, target = images[0], images[2]
+    visible = ~np.isclose(masked, 0.5).all(axis=-1)
+    assert visible.mean() == pytest.approx(0.25)  # 6 of 24 patches
+    np.testing.assert_allclose(masked[visible], target[visible], atol=1e-6)
+
+
+def test_ramp_covers_the_vit_that_starts_from_published_weights(clips: Path, tmp_path: Path) -> None:
+    config = make(clips, tmp_path)
+    task = MaskedPretraining(replace(config, init=InitConfig(audio="audiomae.pth")))
+    model = task.build_model()
+    ramped = task.ramped(model)
+    assert ramped == {name for name, _ in model.named_parameters() if name.startswith("encoder.audio.")}
+    assert MaskedPretraining(config).ramped(model) == set()
+    with pytest.raises(ValueError, match=r"audiomae\.pth: no such weight file"):
+        task.load_published(model, lambda message: None)
+
+
+def test_probe_scores_every_stream_on_the_held_out_clips(clips: Path, tmp_path: Path) -> None:
+    paths = sorted(clips.rglob("*.mp4"))
+    rows = [Clip(f"c{i}", str(p), label="ab"[i % 2], split="test" if i > 1 else None) for i, p in enumerate(paths)]
+    write_manifest(str(tmp_path / "clips.csv"), rows)
+    task = MaskedPretraining(make(tmp_path / "clips.csv", tmp_path / "run"))
+    model = task.build_model().eval()
+    with torch.no_grad():
+        scores = task.probe(model, CPU)
+        assert task.probe(model, CPU) == scores
+    assert set(scores) == {"top1_fusion", "top1_audio", "top1_image", "top1_all", "num_clips"}
+    assert scores["num_clips"] == 4
+    assert all(scores[name] in (0.0, 0.25, 0.5, 0.75, 1.0) for name in scores if name != "num_clips")
+
+
+def test_probe_needs_labels_and_prefers_held_out_clips() -> None:
+    def rows(splits: str, labels: str) -> list[Clip]:
+        names = {"-": None, "t": "test", "r": "train"}
+        return [
+            Clip(f"c{i}", "x.mp4", label=None if label == "-" else label, split=names[split])
+            for i, (split, label) in enumerate(zip(splits, labels, strict=True))
+        ]
+
+    assert probe_clips(rows("rrrr", "----")) == []
+    assert probe_clips(rows("rrrr", "abcd")) == []  # no class has two clips
+    assert [c.id for c in probe_clips(rows("r-rr", "aab-"))] == ["c0", "c1", "c2"]
+    assert [c.id for c in probe_clips(rows("rrttt", "aaab-"))] == []  # held out: one a, one b
+    assert [c.id for c in probe_clips(rows("rrttt", "aabb-"))] == ["c2", "c3"]
+    assert len(probe_clips(rows("r" * 5000, "ab" * 2500))) == 2000
