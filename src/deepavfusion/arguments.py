@@ -25,7 +25,7 @@ class UsageError(ValueError):
 
 
 def parse_arguments(
-    cls: type[Config], words: Sequence[str], prog: str = "deepavfusion", positional: bool = False
+    cls: type[Config], words: Sequence[str], prog: str = "deepavfusion", positional: Sequence[str] = ()
 ) -> Config:
     """The configuration that options describe.
 
@@ -33,7 +33,7 @@ def parse_arguments(
         cls: configuration dataclass; its fields are the flags and their docstrings the help.
         words: options as on the command line; `--config` names a YAML file or a recipe, later options override it.
         prog: what the help calls the command.
-        positional: whether required fields are given without a flag.
+        positional: fields that the first words stand for when they have no flag.
 
     Raises:
         UsageError: naming the option and the fix.
@@ -42,15 +42,15 @@ def parse_arguments(
     from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    usage = None if positional else f"{prog} [--config FILE_OR_RECIPE] [--SETTING VALUE ...]"
+    places = "".join(f"{name.upper()} " for name in positional)
+    usage = f"{prog} {places}[--config FILE_OR_RECIPE] [--SETTING VALUE ...]"
     parser = ArgumentParser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False, allow_abbrev=False)
-    if not positional:
-        parser.add_argument(
-            "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
-        )
-    parser.add_class_arguments(cls, None, as_positional=positional)
+    parser.add_argument(
+        "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
+    )
+    parser.add_class_arguments(cls, None)
     try:
-        values = parser.parse_args(_with_recipes(words))
+        values = parser.parse_args(_with_recipes(_with_flags(words, positional)))
     except ArgumentError as error:
         raise UsageError(_explain(str(error), _options(cls))) from error
     return _build(cls, values)
@@ -80,7 +80,7 @@ def _options(cls: type, prefix: str = "") -> list[str]:
     names = []
     for f in fields(cls):
         if is_dataclass(hints[f.name]):
-            names += _options(hints[f.name], f"{prefix}{f.name}.")  # type: ignore[arg-type]
+            names += _options(hints[f.name], f"{prefix}{f.name}.")
         else:
             names.append(prefix + f.name)
     return names
@@ -107,6 +107,15 @@ def _nearest(word: str, options: Sequence[str]) -> str:
     if not close:  # a section forgotten: blr for optim.blr
         close = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
     return f"; did you mean --{close[0]}?" if close else ""
+
+
+def _with_flags(words: Sequence[str], positional: Sequence[str]) -> list[str]:
+    """The first words without a flag turned into options: `DIR --out x` into `--source DIR --out x`."""
+    count = 0
+    while count < min(len(words), len(positional)) and not words[count].startswith("--"):
+        count += 1
+    named = [part for name, word in zip(positional, words[:count], strict=False) for part in (f"--{name}", word)]
+    return [*named, *words[count:]]
 
 
 def _with_recipes(words: Sequence[str]) -> list[str]:

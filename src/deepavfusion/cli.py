@@ -31,8 +31,8 @@ class Verb:
     """Gives the configuration dataclass; a function, so that only the verb asked for is imported."""
     run: Callable[[Any], int]
     """Does the work and returns the exit code."""
-    positional: bool = False
-    """Whether required fields are given without a flag."""
+    positional: tuple[str, ...] = ()
+    """Fields that may be given without a flag, in this order."""
 
 
 def _pretrain_config() -> type:
@@ -49,16 +49,63 @@ def _pretrain(config: Any) -> int:
     return PREEMPTED if result.status == "preempted" else 0
 
 
-def _bench_model_config() -> type:
-    from deepavfusion.bench.config import ModelBenchConfig
+def _demo_config() -> type:
+    from deepavfusion.demo import DemoConfig
 
-    return ModelBenchConfig
+    return DemoConfig
 
 
-def _bench_model(config: Any) -> int:
-    from deepavfusion.bench.model import run
+def _demo(config: Any) -> int:
+    from deepavfusion.demo import demo
 
-    run(config)
+    return demo(config)
+
+
+def _audit_config() -> type:
+    from deepavfusion.data.audit import AuditConfig
+
+    return AuditConfig
+
+
+def _audit(config: Any) -> int:
+    from deepavfusion.counting import counting, report
+    from deepavfusion.data.audit import audit
+
+    with counting("clips") as progress:
+        summary = audit(config, progress)
+    report("audit", summary)
+    return 0
+
+
+def _shard_config() -> type:
+    from deepavfusion.data.shard_writing import ShardConfig
+
+    return ShardConfig
+
+
+def _shard(config: Any) -> int:
+    from deepavfusion.counting import counting, report
+    from deepavfusion.data.shard_writing import write_shards
+
+    with counting("clips") as progress:
+        summary = write_shards(config, progress)
+    report("shards", summary)
+    return 0
+
+
+def _bandstand_config() -> type:
+    from deepavfusion.bandstand.config import BandstandConfig
+
+    return BandstandConfig
+
+
+def _bandstand(config: Any) -> int:
+    from deepavfusion.bandstand.generation import generate
+    from deepavfusion.counting import counting, report
+
+    with counting("clips") as progress:
+        summary = generate(config, progress)
+    report("bandstand", summary)
     return 0
 
 
@@ -75,23 +122,41 @@ def _inspect(config: Any) -> int:
     return 0
 
 
-def _demo_config() -> type:
-    from deepavfusion.demo import DemoConfig
+def _bench_model_config() -> type:
+    from deepavfusion.bench.config import ModelBenchConfig
 
-    return DemoConfig
+    return ModelBenchConfig
 
 
-def _demo(config: Any) -> int:
-    from deepavfusion.demo import demo
+def _bench_model(config: Any) -> int:
+    from deepavfusion.bench.model import run
 
-    return demo(config)
+    run(config)
+    return 0
+
+
+def _bench_step_config() -> type:
+    from deepavfusion.bench.config import StepBenchConfig
+
+    return StepBenchConfig
+
+
+def _bench_step(config: Any) -> int:
+    from deepavfusion.bench.step import run
+
+    run(config)
+    return 0
 
 
 VERBS: dict[str, Verb] = {
-    "pretrain": Verb("pre-train the early-fusion model on a folder of videos", _pretrain_config, _pretrain),
+    "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
     "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
-    "inspect": Verb("say what a checkpoint, run folder or weight file holds", _inspect_config, _inspect, True),
+    "audit": Verb("look through a data set and write its manifest", _audit_config, _audit, ("source",)),
+    "shard": Verb("write a data set as shards for fast training", _shard_config, _shard, ("source", "out")),
+    "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
+    "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
     "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
 }
 
 
@@ -110,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         verb = VERBS[name]
         options = words[len(name.split()) :]
-        config = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
+        config: Any = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
     except UsageError as error:
         return _fail(f"deepavfusion {name}", str(error), 2)
     except SystemExit as exit_:  # --help and --print_config

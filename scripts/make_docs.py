@@ -1,0 +1,63 @@
+"""Write the tables of the docs from the result files in docs/results.
+
+A table stands between `<!-- table NAME -->` and `<!-- end -->`; this script fills it from `docs/results/NAME.json`.
+`--check` changes nothing and fails if a table is not what its file says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def bench_model(record: dict) -> str:
+    """Costs of each form, ours and written out side by side."""
+    rows = ["| fusion | step | GFLOP | written out | saved MiB | written out | time, ours / written out |"]
+    rows.append("|---|---|--:|--:|--:|--:|--:|")
+    costs = {(c["fusion"], c["step"], c["form"]): c for c in record["costs"]}
+    for (fusion, step, form), ours in costs.items():
+        if form == "ours":
+            plain = costs[fusion, step, "written out"]
+            numbers = [
+                f"{c[key]:.{digits}f}" for key, digits in (("gflop", 1), ("saved_mib", 0)) for c in (ours, plain)
+            ]
+            ratio = f"{ours['seconds'] / plain['seconds']:.2f}" if ours["seconds"] else "-"
+            rows.append(f"| `{fusion}` | {step} | {' | '.join(numbers)} | {ratio} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable[[dict], str]] = {"bench_model": bench_model}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+
+        def fill(match: re.Match[str]) -> str:
+            record = json.loads((DOCS / "results" / f"{match[2]}.json").read_text(encoding="utf-8"))
+            return match[1] + TABLES[match[2]](record) + match[3]
+
+        filled = BLOCK.sub(fill, text)
+        if filled != text:
+            stale.append(path.name)
+            if not check:
+                path.write_text(filled, encoding="utf-8")
+    if check and stale:
+        sys.stderr.write(f"tables out of date in {', '.join(stale)}: run python scripts/make_docs.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
