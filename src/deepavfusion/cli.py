@@ -148,6 +148,19 @@ def _bench_step(config: Any) -> int:
     return 0
 
 
+def _bench_media_config() -> type:
+    from deepavfusion.bench.config import MediaBenchConfig
+
+    return MediaBenchConfig
+
+
+def _bench_media(config: Any) -> int:
+    from deepavfusion.bench.media import run
+
+    run(config)
+    return 0
+
+
 VERBS: dict[str, Verb] = {
     "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
     "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
@@ -156,6 +169,7 @@ VERBS: dict[str, Verb] = {
     "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
     "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
     "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
 }
 

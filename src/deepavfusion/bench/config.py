@@ -74,3 +74,19 @@ class StepBenchConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
+
+
+@dataclass(frozen=True)
+class MediaBenchConfig:
+    """Speed of reading training views, from files and from shards with each decoder, in turn on one core."""
+
+    source: str | None = None
+    """Folder or manifest of media files; by default clips of 10 s, 640 x 360, written for the purpose."""
+    views: int = 60
+    """Views read in each way."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            raise ValueError(f"views {self.views} must be at least 1")

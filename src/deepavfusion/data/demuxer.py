@@ -5,6 +5,7 @@ The choice of tracks and all limits on claimed sizes stand here. What is done wi
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import av
 
 from deepavfusion.data.media_error import MediaError, cause_of, reading
-from deepavfusion.data.mp4_header import Matrix, display_matrices, is_mp4
+from deepavfusion.data.mp4_header import Matrix, display_matrices
 
 MAX_SIDE = 16384
 """Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""
@@ -26,9 +27,23 @@ MAX_SAMPLE_RATE = 768_000
 
 Kind = Literal["picture", "sound"]
 
+Layout = Literal["mp4", "matroska", "other"]
+
 # Containers of clips. Playlists are left out: they open other files, and the network. So are single pictures and bare
 # streams, which have no time.
 _CONTAINERS = "mov,matroska,mpeg,mpegts,avi,flv,asf,ogg,nut,mxf,rm,wav,w64,mp3,flac,aac,ac3,amr,aiff,au,caf"
+_READING_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+# The header of MP4 says all that is needed before decoding. Left alone, libav decodes pictures to learn the pixel
+# format, which takes a fifth of all the time that reading a clip takes.
+_SHORT_PROBE = {"probesize": "32", "analyzeduration": "1"}
+# For the decoders that libav runs while it opens a file. PyAV before 18 must not be given any where the header does not
+# list all tracks: it crashes.
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_DECODING_OPTIONS: dict[Layout, dict[str, str]] = {
+    "mp4": _LIMITS | {"skip_frame": "all"},
+    "matroska": _LIMITS,
+    "other": {},
+}
 _DISCARD = getattr(av.stream, "Discard", None)  # PyAV 18
 
 
@@ -40,35 +55,36 @@ class Demuxer:
     visually impaired and commentary only when there is nothing else.
 
     `is_untouched` tells whether the file stands where opening it has left it, and `has_index` whether the container
-    knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `origin_seconds` is the presentation time at which the earlier of the two starts: the clip's time 0.
+    knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `origin_seconds` is the
+    presentation time at which the earlier of the two tracks starts: the clip's time 0.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.display_matrices: dict[int, Matrix] = {}
         """Of the tracks, by stream id, where the file's header tells."""
-        self._probe_packets = not self._look_at_header()
+        self._layout = self._look_at_header()
         self.open()
-        if not self._probe_packets and any(s is not None and _is_vague(s) for s in self.streams.values()):
+        if self._layout == "mp4" and any(s is not None and _is_vague(s) for s in self.streams.values()):
             self.close()
-            self._probe_packets = True
+            self._layout = "matroska"
             self.open()
         starts = [s.start_time * s.time_base for s in self.streams.values() if s and s.start_time is not None]
         self.origin_seconds = float(min(starts, default=0))
 
     def open(self) -> None:
         """Open the file, or open it again from its start: the container and its streams are new objects then."""
-        probing = {} if self._probe_packets else {"probesize": "32", "analyzeduration": "1"}
-        options = {"max_pixels": str(MAX_PIXELS)} | ({} if self._probe_packets else {"skip_frame": "all"})
         with reading(self.path, "cannot be opened"):
             try:
                 self.container = av.open(
                     os.path.abspath(self.path),  # a bare name with a colon would be taken for a protocol
-                    options=options,
-                    container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS} | probing,
+                    options=_DECODING_OPTIONS[self._layout],
+                    container_options=_READING_OPTIONS | (_SHORT_PROBE if self._layout == "mp4" else {}),
                     metadata_errors="replace",
                 )
-            except (av.InvalidDataError, av.ArgumentError) as error:
+            except av.FFmpegError as error:
+                if not isinstance(error, av.InvalidDataError) and error.errno != errno.EINVAL:
+                    raise
                 cause = "no media container, or one whose index is missing or damaged"
                 raise MediaError(self.path, f"cannot be opened: {cause} ({cause_of(error)})") from error
         self.is_untouched = True
@@ -86,12 +102,8 @@ class Demuxer:
             self.container.close()
             raise
 
-    def _look_at_header(self) -> bool:
-        """Refuse what is no file, and tell whether it is MP4 or QuickTime.
-
-        Their header says all that is needed before decoding. libav would decode pictures to learn the pixel format,
-        which takes as long as a fifth of all that reading a clip takes.
-        """
+    def _look_at_header(self) -> Layout:
+        """Refuse what is no file, and tell how much its header says."""
         with reading(self.path, "cannot be opened"):
             status = os.stat(self.path)
             if not stat.S_ISREG(status.st_mode):
@@ -100,10 +112,11 @@ class Demuxer:
                 raise MediaError(self.path, "cannot be opened: the file is empty")
             self.file_size = status.st_size
             with open(self.path, "rb", buffering=0) as file:
-                if not is_mp4(file.fileno()):
-                    return False
-                self.display_matrices = display_matrices(file.fileno())
-                return True
+                head = os.pread(file.fileno(), 8, 0)
+                if head[4:] == b"ftyp":
+                    self.display_matrices = display_matrices(file.fileno())
+                    return "mp4"
+                return "matroska" if head.startswith(b"\x1aE\xdf\xa3") else "other"
 
     def close(self) -> None:
         """Close the file; harmless when it is closed already."""
@@ -124,7 +137,7 @@ class Demuxer:
     def _prepare_picture(self, stream: Any) -> None:
         self._prepare(stream)
         self.check_size(stream.codec_context.width, stream.codec_context.height)
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = _LIMITS
 
     def _prepare_sound(self, stream: Any) -> None:
         self._prepare(stream)

@@ -66,13 +66,13 @@ def installed_decoders() -> list[Decoder]:
 
 
 def _simplejpeg(data: bytes) -> Picture:
-    import simplejpeg  # type: ignore[import-not-found]
+    import simplejpeg
 
     return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
 
 
 def _cv2(data: bytes) -> Picture:
-    import cv2  # type: ignore[import-not-found]
+    import cv2
 
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:

@@ -37,7 +37,7 @@ def open_bytes(place: str) -> IO[bytes]:
     """Open a local file or a URL for reading bytes. Raises OSError."""
     if not is_url(place):
         return open(place, "rb")
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     with _as_os_error(place):
         return fsspec.open(place, "rb").open()

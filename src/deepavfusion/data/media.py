@@ -101,7 +101,7 @@ class MediaFile:
 
     @cached_property
     def info(self) -> MediaInfo:
-        """Tracks, times and sizes. Decodes one frame of sound, and one of the picture if no header tells how it turns."""
+        """Tracks, times and sizes. Decodes a frame of sound, and one of the picture if no header tells its turn."""
         with self._reading("its properties cannot be read"):
             picture_end = self._picture.track.end_seconds if self._picture is not None else None
             sound_end = self._sound.track.end_seconds if self._sound is not None else None

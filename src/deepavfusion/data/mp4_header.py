@@ -17,11 +17,6 @@ Matrix = tuple[int, int, int, int]
 UPRIGHT: Matrix = (65536, 0, 0, 65536)
 
 
-def is_mp4(file: int) -> bool:
-    """Whether a file, opened under a descriptor, starts like MP4 or QuickTime."""
-    return os.pread(file, 8, 0)[4:] == b"ftyp"
-
-
 def display_matrices(file: int) -> dict[int, Matrix]:
     """The display matrix of every track, by the track's number.
 

@@ -102,6 +102,24 @@ def read_table(path: str, columns: Sequence[str]) -> list[NamedRow]:
     return [NamedRow(dict(zip(header.cells, row.cells, strict=True)), row.place) for row in rows]
 
 
+def read_lines(path: str) -> tuple[str, ...]:
+    """The lines of a text file that are not blank, blanks around them removed.
+
+    Raises:
+        ValueError: no such file, not UTF-8, or nothing in it.
+    """
+    try:
+        with open_text(path) as file:
+            lines = tuple(line.strip() for line in file if line.strip())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8 ({error})") from None
+    if not lines:
+        raise ValueError(f"{path}: holds no lines")
+    return lines
+
+
 def read_json(path: str) -> Any:
     """Read a JSON file.
 

@@ -25,6 +25,8 @@ class ListedClip:
     """train, test, ...; None where the file does not tell."""
     names: tuple[str, ...]
     """Names its file may have, without suffix and end time; the first that is there counts."""
+    path: str | None = None
+    """The file, where it is known without a search."""
 
     @property
     def label(self) -> str | None:
@@ -79,7 +81,7 @@ def segment_id(video: str, start_seconds: float) -> str:
 
 
 def segment_names(video: str, start_seconds: float, end_seconds: float) -> tuple[str, ...]:
-    """Names under which downloaders leave a stretch of a video: six digits, seconds, milliseconds, with and without end.
+    """Names under which downloaders leave a stretch of a video: in six digits, seconds, milliseconds.
 
     A name that ends in a second number of six digits is found without it, see `clip_index`.
     """

@@ -56,7 +56,7 @@ def known(label: str, classes: Collection[str], place: str) -> str:
         ValueError: it is none; names the place and the class nearest to it.
     """
     if label not in classes:
-        near = difflib.get_close_matches(label, classes, n=1, cutoff=0.0)
+        near = difflib.get_close_matches(str(label), classes, n=1, cutoff=0.0)
         raise ValueError(f"{place}: {label!r} is none of the {len(classes)} classes; the nearest is {near[0]!r}")
     return label
 

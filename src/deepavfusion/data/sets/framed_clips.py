@@ -1,0 +1,105 @@
+"""Clips kept as single pictures, one sound file, and masks of what sounds: how segmentation data are laid out.
+
+In a csv file each picture has a row, header id,label,split,sound,frame,mask; the rows of a clip follow each other in
+time, and the mask is empty where a picture is not labelled. Localization pictures without masks fit too.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from deepavfusion.data.locations import join, write_whole
+from deepavfusion.data.sets.annotation_files import NamedRow, read_table
+
+COLUMNS = ("id", "label", "split", "sound", "frame", "mask")
+
+
+@dataclass(frozen=True)
+class FramedClip:
+    """One clip as pictures and sound."""
+
+    id: str
+    """Unique in the data set."""
+    label: str | None
+    split: str | None
+    sound: str
+    """The file of the whole clip's sound."""
+    frames: tuple[str, ...]
+    """Picture files in the order of time."""
+    masks: tuple[str | None, ...]
+    """The mask file of each picture, None where it is not labelled."""
+
+    def __post_init__(self) -> None:
+        if len(self.masks) != len(self.frames) or not self.frames:
+            raise ValueError(
+                f"{self.id}: {len(self.frames)} frames and {len(self.masks)} masks; need one mask or None each"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file it needs."""
+        return (self.sound, *self.frames, *(mask for mask in self.masks if mask is not None))
+
+
+def read_framed_clips(path: str) -> tuple[FramedClip, ...]:
+    """Read a csv file of pictures; relative paths are resolved against its folder.
+
+    Raises:
+        ValueError: a column is missing, a cell is empty, a clip's rows do not follow each other or differ in label,
+            split or sound; names file and line.
+    """
+    base = os.path.dirname(os.path.abspath(path))
+    clips: dict[str, FramedClip] = {}
+    last = None
+    for row in read_table(path, COLUMNS):
+        clip = _single(row, base)
+        known = clips.get(clip.id)
+        if known is not None:
+            if last != clip.id:
+                raise ValueError(f"{row.place}: the rows of {clip.id} must follow each other")
+            if (clip.label, clip.split, clip.sound) != (known.label, known.split, known.sound):
+                raise ValueError(f"{row.place}: label, split or sound differ from those of {clip.id} above")
+            clip = replace(known, frames=known.frames + clip.frames, masks=known.masks + clip.masks)
+        clips[clip.id] = clip
+        last = clip.id
+    if not clips:
+        raise ValueError(f"{path}: holds no clips")
+    return tuple(clips.values())
+
+
+def write_framed_clips(path: str, clips: Iterable[FramedClip]) -> None:
+    """Write clips so that `read_framed_clips` gives them back; the file appears complete or not at all.
+
+    Paths below its folder become relative, so that the two can be moved together.
+    """
+    base = os.path.dirname(os.path.abspath(path))
+
+    def relative(place: str) -> str:
+        inside = os.path.isabs(place) and os.path.commonpath([place, base]) == base
+        return os.path.relpath(place, base) if inside else place
+
+    with write_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for clip in clips:
+            head = (clip.id, clip.label or "", clip.split or "", relative(clip.sound))
+            for frame, mask in zip(clip.frames, clip.masks, strict=True):
+                writer.writerow((*head, relative(frame), relative(mask) if mask else ""))
+
+
+def _single(row: NamedRow, base: str) -> FramedClip:
+    for column in ("id", "sound", "frame"):
+        if not row[column]:
+            raise ValueError(f"{row.place}: empty {column}")
+    mask = join(base, row["mask"]) if row["mask"] else None
+    return FramedClip(
+        row["id"],
+        row["label"] or None,
+        row["split"] or None,
+        join(base, row["sound"]),
+        (join(base, row["frame"]),),
+        (mask,),
+    )
