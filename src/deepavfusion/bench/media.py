@@ -52,7 +52,7 @@ class MediaSpeed:
 
 
 def write_clip(path: Path, seed: int, num_seconds: int = 10, frame_rate: int = 30) -> None:
-    """A clip of 640 x 360, H.264 with a key frame every 16 frames, AAC stereo at 44.1 kHz: drifting waves and a chord."""
+    """A clip of 640 x 360, H.264 with a key frame every 16 frames, AAC stereo at 44.1 kHz."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:360, 0:640].astype(np.float32)
     texture = rng.normal(0, 4, (360, 640, 3)).astype(np.float32)
@@ -91,7 +91,7 @@ def measure(config: MediaBenchConfig, folder: Path) -> list[MediaSpeed]:
     }
     for sound in ("wav", "flac"):
         out = str(folder / sound)
-        write_shards(ShardConfig(source, out, sound=sound))  # type: ignore[arg-type]
+        write_shards(ShardConfig(source, out, sound=sound))
         for decoder in installed_decoders():
             ways[f"shards, {sound}, {decoder}"] = (
                 find_clips(out),

@@ -1,0 +1,266 @@
+"""Scores of source separation: how close estimated sources come to the true ones, in dB.
+
+BSS-eval version 3 (Vincent et al. 2006; numbers of the classic toolbox and of mir_eval's `bss_eval_sources` without
+permutation) by fast_bss_eval: the estimate is split into target, interference and artefacts by projection on 512
+shifts of the references. SI-SDR (Le Roux et al. 2019) on signals without their mean. Every score stands beside that
+of the unprocessed mixture taken as the estimate of each source, and the improvement over it.
+
+All are in dB, higher is better, kept within +-100 dB (a perfect estimate has no finite ratio; values beyond are
+round-off). Means are over the sources of a mixture, then over mixtures.
+
+Shapes: `B` mixtures, `N` sources, `T` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import fast_bss_eval
+import torch
+from torch import Tensor
+
+from deepavfusion.metrics.tally import Tally, by_cause
+
+SILENCE = 1e-5
+"""Energy (sum of squared samples) below which a signal is silent."""
+FLOOR_DB = -30.0
+"""SDR and SI-SDR of a silent or unusable prediction."""
+LIMIT_DB = 100.0
+"""Largest absolute value of any ratio."""
+FILTER_LENGTH = 512
+"""Taps of the distortion filter that BSS-eval allows."""
+PROTOCOL = "BSS-eval v3 with 512 taps, no permutation; SI-SDR of zero-mean signals"
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """One value per mixture and source, float64 `(B, N)`, dB."""
+
+    sdr: Tensor
+    sir: Tensor
+    """NaN for a silent or unusable prediction, and with one source (nothing can interfere)."""
+    sar: Tensor
+    """NaN for a silent or unusable prediction."""
+    si_sdr: Tensor
+
+    @staticmethod
+    def join(parts: Sequence[Ratios]) -> Ratios:
+        """Mixtures of several batches one after the other."""
+        return Ratios(
+            sdr=torch.cat([part.sdr for part in parts]),
+            sir=torch.cat([part.sir for part in parts]),
+            sar=torch.cat([part.sar for part in parts]),
+            si_sdr=torch.cat([part.si_sdr for part in parts]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureScores:
+    """Mixtures on their own, in the order they were given. The first three fields are `(B, N)`."""
+
+    estimate: Ratios
+    mixture: Ratios
+    """Of the unprocessed mixture as the estimate of every source."""
+    silent: Tensor
+    """bool: the prediction has hardly any energy."""
+    not_finite: Tensor
+    """bool: the prediction holds values that are no numbers."""
+    reference_silent: Tensor
+    """bool `(B,)`: a reference has hardly any energy; all ratios of the mixture are NaN."""
+    singular: Tensor
+    """bool `(B,)`: references so alike that the projection had to be regularised."""
+
+    @staticmethod
+    def join(parts: Sequence[MixtureScores]) -> MixtureScores:
+        """Mixtures of several batches one after the other. Raises ValueError on none."""
+        if not parts:
+            raise ValueError("no mixtures to join")
+        return MixtureScores(
+            estimate=Ratios.join([part.estimate for part in parts]),
+            mixture=Ratios.join([part.mixture for part in parts]),
+            silent=torch.cat([part.silent for part in parts]),
+            not_finite=torch.cat([part.not_finite for part in parts]),
+            reference_silent=torch.cat([part.reference_silent for part in parts]),
+            singular=torch.cat([part.singular for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class MeanRatios:
+    """Means over sources, then mixtures, dB. NaN where no source has the value."""
+
+    sdr: float
+    sir: float
+    sar: float
+    si_sdr: float
+
+
+@dataclass(frozen=True, eq=False)
+class SeparationScores(Tally):
+    """Scores of a set of mixtures, dB, higher is better."""
+
+    estimate: MeanRatios
+    mixture: MeanRatios
+    improvement: MeanRatios
+    """Mean of estimate minus mixture, over the sources for which both exist."""
+    num_without_sir_sar: int
+    """Predictions left out of SIR and SAR because they are silent or unusable."""
+    num_at_limit: int
+    """SDR values of estimates that reached the limit of 100 dB."""
+    num_singular: int
+    """Scored mixtures whose references were too alike."""
+    sdr: Tensor
+    """float64: mean over sources of each scored mixture."""
+    sdr_improvement: Tensor
+    """float64: the same, over the mixture's own."""
+    scored: Tensor
+    """int64: places of the scored mixtures in the input."""
+
+
+def si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
+    """Scale-invariant SDR: 10 log10(|a s|^2 / |e - a s|^2), a = <e, s> / |s|^2, s and e without their means.
+
+    Args:
+        references: `(..., T)` s.
+        estimates: `(..., T)` e.
+
+    Returns:
+        float64 `(...)` in dB within +-100; -30 where e or s is silent once its mean is taken away.
+    """
+    references, estimates = _zero_mean(references), _zero_mean(estimates)
+    scale = (references * estimates).sum(dim=-1) / _energy(references)
+    target = scale[..., None] * references
+    ratio = 10 * torch.log10(_energy(target) / _energy(estimates - target))
+    silent = (_energy(references) < SILENCE) | (_energy(estimates) < SILENCE)
+    return torch.where(silent, FLOOR_DB, ratio.clamp(-LIMIT_DB, LIMIT_DB))
+
+
+def score_mixtures(references: Tensor, estimates: Tensor, mixture: Tensor) -> MixtureScores:
+    """Score mixtures one by one; estimate n is compared with reference n.
+
+    Args:
+        references: `(B, N, T)` true sources.
+        estimates: `(B, N, T)` predictions of them.
+        mixture: `(B, T)` what the predictions were made from.
+
+    Returns:
+        Ratios in float64 whatever the input. A prediction that is silent (energy below 1e-5) or not finite has an
+        SDR and SI-SDR of -30 dB and neither SIR nor SAR. A mixture with a silent reference has no ratios.
+
+    Raises:
+        ValueError: shapes that do not fit, signals no longer than the filter, or references or a mixture with values
+            that are no numbers.
+    """
+    if references.ndim != 3 or estimates.shape != references.shape or mixture.shape != references[:, 0].shape:
+        shapes = [tuple(t.shape) for t in (references, estimates, mixture)]
+        raise ValueError(f"expected references and estimates (B, N, T) and a mixture (B, T), got {shapes}")
+    if references.shape[-1] <= FILTER_LENGTH:
+        raise ValueError(f"BSS-eval needs more than {FILTER_LENGTH} samples, got {references.shape[-1]}")
+    if not bool(references.isfinite().all() & mixture.isfinite().all()):
+        raise ValueError("references or the mixture hold values that are no numbers")
+    references, mixture = references.double(), mixture.double()
+    not_finite = ~estimates.isfinite().all(dim=-1)
+    estimates = torch.where(not_finite[..., None], 0.0, estimates.double())
+    silent = (_energy(estimates) < SILENCE) & ~not_finite
+    reference_silent = (_energy(references) < SILENCE).any(dim=1)
+    unprocessed = mixture[:, None].expand_as(references)
+    of_estimates, of_mixture = [], []
+    singular = torch.zeros_like(reference_silent)
+    for b in range(len(references)):
+        if reference_silent[b]:
+            nothing = references.new_full((3, references.shape[1]), torch.nan)
+            of_estimates.append(nothing)
+            of_mixture.append(nothing)
+            continue
+        both, singular[b] = _bss_eval(references[b], torch.stack([estimates[b], unprocessed[b]]))
+        of_estimates.append(both[:, 0])
+        of_mixture.append(both[:, 1])
+    return MixtureScores(
+        estimate=_ratios(of_estimates, references, estimates, silent | not_finite, reference_silent),
+        mixture=_ratios(of_mixture, references, unprocessed, _energy(unprocessed) < SILENCE, reference_silent),
+        silent=silent,
+        not_finite=not_finite,
+        reference_silent=reference_silent,
+        singular=singular,
+    )
+
+
+def separation_scores(mixtures: MixtureScores) -> SeparationScores:
+    """Means over sources, then mixtures; mixtures with a silent reference are left out and counted.
+
+    Raises:
+        ValueError: no mixture can be scored.
+    """
+    kept = ~mixtures.reference_silent
+    if not bool(kept.any()):
+        raise ValueError(f"all of the {len(kept)} mixtures have a silent reference")
+    estimate, mixture = _of(mixtures.estimate, kept), _of(mixtures.mixture, kept)
+    gain = Ratios(
+        sdr=estimate.sdr - mixture.sdr,
+        sir=estimate.sir - mixture.sir,
+        sar=estimate.sar - mixture.sar,
+        si_sdr=estimate.si_sdr - mixture.si_sdr,
+    )
+    silent, not_finite = mixtures.silent[kept], mixtures.not_finite[kept]
+    return SeparationScores(
+        protocol=PROTOCOL,
+        num_scored=int(kept.sum()),
+        left_out=by_cause(silent_reference=int((~kept).sum())),
+        counted_as_wrong=by_cause(silent_prediction=int(silent.sum()), prediction_not_finite=int(not_finite.sum())),
+        estimate=_means(estimate),
+        mixture=_means(mixture),
+        improvement=_means(gain),
+        num_without_sir_sar=int((silent | not_finite).sum()),
+        num_at_limit=int((estimate.sdr >= LIMIT_DB).sum()),
+        num_singular=int(mixtures.singular[kept].sum()),
+        sdr=estimate.sdr.mean(dim=1),
+        sdr_improvement=gain.sdr.mean(dim=1),
+        scored=kept.nonzero()[:, 0],
+    )
+
+
+def _bss_eval(references: Tensor, estimates: Tensor) -> tuple[Tensor, bool]:
+    """SDR, SIR and SAR `(3, E, N)` of E sets of estimates `(E, N, T)` of `(N, T)`, and if they were regularised."""
+    references = references.expand_as(estimates)
+    settings = {"filter_length": FILTER_LENGTH, "compute_permutation": False}
+    try:
+        ratios, singular = fast_bss_eval.bss_eval_sources(references, estimates, **settings), False
+    except torch.linalg.LinAlgError:  # a reference is a filtered copy of another: many filters do, take a small one
+        ratios, singular = fast_bss_eval.bss_eval_sources(references, estimates, load_diag=1e-12, **settings), True
+    return torch.stack(ratios).clamp(-LIMIT_DB, LIMIT_DB), singular
+
+
+def _ratios(
+    values: list[Tensor], references: Tensor, estimates: Tensor, unusable: Tensor, reference_silent: Tensor
+) -> Ratios:
+    sdr, sir, sar = torch.stack(values, dim=1)
+    nothing = reference_silent[:, None]
+    if references.shape[1] == 1:
+        sir = torch.full_like(sir, torch.nan)
+    return Ratios(
+        sdr=torch.where(unusable & ~nothing, FLOOR_DB, sdr),
+        sir=sir.masked_fill(unusable, torch.nan),
+        sar=sar.masked_fill(unusable, torch.nan),
+        si_sdr=si_sdr(references, estimates).masked_fill(unusable, FLOOR_DB).masked_fill(nothing, torch.nan),
+    )
+
+
+def _of(ratios: Ratios, kept: Tensor) -> Ratios:
+    return Ratios(sdr=ratios.sdr[kept], sir=ratios.sir[kept], sar=ratios.sar[kept], si_sdr=ratios.si_sdr[kept])
+
+
+def _means(ratios: Ratios) -> MeanRatios:
+    def mean(values: Tensor) -> float:
+        return float(values.nanmean(dim=1).nanmean())
+
+    return MeanRatios(sdr=mean(ratios.sdr), sir=mean(ratios.sir), sar=mean(ratios.sar), si_sdr=mean(ratios.si_sdr))
+
+
+def _zero_mean(signals: Tensor) -> Tensor:
+    signals = signals.double()
+    return signals - signals.mean(dim=-1, keepdim=True)
+
+
+def _energy(signals: Tensor) -> Tensor:
+    return signals.square().sum(dim=-1)
