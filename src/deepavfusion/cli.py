@@ -77,6 +77,22 @@ def _audit(config: Any) -> int:
     return 0
 
 
+def _manifest_config() -> type:
+    from deepavfusion.data.sets.manifest import ManifestConfig
+
+    return ManifestConfig
+
+
+def _manifest(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.data.sets.manifest import build_manifest
+
+    with counting("clips") as progress:
+        summary = build_manifest(config, progress)
+    print("\n".join(summary.lines()))
+    return 0
+
+
 def _shard_config() -> type:
     from deepavfusion.data.shard_writing import ShardConfig
 
@@ -165,6 +181,7 @@ VERBS: dict[str, Verb] = {
     "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
     "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
     "audit": Verb("look through a data set and write its manifest", _audit_config, _audit, ("source",)),
+    "manifest": Verb("turn official annotations into a manifest", _manifest_config, _manifest, ("dataset",)),
     "shard": Verb("write a data set as shards for fast training", _shard_config, _shard, ("source", "out")),
     "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
     "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),

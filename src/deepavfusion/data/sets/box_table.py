@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sets.annotation_files import NamedRow, read_table
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
+from deepavfusion.data.sets.listing import ListedClip, Listing
+from deepavfusion.data.sets.vocabularies import vocabulary
 
 CORNERS = ("x1", "y1", "x2", "y2")
 COLUMNS = ("id", "label", *CORNERS, "agreement")
@@ -47,7 +49,7 @@ def write_boxes(path: str, annotations: Iterable[BoxAnnotation]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in annotations:
-            rows = [
+            rows: list[tuple[object, ...]] = [
                 (source.label or "", box.left, box.top, box.right, box.bottom)
                 for source in item.sources
                 for box in source.boxes
@@ -68,3 +70,10 @@ def _agreement(row: NamedRow) -> int:
     if not cell.isdigit() or cell == "0":
         raise ValueError(f"{row.place}: agreement {cell!r} must be a number from 1 on")
     return int(cell)
+
+
+def read_boxed_clips(path: str) -> Listing:
+    """The clips of a csv file of boxes, with the classes of their boxes. Errors as `read_boxes`."""
+    annotations = read_boxes(path)
+    clips = tuple(ListedClip(item.id, tuple(sorted(item.labels)), None, (item.id,)) for item in annotations)
+    return Listing(clips, vocabulary(label for clip in clips for label in clip.labels))

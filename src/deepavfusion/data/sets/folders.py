@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from deepavfusion.data.clips import find_clips
-from deepavfusion.data.labels import clip_name, read_labels
+from deepavfusion.data.labels import read_labels
 from deepavfusion.data.sets.annotation_files import read_json, read_lines, read_rows
-from deepavfusion.data.sets.listing import ListedClip, Listing, split_labels, unique
+from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, segment_id, split_labels, unique
 from deepavfusion.data.sets.vocabularies import class_folder, vocabulary
 
 ID_COLUMNS = ("id", "file", "video_id", "video", "audio", "name", "path", "youtube_id", "source_1", "source_2")
@@ -32,7 +34,7 @@ def read_ids(path: str) -> Listing:
         ValueError: no rows, or a clip listed twice; names file and line.
     """
     rows = [row for row in read_rows(path) if row.cells[0] not in ID_COLUMNS]
-    names = [(clip_name(row.cells[0]), row.place) for row in rows]
+    names = [(listed_name(row.cells[0]), row.place) for row in rows]
     return Listing(unique((ListedClip(name, (), None, (name,)), place) for name, place in names), ())
 
 
@@ -40,7 +42,8 @@ def read_id_set(path: str) -> frozenset[str]:
     """The ids of clips that must not be trained on, from any list of test clips.
 
     These are the items of a JSON list with a `file`, or those of a csv file: every column of `ID_COLUMNS` if there is
-    a header (a pair list has two), the first column otherwise.
+    a header (a pair list has two), otherwise the first column, joined with the start second if one follows and more
+    (`---g-f_I2yQ,1,people marching,test`).
 
     Raises:
         ValueError: neither.
@@ -49,11 +52,18 @@ def read_id_set(path: str) -> frozenset[str]:
         items = read_json(path)
         if not isinstance(items, list) or not all(isinstance(item, dict) and "file" in item for item in items):
             raise ValueError(f'{path}: must hold a list of objects with a "file"')
-        return frozenset(clip_name(str(item["file"])) for item in items)
-    rows = read_rows(path)
+        return frozenset(listed_name(str(item["file"])) for item in items)
+    rows = read_rows(path, comment="#")
     columns = [number for number, cell in enumerate(rows[0].cells) if cell in ID_COLUMNS]
-    names = [row.cells[number] for row in rows[1:] for number in columns if number < len(row.cells)]
-    return frozenset(clip_name(name) for name in (names if columns else [row.cells[0] for row in rows]))
+    if columns:
+        cells = [row.cells[number] for row in rows[1:] for number in columns if number < len(row.cells)]
+        return frozenset(map(listed_name, cells))
+    return frozenset(
+        segment_id(row.cells[0], row.number(1))
+        if len(row.cells) > 2 and re.fullmatch(r"\d+(\.\d+)?", row.cells[1])
+        else listed_name(row.cells[0])
+        for row in rows
+    )
 
 
 def read_folders(folder: str, classes_path: str | None) -> Listing:

@@ -7,9 +7,8 @@ only, as AV-SUPERB has it (`test/G9EvS_LmbU8_000000_000010.mp4,16`).
 
 from __future__ import annotations
 
-from deepavfusion.data.labels import clip_name
 from deepavfusion.data.sets.annotation_files import read_rows, read_table
-from deepavfusion.data.sets.listing import ListedClip, Listing, segment_id, segment_names, unique
+from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, segment_id, segment_names, unique
 from deepavfusion.data.sets.vocabularies import shipped_classes, vocabulary
 
 
@@ -25,7 +24,7 @@ def read_kinetics_sounds(path: str) -> Listing:
     for row in read_rows(path):
         if len(row.cells) != 2 or not row.cells[1].isdigit():
             raise ValueError(f"{row.place}: expected path,class number, found {','.join(row.cells)}")
-        name = clip_name(row.cells[0])
+        name = listed_name(row.cells[0])
         clips.append((ListedClip(name, (row.cells[1],), None, (name,)), row.place))
     return Listing(unique(clips), vocabulary(row[0].labels[0] for row in clips))
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from deepavfusion.data.clips import CONTAINER_SUFFIXES
+from deepavfusion.data.labels import clip_name
 
 LABEL_SEPARATOR = "|"
 
@@ -73,6 +77,17 @@ def unique(clips: Iterable[tuple[ListedClip, str]]) -> tuple[ListedClip, ...]:
         places[clip.id] = place
         kept.append(clip)
     return tuple(kept)
+
+
+def listed_name(cell: str) -> str:
+    """What a list calls a clip: the name without folder, suffix and end time.
+
+    `test/---g-f_I2yQ_000001_000011.mp4` gives `---g-f_I2yQ_000001`, and so does that name itself; `abcd_123456_000030`,
+    whose YouTube id ends in six digits, stays.
+    """
+    name = PurePosixPath(cell)
+    stem = name.stem if name.suffix.lower() in CONTAINER_SUFFIXES else name.name
+    return stem if re.fullmatch(r".{11}_\d{6}", stem) else clip_name(stem)
 
 
 def segment_id(video: str, start_seconds: float) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-_PICKLED = {("numpy", "ndarray"), ("numpy", "dtype")} | {
-    (module, name)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for name in ("_reconstruct", "scalar")
+_PICKLED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 }
+"""What a pickled array is made of, by any version of NumPy and of the pickle protocol."""
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -14,9 +14,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deepavfusion.data.labels import clip_name
 from deepavfusion.data.sets.annotation_files import Row, read_rows
-from deepavfusion.data.sets.listing import ListedClip, Listing, named_segment, segment_id, segment_names, unique
+from deepavfusion.data.sets.listing import (
+    ListedClip,
+    Listing,
+    listed_name,
+    named_segment,
+    segment_id,
+    segment_names,
+    unique,
+)
 from deepavfusion.data.sets.vocabularies import instrument_class, known, shipped_classes
 
 CLIP_SECONDS = 10.0
@@ -78,9 +85,9 @@ def _read(path: str, subset: str, by_instrument: bool) -> Listing:
     clips = []
     for row in rows:
         clip = _full_row(row, classes) if full else _short_row(row, classes, by_instrument)
-        if clip.labels[0] in kept:
-            clips.append((clip, row.place))
-    return Listing(unique(clips), kept)
+        clips.append((clip, row.place))
+    subset_classes = frozenset(kept)
+    return Listing(unique(pair for pair in clips if pair[0].labels[0] in subset_classes), kept)
 
 
 def _full_row(row: Row, classes: frozenset[str]) -> ListedClip:
@@ -95,7 +102,7 @@ def _full_row(row: Row, classes: frozenset[str]) -> ListedClip:
 def _short_row(row: Row, classes: frozenset[str], by_instrument: bool) -> ListedClip:
     if len(row.cells) < 2 or (len(row.cells) > 2 and not by_instrument):
         raise ValueError(f"{row.place}: expected file,label, found {len(row.cells)} cells; quote cells with commas")
-    name, label = clip_name(row.cells[0]), ",".join(row.cells[1:])
+    name, label = listed_name(row.cells[0]), ",".join(row.cells[1:])
     if by_instrument and label not in classes:
         label = instrument_class(label, row.place)
     return ListedClip(name, (known(label, classes, row.place),), None, named_segment(name, CLIP_SECONDS))

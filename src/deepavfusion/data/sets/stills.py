@@ -1,0 +1,105 @@
+"""Pictures and sounds in files of their own: the layout of localization test sets, and any folders of labelled frames.
+
+Localization sets are passed on as `frames/ID.jpg` and `audio/ID.wav`. Segmentation data of one's own lie in a folder
+per clip, `.../NAME/{frames/*, masks/*, audio.wav}`, where a mask has the name of its frame and may be missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from deepavfusion.data.clips import layout
+from deepavfusion.data.sets.clip_index import IMAGE_SUFFIXES, SOUND_SUFFIXES, ClipIndex
+from deepavfusion.data.sets.framed_clips import FramedClip
+from deepavfusion.data.sets.listing import ListedClip
+
+
+def has_stills(folder: str) -> bool:
+    """Whether a folder is laid out as `frames` and `audio`."""
+    return all(os.path.isdir(os.path.join(folder, name)) for name in ("frames", "audio"))
+
+
+def find_stills(clips: Iterable[ListedClip], folder: str) -> tuple[dict[str, FramedClip], tuple[str, ...]]:
+    """The listed clips of which picture and sound are there.
+
+    Args:
+        clips: of a list.
+        folder: holds `frames` and `audio`.
+
+    Returns:
+        The clips by id, and the ids that several pictures or sounds have the name of, of which the first was taken.
+    """
+    pictures = ClipIndex(os.path.join(folder, "frames"), IMAGE_SUFFIXES)
+    sounds = ClipIndex(os.path.join(folder, "audio"), SOUND_SUFFIXES)
+    found, several = {}, []
+    for clip in clips:
+        frames, sound = pictures.find(clip.names, clip.label), sounds.find(clip.names, clip.label)
+        if frames and sound:
+            found[clip.id] = FramedClip(clip.id, clip.label, clip.split, sound[0], (frames[0],), (None,))
+            if len(frames) > 1 or len(sound) > 1:
+                several.append(clip.id)
+    return found, tuple(several)
+
+
+def read_mask_folders(path: str | None, root: str) -> tuple[FramedClip, ...]:
+    """The clips of folders of frames, masks and sound; frames in the order of the numbers in their names.
+
+    Args:
+        path: must be None, there is no annotation file.
+        root: is searched for folders that hold `frames`. Split and label are told by the folders around a clip's, as
+            for clips.
+
+    Raises:
+        ValueError: none there, a clip without frames or with none or several sound files, or a mask without a frame.
+    """
+    if path is not None:
+        raise ValueError(f"annotations {path}: folders of frames and masks have no annotation file; leave it out")
+    clips = []
+    for place, folders, names in os.walk(root):
+        folders.sort()
+        if "frames" not in folders:
+            continue
+        frames = _pictures(os.path.join(place, "frames"))
+        masks = _pictures(os.path.join(place, "masks"))
+        sounds = sorted(name for name in names if os.path.splitext(name)[1].lower() in SOUND_SUFFIXES)
+        if not frames or len(sounds) != 1:
+            raise ValueError(
+                f"{place}: has {len(frames)} frames and {len(sounds)} sound files; need frames and one sound"
+            )
+        stray = masks.keys() - frames.keys()
+        if stray:
+            raise ValueError(f"{place}: mask {min(stray)!r} has no frame of that name")
+        relative = PurePath(os.path.relpath(place, root))
+        label, split = layout(relative)
+        clips.append(
+            FramedClip(
+                relative.as_posix(),
+                label,
+                split,
+                os.path.join(place, sounds[0]),
+                tuple(frames.values()),
+                tuple(masks.get(name) for name in frames),
+            )
+        )
+        folders.clear()
+    if not clips:
+        raise ValueError(f"{root}: no folder in it holds a folder `frames`")
+    return tuple(clips)
+
+
+def _pictures(folder: str) -> dict[str, str]:
+    """Picture files by name without suffix, ordered by the numbers in their names: 2 before 10."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    pictures = {
+        os.path.splitext(name)[0]: os.path.join(folder, name)
+        for name in names
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    }
+    return dict(sorted(pictures.items(), key=lambda item: _natural(item[0])))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
