@@ -19,7 +19,7 @@ env: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install -qq -c constraints.txt -e ".[dev]"
 	touch $@
 
 test: env lint types
@@ -40,7 +40,7 @@ wheel: env
 	$(BIN)/python -m build --wheel --outdir dist .
 	rm -rf $(VENV)-wheel
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/pip install --quiet --no-deps dist/*.whl
+	$(VENV)-wheel/bin/pip install -qq --no-deps dist/*.whl
 	cd / && $(abspath $(VENV)-wheel)/bin/deepavfusion --version
 	rm -rf $(VENV)-wheel
 

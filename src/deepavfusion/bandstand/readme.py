@@ -1,0 +1,44 @@
+"""The README that lies in every folder of generated clips."""
+
+from __future__ import annotations
+
+from deepavfusion.bandstand.config import BandstandConfig
+from deepavfusion.bandstand.splits import Cast
+from deepavfusion.bandstand.world import WORLD_VERSION
+
+_TEXT = """# Bandstand, world {world}, cast {cast}, seed {seed}
+
+Drawn and synthesised clips with the whole truth about them, written by `deepavfusion bandstand`. Every clip is
+{seconds:g} s long: {size} x {size} pixels at {frame_rate:g} frames/s (H.264), mono sound at {sample_rate} Hz (AAC).
+The files depend on the seed, the split, the clip's number and the world's version, on nothing else.
+
+| file | what |
+|---|---|
+| `manifest.csv`, `SPLIT.csv` | one row per clip, of all splits and of one |
+| `SPLIT/ID.mp4` | the clip |
+| `SPLIT/ID.json` | its annotation: sources, boxes, strokes, sounding intervals, gains |
+| `SPLIT/ID/stem_N.flac`, `noise.flac` | source N as heard, and the room; their sum is exactly the mixture |
+| `SPLIT/ID/mask_FFF.png` | frame FFF: 0, or 1 + the number of the source seen there |
+| `classes.png`, `scenes.png` | contact sheets |
+| `world.json` | the settings |
+
+| split | what is in it |
+|---|---|
+{splits}
+
+`deepavfusion.bandstand.annotation.read_annotation` reads the JSON files; its docstrings say what each field means.
+"""
+
+
+def describe(cast: Cast, config: BandstandConfig) -> str:
+    """The README's text."""
+    return _TEXT.format(
+        world=WORLD_VERSION,
+        cast=cast.name,
+        seed=config.seed,
+        seconds=config.seconds,
+        size=config.size,
+        frame_rate=config.frame_rate,
+        sample_rate=config.sample_rate,
+        splits="\n".join(f"| `{split.name}` | {split.purpose} |" for split in cast.splits.values()),
+    )
