@@ -8,7 +8,7 @@ with time, so that a window's place is found by comparing it with the formula.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,8 +126,8 @@ def _sound(container: av.container.OutputContainer, clip: Clip) -> list[tuple[fl
     packets = []
     for begin in range(first, last, 1024):
         times = np.arange(begin, min(begin + 1024, last)) / clip.sample_rate
-        samples = (levels[:, None] * chirp(times)[None]).astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=clip.layout)
+        samples = (chirp(times)[:, None] * levels[None]).astype(np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=clip.layout)
         frame.sample_rate, frame.pts, frame.time_base = clip.sample_rate, begin, Fraction(1, clip.sample_rate)
         packets += stream.encode(frame)
     packets += stream.encode(None)
@@ -142,3 +142,50 @@ def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     entries = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
     content[begin : begin + 36] = b"".join(entry.to_bytes(4, "big", signed=True) for entry in entries)
     path.write_bytes(bytes(content))
+
+
+SHORT = Clip(seconds=2.0)
+LONG = Clip(seconds=5.0)
+B_FRAMES = {"x264-params": "bframes=3:b-pyramid=normal:keyint=16:scenecut=0"}
+OPEN_GOP = {"x264-params": "open-gop=1:bframes=3:keyint=8:min-keyint=8:scenecut=0"}
+MPEG = {"b": "2000000", "bf": "2"}
+
+# Codec and container, with every order of decoding that a seek can land in.
+KINDS = {
+    "b_frames.mp4": replace(SHORT, video_options=B_FRAMES),
+    "b_frames.mkv": replace(SHORT, video_options=B_FRAMES, audio_codec="libopus", sample_rate=48000),
+    "open_gop.mp4": replace(SHORT, video_options=OPEN_GOP),
+    "open_gop.mkv": replace(SHORT, video_options=OPEN_GOP),
+    "gradual_refresh.mp4": replace(SHORT, video_options={"x264-params": "intra-refresh=1:keyint=8"}),
+    "fragmented.mp4": replace(SHORT, container_options={"movflags": "frag_keyframe+empty_moov"}),
+    "every_chroma.mp4": replace(SHORT, pix_fmt="yuv444p", audio_codec="libmp3lame"),
+    "ten_bits.mp4": replace(SHORT, pix_fmt="yuv420p10le"),
+    "odd_size.mkv": replace(SHORT, size=(33, 41), pix_fmt="yuv444p", audio_codec="pcm_s16le"),
+    "intra.mov": replace(SHORT, video_codec="mjpeg", pix_fmt="yuvj420p", audio_codec="pcm_s24le"),
+    "hevc.mp4": replace(
+        SHORT, video_codec="libx265", video_options={"x265-params": "log-level=none:keyint=8:pools=1:frame-threads=1"}
+    ),
+    "vp9.webm": replace(
+        SHORT, video_codec="libvpx-vp9", audio_codec="libopus", sample_rate=48000, video_options={"cpu-used": "8"}
+    ),
+    "vp8.webm": replace(
+        SHORT,
+        video_codec="libvpx",
+        audio_codec="libopus",
+        sample_rate=48000,
+        video_options={"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "10"},
+    ),
+    "mpeg1.mpg": replace(SHORT, video_codec="mpeg1video", audio_codec="mp2", frame_rate=25, video_options=MPEG),
+    "mpeg2.mpg": replace(LONG, video_codec="mpeg2video", audio_codec="mp2", frame_rate=25, video_options=MPEG),
+    "start_not_zero.ts": SHORT,
+    "no_timestamps.avi": replace(SHORT, video_codec="mjpeg", pix_fmt="yuvj420p", audio_codec="pcm_s16le"),
+    "uneven.mp4": replace(SHORT, frame_times=[0.1, 0.15, 0.2, 0.5, 0.51, 0.52, 0.9, 1.4, 1.5, 1.55, 1.7]),
+}
+# Without an edit list the encoder's priming counts as sound: the clip starts with it, and the picture after it.
+PRIMING_SECONDS = {"mpeg1.mpg": 0.0109, "mpeg2.mpg": 0.0109, "start_not_zero.ts": 0.0232}
+
+
+def written(folder: Path, name: str) -> Path:
+    """The file of one of KINDS in a folder, written when it is asked for first."""
+    path = folder / name
+    return path if path.exists() else write_clip(path, KINDS[name])

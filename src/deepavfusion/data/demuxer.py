@@ -20,8 +20,8 @@ MAX_SIDE = 16384
 """Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""
 MAX_PIXELS = 100_000_000
 """And so are pictures that claim more pixels than this in all."""
-MAX_CHANNELS = 64
-"""Sound that claims more channels than this is refused."""
+MAX_CHANNELS = 8
+"""Sound that claims more channels than this is refused; PyAV would read beyond the list of their samples."""
 MAX_SAMPLE_RATE = 768_000
 """And so is sound that claims a higher rate than this, in samples per second."""
 

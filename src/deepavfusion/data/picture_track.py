@@ -48,7 +48,7 @@ class PictureTrack:
                 run, frame = self._enter(timestamp, last)
             else:
                 frame = run.frame_at(timestamp, last)
-                if not run.has_target:
+                if run.skipped and not run.has_target:
                     run, frame = self._enter(timestamp, last)
             if frame is None:
                 raise self.track.nothing_decoded()
@@ -153,6 +153,7 @@ class _Run:
         self._waiting: deque[Any] = deque()
         self._decoded: list[_Decoded] = []
         self._shown_next: list[int] = []
+        self._num_later = 0
         self._target: int | None = None
         self._ended = False
         self._last_decoding_time: int | None = None
@@ -170,6 +171,7 @@ class _Run:
 
     def read_to(self, wanted: int) -> None:
         """Read packets until all that the frame shown at `wanted` needs are waiting, and drop those it does not."""
+        self._num_later = sum(shown > wanted for shown in self._shown_next)
         while not self._ended and not self._is_behind(wanted):
             packet = next(self._packets, None)
             if packet is None:
@@ -178,12 +180,13 @@ class _Run:
             if self.first_timestamp is None:
                 self.first_timestamp = packet.dts if packet.dts is not None else packet.pts
             if packet.is_keyframe and packet.pts is not None and packet.pts <= wanted:
-                if self._skip or not self.at_key_frame:
+                if self._skip:
                     self.skipped |= bool(self._waiting or self._decoded)
                     self._track.flush()
                     self._waiting.clear()
                 self.at_key_frame = True
             self._wait_for(packet)
+            self._num_later += packet.pts is not None and packet.pts > wanted
             if len(self._waiting) > MAX_WAITING_PACKETS:
                 self._decode_next(wanted)
 
@@ -191,7 +194,7 @@ class _Run:
         """Whether every packet of a frame shown by `wanted` has been read."""
         if self._knows_decoding_times:
             return self._last_decoding_time is not None and self._last_decoding_time > wanted
-        return sum(shown > wanted for shown in self._shown_next) > MAX_REORDERED_FRAMES
+        return self._num_later > MAX_REORDERED_FRAMES
 
     def frame_at(self, wanted: int, last: bool) -> Any | None:
         """The frame shown at a timestamp, not earlier than the one asked for before; None if nothing decodes.
@@ -201,8 +204,10 @@ class _Run:
         self.read_to(wanted)
         self._target = max((shown for shown in self._shown_next if shown <= wanted), default=self._target)
         self._shown_next = [shown for shown in self._shown_next if shown > wanted]
-        while any(packet.pts == self._target for packet in self._waiting if packet.pts is not None):
-            self._decode_next(wanted)
+        timestamps = [packet.pts for packet in self._waiting]
+        if self._target is not None and self._target in timestamps:
+            for _ in range(timestamps.index(self._target) + 1):
+                self._decode_next(wanted)
         num_behind = 0
         while not self.has_target:
             if (last and self._target is not None) or num_behind > MAX_DELAY_PACKETS or not self._more():

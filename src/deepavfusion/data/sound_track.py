@@ -12,12 +12,13 @@ sound at `k / rate` seconds, so overlapping windows agree.
 from __future__ import annotations
 
 import math
-from statistics import median
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import soxr
+from numpy.lib.stride_tricks import sliding_window_view
 
 from deepavfusion.data.demuxer import MAX_CHANNELS, MAX_SAMPLE_RATE, Demuxer
 from deepavfusion.data.media_error import MediaError
@@ -29,11 +30,14 @@ MARGIN_SECONDS = 0.1
 """Sound around the window that the resampling filter sees; the first half of the pre-roll it never does."""
 MAX_WINDOW_SECONDS = 3600.0
 """The longest window that is read at once."""
-JITTER_SECONDS = 0.01
-"""Frames whose timestamps are that near to where the one before ends follow it without a gap.
+LEAP_SECONDS = 0.01
+"""Timestamps that leap by more than this, and stay, mean a gap (or an overlap, where the later sound counts).
 
-Matroska rounds to milliseconds; placing every frame by its own timestamp would tear the sound.
+Below it frames simply follow each other: Matroska rounds to milliseconds, and placing every frame by its own timestamp
+would tear the sound.
 """
+JITTER_FRAMES = 3
+"""Timestamps of so many frames in a row may leap and come back (clips cut out of streams have such)."""
 RESAMPLING_QUALITY = "HQ"
 """soxr's quality; it takes 0.5 ms for 3 s from 44.1 kHz, hardly more than the faster ones."""
 MAX_LEVEL = 4.0
@@ -68,7 +72,8 @@ class SoundTrack:
         native = np.zeros(max(0, math.ceil((end + MARGIN_SECONDS) * rate) - origin), np.float32)
         track_end = 0
         for run in runs:
-            track_end = max(track_end, _place(run.mono(rate), run.position(rate) - origin, native) + origin)
+            position, parts = run.at_rate(rate)
+            track_end = max(track_end, _place(parts, position - origin, native) + origin)
         if ended:
             if self.track.end_seconds is not None:  # the last packet may hold more than is to be played
                 track_end = min(track_end, round(self.track.end_seconds * rate))
@@ -107,7 +112,7 @@ class SoundTrack:
             from_start = begin <= track.start or not track.seek(begin)
             if from_start:
                 track.rewind()
-            runs: list[_Run] = []
+            parts: list[_Part] = []
             num_refused = track.num_refused_packets
             landed, ended = None, True
             for packet in track.packets():
@@ -118,60 +123,77 @@ class SoundTrack:
                         ended = False
                     if time > end or (landed > begin and not from_start):
                         break
-                self._append(track.decode(packet), runs)
+                self._append(track.decode(packet), parts)
             if landed is not None and landed > begin and not from_start:  # behind the time asked for
                 begin_seconds = min(begin_seconds, track.seconds(landed)) - back
                 back *= 2
                 continue
-            self._append(track.decode(None), runs)
-            if not runs and track.num_refused_packets > num_refused:
+            self._append(track.decode(None), parts)
+            if not parts and track.num_refused_packets > num_refused:
                 raise track.nothing_decoded()
-            return runs, ended
+            return _runs(parts), ended
 
-    def _append(self, frames: list[Any], runs: list[_Run]) -> None:
+    def _append(self, frames: list[Any], parts: list[_Part]) -> None:
         for frame in frames:
             rate, channels = frame.sample_rate, frame.layout.nb_channels
             if not (0 < rate <= MAX_SAMPLE_RATE and 0 < channels <= MAX_CHANNELS):
                 raise MediaError(self.track.demuxer.path, f"its sound decodes to {channels} channels at {rate} Hz")
             timestamp = frame.pts if frame.pts is not None else frame.dts
-            position = None if timestamp is None else self.track.seconds(timestamp) * rate
-            if not runs or not runs[-1].continues_at(position, rate):
-                if position is None:
-                    continue  # sound without a time has no place
-                runs.append(_Run(rate))
-            runs[-1].append(frame, position)
+            position = math.nan if timestamp is None else self.track.seconds(timestamp) * rate
+            parts.append(_Part(rate, position, _average(frame)))
 
 
-class _Run:
-    """Decoded frames that follow each other without a gap, at one rate; averaged over channels as they come."""
+class _Part(NamedTuple):
+    """One decoded frame."""
 
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
-        self.num_samples = 0
-        self._starts: list[float] = []
-        self._mono: list[Waveform] = []
+    rate: int
+    position: float
+    """Where its timestamp places it, in native samples since the clip's start; NaN if it has none."""
+    mono: Waveform
 
-    def continues_at(self, position: float | None, rate: int) -> bool:
-        """Whether a frame that claims to start at `position` (native samples of the clip) follows this run's last."""
-        if rate != self.rate:
-            return False
-        return position is None or abs(position - self._starts[0] - self.num_samples) <= JITTER_SECONDS * rate
 
-    def append(self, frame: Any, position: float | None) -> None:
-        if position is not None:
-            self._starts.append(position - self.num_samples)
-        self.num_samples += frame.samples
-        self._mono.append(_average(frame))
+class _Run(NamedTuple):
+    """Frames that follow each other without a gap, at one rate."""
 
-    def position(self, rate: int) -> int:
-        """Where the run starts, in samples of `rate` since the clip's start."""
-        return round(median(self._starts) * rate / self.rate)
+    rate: int
+    position: float
+    parts: list[Waveform]
 
-    def mono(self, rate: int) -> list[Waveform]:
-        """The run's samples, in parts; resampled here only if the track changes its rate on the way."""
+    @property
+    def num_samples(self) -> int:
+        return sum(map(len, self.parts))
+
+    def at_rate(self, rate: int) -> tuple[int, list[Waveform]]:
+        """Position and parts; resampled here only if the track changes its rate on the way."""
         if rate == self.rate:
-            return self._mono
-        return [soxr.resample(np.concatenate(self._mono), self.rate, rate, RESAMPLING_QUALITY)]
+            return round(self.position), self.parts
+        whole = soxr.resample(np.concatenate(self.parts), self.rate, rate, RESAMPLING_QUALITY)
+        return round(self.position * rate / self.rate), [whole]
+
+
+def _runs(parts: list[_Part]) -> list[_Run]:
+    """Part frames where timestamps leap for good; a leap that the next timestamps take back is jitter.
+
+    Each run lies where the median of its frames' timestamps places it.
+    """
+    runs = []
+    for rate, group in groupby(parts, key=lambda part: part.rate):
+        frames = list(group)
+        begins = np.cumsum([0] + [len(frame.mono) for frame in frames[:-1]])
+        drifts = np.array([frame.position for frame in frames]) - begins
+        if np.isnan(drifts).all():
+            continue  # sound without a time has no place
+        drifts = np.interp(begins, begins[~np.isnan(drifts)], drifts[~np.isnan(drifts)])
+        smooth = np.median(
+            sliding_window_view(np.pad(drifts, JITTER_FRAMES, mode="edge"), 2 * JITTER_FRAMES + 1), axis=1
+        )
+        first = 0
+        for index in range(1, len(frames) + 1):
+            if index == len(frames) or abs(smooth[index] - smooth[first]) > LEAP_SECONDS * rate:
+                position = float(begins[first] + np.median(drifts[first:index]))
+                runs.append(_Run(rate, position, [frame.mono for frame in frames[first:index]]))
+                first = index
+    return runs
 
 
 # Of libav's sample formats: numpy's type, the value of silence, the size of a unit.
@@ -188,7 +210,7 @@ _SAMPLE_TYPES: dict[str, tuple[Any, float, float]] = {
 def _average(frame: Any) -> Waveform:
     """The average of a frame's channels, `(samples,)`."""
     kind, silence, unit = _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
-    num_samples, planes = frame.samples, frame.planes
+    num_samples, planes = frame.samples, frame.planes[:MAX_CHANNELS]  # PyAV sees a ninth where there are eight
     if len(planes) > 1:
         num_channels = len(planes)
         total = np.frombuffer(planes[0], kind, num_samples).astype(np.float32)

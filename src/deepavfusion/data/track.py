@@ -21,6 +21,10 @@ MAX_REFUSED_PACKETS = 128
 MAX_READ_ERRORS = 8
 """So many times the demuxer may fail in a row before what follows counts as beyond the readable part."""
 
+MAX_LEAP_SECONDS = 600
+"""Timestamps that leap further from packet to packet are damage, and do not say where a track ends."""
+MAX_SPACING_SECONDS = 10
+"""An index whose packets are further apart on average is not taken at its word."""
 SETTLING_SECONDS = 2.0
 """After a seek in a container without an index, timestamps are libav's guess until the file states one again.
 
@@ -164,21 +168,33 @@ class Track:
         claimed = stream.start_time + stream.duration if stream.start_time is not None and stream.duration else None
         if claimed is not None and self._index_reaches(claimed):
             return self.seconds(claimed)
-        second = math.ceil(1 / stream.time_base)
-        for point in self._points_before(claimed, second):
+        for point in self._points_before(claimed):
             if point is None or not self.seek(point, any_packet=True):
                 self.rewind()
-            end = max((_end(packet) for packet in self.packets() if not packet.is_discard), default=_UNKNOWN)
-            if end != _UNKNOWN:
+            end = self._last_end()
+            if end is not None:
                 return self.seconds(end)
         return None
 
-    def _points_before(self, end: int | None, second: int) -> Iterator[int | None]:
+    def _last_end(self) -> int | None:
+        """When the last of the packets from here on ends; leaps of more than MAX_LEAP_SECONDS are damage."""
+        end = None
+        leap = MAX_LEAP_SECONDS / self.stream.time_base
+        for packet in self.packets():
+            begin = packet.pts if packet.pts is not None else packet.dts
+            if begin is None or packet.is_discard:
+                continue
+            this = begin + (packet.duration or 0)
+            if end is None or end - this > leap or 0 < this - end <= leap:
+                end = this
+        return end
+
+    def _points_before(self, end: int | None) -> Iterator[int | None]:
         """Where to look for the last packets: ever further before the end, at last None for the whole track."""
         if end is None:
             yield self.timestamp(_MAX_SECONDS)
         else:
-            back = second
+            back = math.ceil(1 / self.stream.time_base)
             while end - back > self.start:
                 yield end - back
                 back *= 4
@@ -191,12 +207,8 @@ class Track:
             return False
         first, last = entries[0], entries[-1]
         spacing = (last.timestamp - first.timestamp) / len(entries)
-        return last.pos + last.size <= self.demuxer.file_size and 0 <= claimed - last.timestamp <= 5 * spacing
-
-
-_UNKNOWN = -(2**63)
-
-
-def _end(packet: Any) -> int:
-    begin = packet.pts if packet.pts is not None else packet.dts
-    return begin + (packet.duration or 0) if begin is not None else _UNKNOWN
+        return (
+            last.pos + last.size <= self.demuxer.file_size
+            and 0 <= claimed - last.timestamp <= 5 * spacing
+            and spacing * self.stream.time_base <= MAX_SPACING_SECONDS
+        )
