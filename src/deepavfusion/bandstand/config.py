@@ -36,6 +36,8 @@ class BandstandConfig:
     """Write a mask for every annotated frame as PNG."""
     sheets: bool = True
     """Write the contact sheets classes.png and scenes.png."""
+    shards: float = 0.0
+    """Also store every split as shards in OUT/shards/SPLIT, with so many frames per second; 0 stores none."""
     num_workers: int = 2
     """Processes that draw, play and encode; 0 works in the calling process."""
     digit_images: str | None = None
@@ -63,6 +65,8 @@ class BandstandConfig:
             raise ValueError(f"sample_rate {self.sample_rate} is none that AAC knows, such as 16000 or 48000")
         if self.annotate_every < 1:
             raise ValueError(f"annotate_every {self.annotate_every} must be at least 1")
+        if not 0 <= self.shards <= self.frame_rate:
+            raise ValueError(f"shards {self.shards:g} must lie between 0 and frame_rate {self.frame_rate:g}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
         needed = [name for name in ("digit_images", "digit_recordings") if getattr(self, name) is None]

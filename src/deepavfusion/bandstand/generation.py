@@ -22,6 +22,7 @@ from deepavfusion.bandstand.stage import Stage
 from deepavfusion.bandstand.world import WORLD_VERSION
 from deepavfusion.bandstand.writer import Performance, clip_id, is_complete, perform, remove_partial, write_clip
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
+from deepavfusion.data.shard_writing import ShardConfig, write_shards
 
 WORLD_FILE, MANIFEST, README = "world.json", "manifest.csv", "README.md"
 _AT_ONCE = 8
@@ -114,6 +115,9 @@ def generate(config: BandstandConfig, progress: Callable[[int, int], None] | Non
     if config.sheets and not os.path.exists(scenes):
         scene_sheet(cast, config.seed, scenes)
     _write_text(os.path.join(out, README), describe(cast, config))
+    if config.shards:
+        for split in counts:
+            _store(out, split, config)
     return BandstandSummary(
         out, manifest, counts, len(missing), total - len(missing), round(time.monotonic() - began, 3)
     )
@@ -212,6 +216,21 @@ def _write_manifests(out: str, config: BandstandConfig, cast: Cast, counts: dict
     manifest = os.path.join(out, MANIFEST)
     write_manifest(manifest, rows)
     return manifest
+
+
+def _store(out: str, split: str, config: BandstandConfig) -> None:
+    """Write one split as shards. Raises RuntimeError if a clip that was just written does not read."""
+    summary = write_shards(
+        ShardConfig(
+            source=os.path.join(out, f"{split}.csv"),
+            out=os.path.join(out, "shards", split),
+            frames_per_second=config.shards,
+            short_side=config.size,
+            num_workers=config.num_workers,
+        )
+    )
+    if summary.failures:
+        raise RuntimeError(f"{split}: {summary.failures[0][0]} could not be stored: {summary.failures[0][1]}")
 
 
 def _row(out: str, config: BandstandConfig, cast: Cast, split: str, index: int) -> Clip:
