@@ -71,17 +71,28 @@ class StepSpeed:
     """Share of the measured matmul rate of this precision that the step (without the wait) reaches, 0 to 1."""
 
 
-def matmul_rate(device: str, precision: str, size: int | None = None) -> float:
-    """Floating-point operations per second of a large square matrix product, best of several."""
-    n = size or MATMUL_SIZE[device]
-    a, b = (torch.randn(n, n, device=device, dtype=getattr(torch, precision)) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
+class MatmulRate:
+    """How fast the device multiplies two large square matrices of a precision."""
+
+    def __init__(self, device: str, precision: str) -> None:
+        self.device, n = device, MATMUL_SIZE[device]
+        self._a, self._b = (torch.randn(n, n, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+        self._seconds: list[float] = []
+        self.measure()  # the first product is not counted
+        self._seconds.clear()
+
+    def measure(self) -> None:
+        """Time one product."""
+        _finish(self.device)
         start = time.perf_counter()
-        a @ b
-        _finish(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * n**3 / best
+        self._a @ self._b
+        _finish(self.device)
+        self._seconds.append(time.perf_counter() - start)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations per second, median of the products timed so far."""
+        return 2 * len(self._a) ** 3 / statistics.median(self._seconds)
 
 
 class Variant:
@@ -128,12 +139,11 @@ class Variant:
 
 
 def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
-    """Speeds of every variant; those of one model and mode take turns, so that a ratio compares the same moments."""
+    """Speeds of every variant; those of one model and mode, and the matmul, take turns: ratios compare like moments."""
     device = resolve_device(config.device)
     with tempfile.TemporaryDirectory(prefix="bench_step_") as folder:
         if config.source is None:
             write_sample_clips(f"{folder}/clips", 16)
-        rates = {precision: matmul_rate(device, precision) for precision in config.precisions}
         for size in config.sizes:
             _, steps = steps_of(MaskedAutoencoderConfig.from_parts(*SIZES[size]), 1, "meta")
             flop = count_flops(steps["pre-training", "ours"])
@@ -143,9 +153,11 @@ def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
                     variants = {p: Variant(config, size, p, mode, folder) for p in config.precisions}
                     for variant in variants.values():
                         loaders.enter_context(variant.loader)
+                    rates = {precision: MatmulRate(device, precision) for precision in config.precisions}
                     for _ in range(UNTIMED_STEPS + config.steps):
-                        for variant in variants.values():
+                        for precision, variant in variants.items():
                             variant.step()
+                            rates[precision].measure()
                 for precision, variant in variants.items():
                     seconds, waits = variant.seconds[UNTIMED_STEPS:], variant.waits[UNTIMED_STEPS:]
                     median, total = statistics.median(seconds), sum(seconds) + sum(waits)
@@ -157,7 +169,7 @@ def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
                         sum(waits) / total,
                         median,
                         flop / 1e9,
-                        flop * config.batch_size / median / rates[precision],
+                        flop * config.batch_size / median / rates[precision].flops,
                     )
 
 
