@@ -43,7 +43,55 @@ def bench_media(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
-TABLES: dict[str, Callable[[dict], str]] = {"bench_media": bench_media, "bench_model": bench_model}
+def bench_step(record: dict) -> str:
+    """Speed of training steps, float32 and bfloat16 side by side."""
+    speeds = {(s["size"], s["mode"], s["precision"]): s for s in record["speeds"]}
+    rows = [
+        "| model | mode | samples/s float32 | bfloat16 | bfloat16 / float32 | share of matmul rate | waiting for data |"
+    ]
+    rows.append("|---|---|--:|--:|--:|--:|--:|")
+    for size, mode, precision in speeds:
+        if precision == "float32" and (size, mode, "bfloat16") in speeds:
+            pair = [speeds[size, mode, p] for p in ("float32", "bfloat16")]
+            ratio = pair[0]["seconds"] / pair[1]["seconds"]
+            cells = [f"{s['samples_per_second']:.2f}" for s in pair] + [f"{ratio:.2f}"]
+            cells.append(" / ".join(f"{100 * s['matmul_share']:.0f} %" for s in pair))
+            cells.append(" / ".join(f"{100 * s['data_wait_share']:.1f} %" for s in pair))
+            rows.append(f"| {size} | {mode} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def resume_matrix(record: dict) -> str:
+    """Every way to stop a run, and whether the continued one is the same."""
+    rows = ["| signal | processes | workers | stopped at | continued from | exit code | final weights | metrics rows |"]
+    rows.append("|---|--:|--:|--:|--:|--:|---|---|")
+    for r in record["rows"]:
+        same = ["bit-equal" if r[key] else "differ" for key in ("bit_equal", "same_rows")]
+        cells = [r[key] for key in ("processes", "workers", "stopped_at", "continued_from", "exit_code")]
+        rows.append(f"| {r['signal']} | {' | '.join(map(str, cells))} | {' | '.join(same)} |")
+    return "\n".join(rows) + "\n"
+
+
+def bandstand_caps(runs: list) -> str:
+    """Supervised unimodal classifiers against their caps."""
+    rows = ["| world seed | test solos | sense | class accuracy (cap) | look | timbre |", "|--:|--:|---|--:|--:|--:|"]
+    for run in runs:
+        for sense in ("picture", "sound"):
+            s = run[sense]
+            rows.append(
+                f"| {run['seed']} | {run['test']} | {sense} | {s['class']:.3f} ({s['cap']:.3f}) "
+                f"| {s['look']:.3f} | {s['timbre']:.3f} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+TABLES: dict[str, Callable] = {
+    "bandstand_caps": bandstand_caps,
+    "bench_media": bench_media,
+    "bench_model": bench_model,
+    "bench_step": bench_step,
+    "resume_matrix": resume_matrix,
+}
 
 
 def main() -> int:

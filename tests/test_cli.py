@@ -100,7 +100,10 @@ def test_yaml_command_line_and_python_give_the_same_configuration(tmp_path: Path
 MINIMAL = ["--run_dir", "runs/a", "--data.source", "x"]
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+# Those that begin with a task's recipe are read by that task's tests.
+@pytest.mark.parametrize(
+    "recipe", sorted(path.stem for path in RECIPES.glob("*.yaml") if "\nrecipe:" not in path.read_text())
+)
 def test_every_recipe_is_a_configuration(recipe: str) -> None:
     assert parse_arguments(PretrainConfig, ["--config", recipe, *MINIMAL]).run_dir == "runs/a"
 

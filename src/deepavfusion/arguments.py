@@ -49,8 +49,11 @@ def parse_arguments(
         "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
     )
     parser.add_class_arguments(cls, None)
+    words = _with_keywords(_with_recipes(_with_flags(words, positional)), _options(cls))
     try:
-        values = parser.parse_args(_with_recipes(_with_flags(words, positional)))
+        if hasattr(cls, "recipe_defaults"):
+            parser.set_defaults(_recipe_defaults(cls, parser, words))
+        values = parser.parse_args(words)
     except ArgumentError as error:
         raise UsageError(_explain(str(error), _options(cls))) from error
     return _build(cls, values)
@@ -89,6 +92,7 @@ def _options(cls: type, prefix: str = "") -> list[str]:
 def _explain(message: str, options: Sequence[str]) -> str:
     """A parser message in one line that names the flag, with the nearest flag for an unknown one."""
     message = re.sub(r"\s*\n\s*", " ", message).replace("typing.", "")
+    message = re.sub(r"\b(from)_\b", r"\1", message)
     if match := re.match(r"unrecognized arguments: (\S+)", message):
         return f"unknown option {match[1].split('=')[0]}{_nearest(match[1], options)}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
@@ -116,6 +120,25 @@ def _with_flags(words: Sequence[str], positional: Sequence[str]) -> list[str]:
         count += 1
     named = [part for name, word in zip(positional, words[:count], strict=False) for part in (f"--{name}", word)]
     return [*named, *words[count:]]
+
+
+def _with_keywords(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """`--from X` for the setting `from_`: a setting named by a word that Python keeps for itself."""
+    keywords = {f"--{name.removesuffix('_')}": f"--{name}" for name in options if name.endswith("_")}
+    parts = [(word.partition("=")) for word in words]
+    return ["".join((keywords.get(name, name), equals, value)) for name, equals, value in parts]
+
+
+def _recipe_defaults(cls: Any, parser: Any, words: Sequence[str]) -> dict[str, Any]:
+    """Defaults of settings that follow from the setting `recipe`, which a first reading of the words tells."""
+    from jsonargparse import ArgumentError
+
+    quiet = [word for word in words if word not in ("--help", "-h") and not word.startswith("--print_config")]
+    try:
+        recipe = parser.parse_args(quiet).recipe
+    except ArgumentError:  # the second reading tells what is wrong
+        recipe = next(f.default for f in fields(cls) if f.name == "recipe")
+    return dict(cls.recipe_defaults(recipe))
 
 
 def _with_recipes(words: Sequence[str]) -> list[str]:

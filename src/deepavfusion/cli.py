@@ -49,6 +49,81 @@ def _pretrain(config: Any) -> int:
     return PREEMPTED if result.status == "preempted" else 0
 
 
+def _classification_config() -> type:
+    from deepavfusion.tasks.classification_config import ClassificationConfig
+
+    return ClassificationConfig
+
+
+def _train_classification(config: Any) -> int:
+    from deepavfusion.tasks.feature_probe import classification_task
+    from deepavfusion.training.loop import fit
+
+    result = fit(classification_task(config), config)
+    return PREEMPTED if result.status == "preempted" else 0
+
+
+def _evaluate_config() -> type:
+    from deepavfusion.evaluation.config import EvaluateConfig
+
+    return EvaluateConfig
+
+
+def _evaluate(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.evaluation.evaluate import evaluate, show
+
+    with counting("clips") as progress:
+        result = evaluate(config, progress)
+    if result is not None:
+        show(result)
+    return 0
+
+
+def _compare_config() -> type:
+    from deepavfusion.evaluation.config import CompareConfig
+
+    return CompareConfig
+
+
+def _compare(config: Any) -> int:
+    from deepavfusion.evaluation.comparison import compare
+
+    print(compare(config).line())
+    return 0
+
+
+def _embed_config() -> type:
+    from deepavfusion.evaluation.config import EmbedConfig
+
+    return EmbedConfig
+
+
+def _embed(config: Any) -> int:
+    from deepavfusion.counting import counting, report
+    from deepavfusion.evaluation.embedding import embed
+
+    with counting("clips") as progress:
+        summary = embed(config, progress)
+    if summary is not None:
+        report("features", summary)
+    return 0
+
+
+def _neighbours_config() -> type:
+    from deepavfusion.evaluation.config import NeighboursConfig
+
+    return NeighboursConfig
+
+
+def _neighbours(config: Any) -> int:
+    from deepavfusion.evaluation.evaluate import show
+    from deepavfusion.evaluation.neighbours import neighbours
+
+    show(neighbours(config))
+    return 0
+
+
 def _demo_config() -> type:
     from deepavfusion.demo import DemoConfig
 
@@ -179,6 +254,13 @@ def _bench_media(config: Any) -> int:
 
 VERBS: dict[str, Verb] = {
     "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
+    "train classification": Verb(
+        "probe or fine-tune an encoder on labelled clips", _classification_config, _train_classification
+    ),
+    "evaluate": Verb("score a trained model on labelled clips", _evaluate_config, _evaluate, ("run",)),
+    "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
+    "embed": Verb("write an encoder's features of clips", _embed_config, _embed),
+    "knn": Verb("classify features by their nearest neighbours", _neighbours_config, _neighbours),
     "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
     "audit": Verb("look through a data set and write its manifest", _audit_config, _audit, ("source",)),
     "manifest": Verb("turn official annotations into a manifest", _manifest_config, _manifest, ("dataset",)),

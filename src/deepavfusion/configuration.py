@@ -48,8 +48,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule: lr = blr * batch_size / 256, linear warm-up, cosine to 0, set at every step."""
+    """Optimiser and schedule: lr = blr * batch_size / 256, linear warm-up, cosine to 0, set at every step."""
 
+    optimizer: Literal["adamw", "lars"] = "adamw"
+    """adamw, or lars (large batches on frozen features)."""
     blr: float = 1.5e-4
     """Base learning rate, for a batch of 256."""
     epochs: float = 200.0
@@ -59,7 +61,7 @@ class OptimConfig:
     weight_decay: float = 0.05
     """Decoupled weight decay; none on 1-D parameters."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's running-average coefficients."""
+    """AdamW's running-average coefficients; the first is LARS's momentum."""
     layer_decay: float = 1.0
     """Learning-rate factor from each layer to the one below it; 1 treats all layers alike."""
     clip_grad: float = 0.0

@@ -126,12 +126,20 @@ class TrainingView:
 
 @dataclass(frozen=True)
 class CentreView:
-    """The window in the middle of the clip, its middle frame, the centre of the picture; nothing random."""
+    """The window in the middle of the clip, its middle frame, the centre of the picture; nothing random.
+
+    Of several windows the first begins with the clip, the last ends with it and their centres are evenly spaced;
+    those of a clip no longer than a window are all the whole clip.
+    """
 
     image_size: tuple[int, int] = (224, 224)
     """Height and width of the picture."""
     window_seconds: float = 3.0
     """Length of the sound."""
+    num_windows: int = 1
+    """How many windows the clip is seen through."""
+    window: int = 0
+    """Which of them this is."""
 
     @classmethod
     def from_config(cls, model: EarlyFusionConfig) -> CentreView:
@@ -146,7 +154,8 @@ class CentreView:
     def read(self, media: OpenClip, rng: np.random.Generator | None = None) -> ClipView:
         """Read the view; `rng` is not used. Raises MediaError or ClipError if the clip could not be read."""
         info = media.info
-        start = max(0.0, info.duration_seconds - self.window_seconds) / 2
+        place = self.window / (self.num_windows - 1) if self.num_windows > 1 else 0.5
+        start = place * max(0.0, info.duration_seconds - self.window_seconds)
         frame = start + min(self.window_seconds, info.duration_seconds) / 2
         image = media.frame(frame, centre_crop(*_size(info), self.image_size)) if info.has_picture else None
         return ClipView(image, _sound(media, start, self.window_seconds), start, frame)

@@ -7,13 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig
+    from deepavfusion.models.classifier import AudioVisualClassifier, ClassifierOutput
+    from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
     from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput
     from deepavfusion.models.masked_autoencoder import AudioVisualMAE, AutoencoderOutput
 
 __all__ = [
+    "AudioVisualClassifier",
     "AudioVisualMAE",
     "AutoencoderOutput",
+    "ClassifierConfig",
+    "ClassifierOutput",
     "EarlyFusionConfig",
     "EarlyFusionEncoder",
     "EncoderOutput",
@@ -21,6 +25,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "AudioVisualClassifier": "classifier",
+    "ClassifierOutput": "classifier",
+    "ClassifierConfig": "config",
     "EarlyFusionConfig": "config",
     "MaskedAutoencoderConfig": "config",
     "EarlyFusionEncoder": "encoder",

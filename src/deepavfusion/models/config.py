@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 FusionForm = Literal["token", "dense", "factorized", "bilinear"]
+Head = Literal["image", "audio", "fusion", "concat"]
+Modalities = Literal["both", "image", "audio"]
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,71 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
     def from_parts(cls, encoder: EarlyFusionConfig, decoding: MaskedDecodingConfig) -> MaskedAutoencoderConfig:
         """Join the two halves that a training configuration keeps apart."""
         return cls(encoder=encoder, **asdict(decoding))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """The encoder with one linear classifier per stream, whose logits are averaged."""
+
+    encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder."""
+    classes: tuple[str, ...]
+    """Class names in the order of their numbers."""
+    heads: tuple[Head, ...] = ("image", "audio", "fusion")
+    """What the classifiers read: a stream's pooled tokens, or concat, those of image and audio side by side."""
+    modalities: Modalities = "both"
+    """Which inputs are looked at; the other one is dropped wherever it is given."""
+    pooling: Literal["mean", "attentive"] = "mean"
+    """How a stream's tokens become one vector: their mean, or what a learned query reads from them."""
+    batch_norm: bool = False
+    """Normalise every pooled feature by batch statistics, without scale and shift, as a linear probe wants."""
+    multi_label: bool = False
+    """Whether a clip may have several labels."""
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "heads"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.classes:
+            raise ValueError("classes must name at least one class")
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes holds {', '.join(twice[:5])} more than once")
+        if self.modalities not in ("both", "image", "audio"):
+            raise ValueError(f"modalities {self.modalities!r} must be both, image or audio")
+        if self.pooling not in ("mean", "attentive"):
+            raise ValueError(f"pooling {self.pooling!r} must be mean or attentive")
+        possible = possible_heads(self.encoder, self.modalities)
+        if not self.heads or not set(self.heads) <= set(possible) or len(set(self.heads)) < len(self.heads):
+            raise ValueError(
+                f"heads {list(self.heads)} must be some of {', '.join(possible)}, each once: those that modalities "
+                f"{self.modalities} and an encoder that fuses in {len(self.encoder.fused)} layers can feed"
+            )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that the heads read."""
+        read = {*self.heads, *(("image", "audio") if "concat" in self.heads else ())}
+        return tuple(stream for stream in ("image", "audio", "fusion") if stream in read)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassifierConfig:
+        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
+        known = _known(cls, values)
+        if isinstance(known.get("encoder"), dict):
+            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
+        return cls(**known)
+
+
+def possible_heads(encoder: EarlyFusionConfig, modalities: Modalities) -> tuple[Head, ...]:
+    """The heads that have something to read: fusion tokens that never fuse are constants."""
+    image, audio = modalities != "audio", modalities != "image"
+    heads: dict[Head, bool] = {
+        "image": image,
+        "audio": audio,
+        "fusion": bool(encoder.fused),
+        "concat": image and audio,
+    }
+    return tuple(head for head, is_possible in heads.items() if is_possible)
 
 
 def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:

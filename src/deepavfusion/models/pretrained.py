@@ -20,13 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing, write_text
-from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig
+from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.version import __version__
 
 FORMAT_VERSION = 1
-CONFIG_CLASSES: dict[str, type[EarlyFusionConfig] | type[MaskedAutoencoderConfig]] = {
+ModelConfig = EarlyFusionConfig | MaskedAutoencoderConfig | ClassifierConfig
+CONFIG_CLASSES: dict[str, type[EarlyFusionConfig] | type[MaskedAutoencoderConfig] | type[ClassifierConfig]] = {
     "EarlyFusionEncoder": EarlyFusionConfig,
     "AudioVisualMAE": MaskedAutoencoderConfig,
+    "AudioVisualClassifier": ClassifierConfig,
 }
 
 CARD = """---
@@ -95,8 +97,7 @@ class PretrainedModel(PyTorchModelHubMixin):
 
         name, model_config = read_model_config(fetch("config.json"))
         state = load_file(fetch("model.safetensors"), device=map_location)
-        if name == "AudioVisualMAE" and cls.__name__ == "EarlyFusionEncoder":
-            assert isinstance(model_config, MaskedAutoencoderConfig)
+        if cls.__name__ == "EarlyFusionEncoder" and not isinstance(model_config, EarlyFusionConfig):
             name, model_config, state = cls.__name__, model_config.encoder, strip_prefix(state, "encoder.")
         if name != cls.__name__:
             raise ValueError(f"{model_id} holds an {name}, not an {cls.__name__}: load it with {name}.from_pretrained")
@@ -106,7 +107,7 @@ class PretrainedModel(PyTorchModelHubMixin):
         return model.eval()
 
 
-def read_model_config(path: Path) -> tuple[str, EarlyFusionConfig | MaskedAutoencoderConfig]:
+def read_model_config(path: Path) -> tuple[str, ModelConfig]:
     """Model class name and configuration of a saved `config.json`.
 
     Raises:

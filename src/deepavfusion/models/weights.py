@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig
+from deepavfusion.models.classifier import AudioVisualClassifier
+from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
-from deepavfusion.models.pretrained import strip_prefix
+from deepavfusion.models.pretrained import ModelConfig, strip_prefix
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -174,6 +175,7 @@ def load_stream(encoder: EarlyFusionEncoder, modality: str, source: str | Path, 
 
 RELEASE_IMAGE_GRID = (14, 14)
 RELEASE_AUDIO_GRID = (8, 12)
+CLASSIFIER_KEY = re.compile(r"(image|audio|fusion)_(head|norm)\.")
 
 # Renamings inside a fusion block, by fusion form. In the released `token` form the two modality norms are swapped.
 BLOCK_NAMES = {
@@ -206,15 +208,13 @@ BLOCK_NAMES = {
 }
 
 
-def convert_release(
-    state_dict: dict[str, Tensor], config: EarlyFusionConfig | MaskedAutoencoderConfig
-) -> dict[str, Tensor]:
+def convert_release(state_dict: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Turn the released layout into ours, ready for a strict load.
 
     Reads the encoder alone (with or without the `encoder.` prefix), the autoencoder and the classifier. With an
     `EarlyFusionConfig` the result is the encoder's and decoders or heads are left out; with a `MaskedAutoencoderConfig`
-    it is the whole autoencoder's. Position tables of another size are resampled. The result is built by differentiable
-    tensor operations on the input.
+    it is the whole autoencoder's, with a `ClassifierConfig` the whole classifier's. Position tables of another size are
+    resampled. The result is built by differentiable tensor operations on the input.
 
     Args:
         state_dict: tensors under the release's names, or the container that holds them.
@@ -228,10 +228,10 @@ def convert_release(
 
 
 def convert_release_with_report(
-    state_dict: dict[str, Tensor], config: EarlyFusionConfig | MaskedAutoencoderConfig, source: str = "release"
+    state_dict: dict[str, Tensor], config: ModelConfig, source: str = "release"
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """`convert_release`, and what became of every key."""
-    encoder_config = config.encoder if isinstance(config, MaskedAutoencoderConfig) else config
+    encoder_config = config if isinstance(config, EarlyFusionConfig) else config.encoder
     if encoder_config.fusion not in BLOCK_NAMES:
         raise ValueError(f"the release has no {encoder_config.fusion} fusion; it has {', '.join(BLOCK_NAMES)}")
     state = unwrap(state_dict)
@@ -246,13 +246,17 @@ def convert_release_with_report(
             ours[key] = value
         elif isinstance(config, MaskedAutoencoderConfig) and (match := re.match(r"(image|audio)_decoder_(.*)", key)):
             ours[f"{match[1]}_decoder.{match[2]}"] = value
-        elif re.match(r"(image|audio)_decoder_|(image|audio|fusion)_(head|norm)\.", key):
+        elif isinstance(config, ClassifierConfig) and CLASSIFIER_KEY.match(key):
+            ours[key] = value
+        elif re.match(r"(image|audio)_decoder_", key) or CLASSIFIER_KEY.match(key):
             dropped.append(key)
         else:
             ours[key] = value  # not ours: named as unexpected below
     with torch.device("meta"):
         if isinstance(config, MaskedAutoencoderConfig):
             expected = AudioVisualMAE(config).state_dict()
+        elif isinstance(config, ClassifierConfig):
+            expected = AudioVisualClassifier(config).state_dict()
         else:
             expected = {f"encoder.{key}": v for key, v in EarlyFusionEncoder(config).state_dict().items()}
     reshaped = []
@@ -267,7 +271,7 @@ def convert_release_with_report(
             ours[key] = resample_positions(ours[key], *grids)
             reshaped.append(f"{key} (resampled)")
     check_keys(ours, expected, source)
-    if not isinstance(config, MaskedAutoencoderConfig):
+    if isinstance(config, EarlyFusionConfig):
         ours = strip_prefix(ours, "encoder.")
     return ours, LoadReport(source, tuple(ours), tuple(dropped), tuple(reshaped))
 
@@ -290,7 +294,7 @@ def convert_fusion_key(key: str, value: Tensor, fusion: str) -> dict[str, Tensor
     return {key: value}
 
 
-def load_release(model: EarlyFusionEncoder | AudioVisualMAE, source: str | Path) -> LoadReport:
+def load_release(model: EarlyFusionEncoder | AudioVisualMAE | AudioVisualClassifier, source: str | Path) -> LoadReport:
     """Fill a model from a released DeepAVFusion file.
 
     Raises:

@@ -1,14 +1,15 @@
-"""AdamW and its parameter groups: who is decayed, how the rate falls with depth, who starts slowly."""
+"""Optimisers and their parameter groups: who is decayed, how the rate falls with depth, who starts slowly."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from deepavfusion.configuration import OptimConfig
+from deepavfusion.training.lars import LARS
 from deepavfusion.training.schedule import lr_factor, peak_lr, ramp_factor
 
 
@@ -19,7 +20,7 @@ def parameter_groups(
     layer_ids: Mapping[str, int] | None = None,
     ramped: Collection[str] = (),
 ) -> list[dict]:
-    """Split the trainable parameters into AdamW groups.
+    """Split the trainable parameters into groups.
 
     weight_decay: for every parameter with more than one dimension; vectors (biases, norms) are not decayed.
     layer_decay: a parameter of layer i of `layer_ids` (0 is the lowest, the largest the heads) learns at
@@ -57,13 +58,25 @@ def build_optimizer(
     config: OptimConfig,
     layer_ids: Mapping[str, int] | None = None,
     ramped: Collection[str] = (),
-) -> AdamW:
-    """AdamW over `parameter_groups`, fused into one kernel where the device has one; `set_lr` sets the rates."""
+) -> Optimizer:
+    """The optimiser that the settings name over `parameter_groups`; `set_lr` sets the rates."""
     groups = parameter_groups(model, config.weight_decay, config.layer_decay, layer_ids, ramped)
     if not groups:
         raise ValueError("the model has no trainable parameter")
+    return OPTIMIZERS[config.optimizer](groups, config)
+
+
+def _adamw(groups: list[dict], config: OptimConfig) -> AdamW:
+    """Fused into one kernel where the device has one."""
     fused = all(p.device.type in ("cpu", "cuda") and torch.is_floating_point(p) for g in groups for p in g["params"])
     return AdamW(groups, lr=config.blr, betas=config.betas, fused=fused)
+
+
+def _lars(groups: list[dict], config: OptimConfig) -> LARS:
+    return LARS(groups, lr=config.blr, momentum=config.betas[0])
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict], OptimConfig], Optimizer]] = {"adamw": _adamw, "lars": _lars}
 
 
 def set_lr(

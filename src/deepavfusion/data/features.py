@@ -1,0 +1,264 @@
+"""Features of clips in a file, and batches of them for training and evaluation without decoding.
+
+A file holds what an encoder made of the centre view of every clip: pooled vectors, or all tokens.
+
+    ids, labels, splits               (N,) text; empty where unknown
+    image, audio, fusion              (N, D) pooled, (N, T, D) tokens; a stream the encoder did not see is lacking
+    image_present, audio_present      (N,) bool
+    meta                              JSON: encoder, its digest, settings, clips that are missing or could not be read
+
+Shapes: `N` clips, `T` tokens, `D` width, `B` batch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from deepavfusion.atomic import replacing
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.dataset import Batch, Failure
+
+FORMAT = 1
+STREAMS = ("image", "audio", "fusion")
+_TEXT = ("ids", "labels", "splits")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of clips, in memory."""
+
+    place: str
+    """The file."""
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    splits: tuple[str | None, ...]
+    streams: dict[str, NDArray[np.float32]]
+    """By stream, `(N, D)` or `(N, T, D)`."""
+    image_present: NDArray[np.bool_]
+    audio_present: NDArray[np.bool_]
+    meta: dict[str, Any]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Clips that could not be read, with the cause."""
+        return dict(self.meta["failed"])
+
+    def check(self, encoder_digest: str, modalities: str) -> None:
+        """Raise ValueError unless these are pooled features of that very encoder, shown those modalities."""
+        if self.meta["tokens"] != "pooled":
+            raise ValueError(f"{self.place}: holds all tokens; write pooled features with --tokens pooled")
+        if self.meta["encoder_digest"] != encoder_digest:
+            raise ValueError(
+                f"{self.place}: was written with another encoder ({self.meta['from_']}, weights "
+                f"{self.meta['encoder_digest']}, here {encoder_digest}); embed the clips with this one"
+            )
+        if self.meta["modalities"] != modalities:
+            raise ValueError(f"{self.place}: was written with --modalities {self.meta['modalities']}, not {modalities}")
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of the clips `ids`, -1 for a clip that could not be read.
+
+        Raises:
+            ValueError: a clip is not in the file.
+        """
+        places = {name: place for place, name in enumerate(self.ids)} | dict.fromkeys(self.failed, -1)
+        lacking = [name for name in ids if name not in places]
+        if lacking:
+            raise ValueError(f"{self.place}: has no features of {len(lacking)} clips, such as {lacking[0]}")
+        return np.array([places[name] for name in ids], dtype=np.int64)
+
+    def batch(self, rows: NDArray[np.int64], numbers: Sequence[int], clips: Sequence[Clip]) -> FeatureBatch:
+        """The features of some clips as a batch; of a clip with row -1 both tracks are absent, as it has failed."""
+        absent, there = torch.zeros(len(rows), 0), rows >= 0
+        image, audio, fusion = (
+            torch.from_numpy(self.streams[name][rows]) if name in self.streams else absent for name in STREAMS
+        )
+        return FeatureBatch(
+            image=absent.byte(),
+            waveform=absent,
+            image_present=torch.from_numpy(self.image_present[rows] & there),
+            audio_present=torch.from_numpy(self.audio_present[rows] & there),
+            image_noise=None,
+            audio_noise=None,
+            sample_numbers=list(numbers),
+            ids=[clip.id for clip in clips],
+            labels=[clip.label for clip in clips],
+            failures=[
+                Failure(c.id, self.failed[c.id]) for c, is_there in zip(clips, there, strict=True) if not is_there
+            ],
+            image_features=image,
+            audio_features=audio,
+            fusion_features=fusion,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureBatch(Batch):
+    """A batch that holds features in place of pictures and sound (those fields have no elements)."""
+
+    image_features: Tensor
+    """`(B, D)`; no elements where the encoder saw no pictures."""
+    audio_features: Tensor
+    """`(B, D)`; no elements where the encoder heard no sound."""
+    fusion_features: Tensor
+    """`(B, D)`."""
+
+    def pooled(self) -> dict[str, Tensor]:
+        """By stream, `(B, D)`; without the streams that the encoder did not see."""
+        streams = {name: getattr(self, f"{name}_features") for name in STREAMS}
+        return {name: x for name, x in streams.items() if x.numel()}
+
+
+class FeatureSet(Dataset[Any]):
+    """Features in the order of a list of clips. Whole batches are fetched at once: use `collate_fn=whole_batch`."""
+
+    def __init__(self, features: Features, clips: Sequence[Clip]) -> None:
+        self.features, self.clips = features, list(clips)
+        self.rows = features.rows([clip.id for clip in self.clips])
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> FeatureBatch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, numbers: list[int]) -> FeatureBatch:
+        places = self.places(numbers)
+        return self.features.batch(self.rows[places], numbers, [self.clips[i] for i in places])
+
+    def places(self, numbers: list[int]) -> list[int]:
+        """Which clips the sample numbers stand for."""
+        return numbers
+
+
+def whole_batch(batch: Any) -> Any:
+    """What `FeatureSet` gives is collated already."""
+    return batch
+
+
+def read_features(place: str) -> Features:
+    """Read a file written by `embed`.
+
+    Raises:
+        ValueError: there is none, it is none, or of a newer format.
+    """
+    if not place.endswith(".npz"):
+        raise ValueError(f"{place}: features are read from .npz files; write one with `deepavfusion embed --out X.npz`")
+    try:
+        with np.load(place) as file:
+            content = dict(file)
+        meta = json.loads(str(content["meta"]))
+        texts = {name: tuple(content[name].tolist()) for name in _TEXT}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{place}: no features written by `deepavfusion embed` ({error})") from error
+    if meta["format"] > FORMAT:
+        raise ValueError(f"{place}: format {meta['format']} is newer than this package's {FORMAT}")
+    return Features(
+        place,
+        texts["ids"],
+        tuple(label or None for label in texts["labels"]),
+        tuple(split or None for split in texts["splits"]),
+        {name: content[name] for name in STREAMS if name in content},
+        content["image_present"],
+        content["audio_present"],
+        meta,
+    )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays by name as an npz file, whole or not at all."""
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def join_parts(parts: Sequence[Path], out: Path, meta: dict[str, Any]) -> None:
+    """Join part files into the one asked for, array by array, so that all need never be in memory at once.
+
+    Args:
+        parts: npz files in the layout of the whole, without `meta`; at least one.
+        out: `.npz` or `.parquet`.
+        meta: what the file tells of itself.
+
+    Raises:
+        ValueError: parquet without pyarrow.
+    """
+    writers = {".npz": _join_npz, ".parquet": _join_parquet}
+    with replacing(out) as temporary:
+        writers[out.suffix](parts, temporary, {"format": FORMAT, **meta})
+
+
+def _join_npz(parts: Sequence[Path], out: Path, meta: dict[str, Any]) -> None:
+    names = _names(parts)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name in names:
+            shape, dtype = _joined_shape(parts, name)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_2_0(file, header)
+                for rows in _rows_of(parts, name):
+                    file.write(np.ascontiguousarray(rows, dtype=dtype).tobytes())
+        with archive.open("meta.npy", "w") as file:
+            np.lib.format.write_array(file, np.array(json.dumps(meta)))
+
+
+def _join_parquet(parts: Sequence[Path], out: Path, meta: dict[str, Any]) -> None:
+    try:
+        pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ValueError(f"out {out.suffix}: writing parquet needs pyarrow (pip install pyarrow)") from error
+    writer = None
+    try:
+        for part in parts:
+            with np.load(part) as file:
+                columns = {name: _column(pa, file[name]) for name in file.files}
+                shapes = {name: list(file[name].shape[1:]) for name in file.files if file[name].ndim > 1}
+            record = json.dumps({**meta, "shapes": shapes})
+            table = pa.table(columns).replace_schema_metadata({"deepavfusion": record})
+            writer = writer or pq.ParquetWriter(out, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _column(pa: Any, array: NDArray[Any]) -> Any:
+    if array.ndim == 1:
+        return pa.array(array.tolist(), pa.string() if array.dtype.kind == "U" else pa.bool_())
+    width = int(np.prod(array.shape[1:]))  # all tokens of a clip in one list, row by row; `shapes` tells how to cut it
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), width)
+
+
+def _names(parts: Sequence[Path]) -> list[str]:
+    with np.load(parts[0]) as file:
+        return list(file.files)
+
+
+def _rows_of(parts: Sequence[Path], name: str) -> Iterator[NDArray[Any]]:
+    for part in parts:
+        with np.load(part) as file:
+            yield file[name]
+
+
+def _joined_shape(parts: Sequence[Path], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    shapes, dtypes = zip(*((rows.shape, rows.dtype) for rows in _rows_of(parts, name)), strict=True)
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:]), np.result_type(*dtypes)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of part files."""
+    for path in folder.iterdir():
+        path.unlink()
+    os.rmdir(folder)

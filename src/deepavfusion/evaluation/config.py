@@ -1,0 +1,158 @@
+"""Settings of evaluation, comparison, embedding and nearest neighbours. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deepavfusion.models.config import Modalities
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """Which clips are evaluated."""
+
+    source: str
+    """A folder of video files, a manifest, or shards."""
+    split: str = "test"
+    """The split to take, or all; of a source without splits, test is all."""
+    num_workers: int = 2
+    """Processes that read clips; 0 reads in this process."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers {self.num_workers} must not be negative")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a trained classifier on labelled clips."""
+
+    run: str
+    """A finished run or a model folder."""
+    data: EvaluationData
+    """Which clips."""
+    out: str | None = None
+    """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
+    windows: int = 1
+    """Windows per clip whose logits are averaged; 1 is the centre."""
+    modalities: Modalities = "both"
+    """Look at both, or drop one at test time: image or audio alone."""
+    features: str | None = None
+    """Score what `embed` wrote with this run's encoder, instead of reading clips."""
+    batch_size: int = 32
+    """Windows per forward pass of one process."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("windows", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.features is not None and (self.windows > 1 or self.modalities != "both"):
+            raise ValueError(f"features {self.features}: windows and modalities were fixed when they were written")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Difference of two evaluations on the clips that both scored, with a paired bootstrap interval."""
+
+    a: str
+    """Folder of an evaluation; several seeds of one model separated by commas."""
+    b: str
+    """The same of the other model; the seeds belong together in the order given."""
+    metric: Literal["auto", "top1", "mean_ap", "hit_at_1"] = "auto"
+    """What is compared; auto is top1 for one label per clip and mean_ap for several."""
+    head: str = "average"
+    """Which logits: average, or one head's."""
+    confidence: float = 0.95
+    """Coverage of the interval."""
+    num_resamples: int = 10_000
+    """Bootstrap resamples; mean_ap costs far more per resample than the others."""
+    paired_seeds: bool = True
+    """Whether A's and B's seeds belong together (same encoder, same order of clips)."""
+    out: str | None = None
+    """JSON file for the result; none by default."""
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Write an encoder's features of clips."""
+
+    from_: str
+    """The encoder: a finished run, a model folder, hf:OWNER/NAME, or a file of published weights."""
+    data: EvaluationData
+    """Which clips."""
+    out: str
+    """The file to write: .npz or .parquet (needs pyarrow)."""
+    tokens: Literal["pooled", "all"] = "pooled"
+    """The mean token of every stream, or all tokens."""
+    modalities: Modalities = "both"
+    """Show the encoder both, or image or audio alone."""
+    untrained: bool = False
+    """Take the configuration of --from without its weights."""
+    seed: int = 0
+    """Initialisation of an untrained encoder."""
+    clips_per_part: int = 1024
+    """Clips between two files of intermediate results, from which a stopped run continues."""
+    batch_size: int = 32
+    """Clips per forward pass of one process."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        for name in ("clips_per_part", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if not self.out.endswith((".npz", ".parquet")):
+            raise ValueError(f"out {self.out} must end in .npz or .parquet")
+
+
+@dataclass(frozen=True)
+class NeighboursConfig:
+    """Classify clips by their nearest neighbours among labelled ones, without any training."""
+
+    train: str
+    """Features of the labelled clips, written by `embed` (.npz)."""
+    test: str
+    """Features of the clips to classify, of the same encoder."""
+    out: str
+    """Folder of the results."""
+    k: int = 1
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """A neighbour's vote is exp(similarity / temperature), similarity being the mean cosine over the streams."""
+    labels: Literal["single", "multi"] = "single"
+    """One label per clip, or several."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k {self.k} must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature {self.temperature} must be positive")
+
+
+@dataclass(frozen=True)
+class VggsounderConfig:
+    """Score saved predictions of VGGSound's test clips against VGGSounder's labels."""
+
+    annotations: str
+    """The official vggsounder.csv."""
+    both: str
+    """Folder of the evaluation with picture and sound."""
+    image: str | None = None
+    """Folder of the evaluation with --modalities image; with both alone for the modality confusion."""
+    audio: str | None = None
+    """Folder of the evaluation with --modalities audio."""
+    head: str = "average"
+    """Which logits: average, or one head's."""
+    out: str | None = None
+    """JSON file for the scores; none by default."""
+
+    def __post_init__(self) -> None:
+        if (self.image is None) != (self.audio is None):
+            raise ValueError("image and audio: modality confusion needs the evaluations of both, or give neither")

@@ -1,0 +1,125 @@
+"""Which clips of an official list a score is about: the line that every score is printed with.
+
+The official list of a manifest are its rows, quarantined ones included, and the clips that the table beside it names
+as missing (`NAME.missing.csv`, written with the manifest from an annotation file).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from deepavfusion.data.clips import Clip, list_clips
+from deepavfusion.data.sets.manifest_report import digest_ids
+
+NAMES_SHOWN = 5
+"""Clips that a line names."""
+SPLITS = (("test", "testing"), ("val", "valid", "validation"), ("train", "training"))
+"""Spellings of the usual splits."""
+
+
+@dataclass(frozen=True)
+class ClipSelection:
+    """The clips of a split and what the split officially is."""
+
+    source: str
+    split: str
+    """The split, `all` for every clip."""
+    clips: tuple[Clip, ...]
+    """Clips to be scored: there, not quarantined, labelled."""
+    official: tuple[str, ...]
+    """Ids of the official list."""
+    missing: tuple[str, ...]
+    """Ids that are not there."""
+    quarantined: dict[str, str]
+    """Ids of clips found unusable before, with the reason."""
+    unlabelled: tuple[str, ...]
+    """Ids of clips without a label, which cannot be scored."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many clips of the official list were scored, and the names of the others."""
+
+    num_official: int
+    num_scored: int
+    official_digest: str
+    """Hash of the official ids."""
+    scored_digest: str
+    """Hash of the scored ids: two scores compare clip by clip only under the same hash."""
+    missing: tuple[str, ...]
+    failed: dict[str, str]
+    """Clips that could not be read, with the cause."""
+    unlabelled: tuple[str, ...]
+
+    def line(self) -> str:
+        """The coverage in one line."""
+        parts = [f"scored {self.num_scored} of {self.num_official} official clips (ids {self.scored_digest})"]
+        for what, names in (("missing", self.missing), ("failed", self.failed), ("without label", self.unlabelled)):
+            if names:
+                shown = ", ".join(list(names)[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+                parts.append(f"{len(names)} {what}: {shown}")
+        return "; ".join(parts)
+
+
+def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelection:
+    """The clips of a split, and what is lacking of it.
+
+    Args:
+        source: a folder, manifest or shards.
+        split: `all`, or the name of a split; usual spellings of train, val and test are one. A source that tells no
+            splits is a whole: only `all` and `test` take it.
+        needs_label: whether clips without a label are left out and named.
+
+    Raises:
+        ValueError: the source has no such split, or no clip of it can be used.
+    """
+    rows = list_clips(source)
+    absent = _missing(source)
+    there = sorted({clip.split for clip in rows if clip.split} | {s for _, s in absent if s})
+    if split != "all" and (there or split != "test"):
+        spellings = next((group for group in SPLITS if split.lower() in group), (split.lower(),))
+        rows = [clip for clip in rows if (clip.split or "").lower() in spellings]
+        absent = [(name, s) for name, s in absent if (s or "").lower() in spellings]
+        if not rows:
+            raise ValueError(f"split {split}: {source} has {', '.join(there) or 'no splits'}; give one, or all")
+    usable = [clip for clip in rows if clip.verdict != "quarantined"]
+    labelled = tuple(clip for clip in usable if clip.label or not needs_label)
+    if not labelled:
+        raise ValueError(f"{source}: none of {len(rows)} clips of split {split} can be used and has a label")
+    known = {clip.id for clip in rows}
+    missing = tuple(name for name, _ in absent if name not in known)
+    return ClipSelection(
+        source=source,
+        split=split,
+        clips=labelled,
+        official=(*(clip.id for clip in rows), *missing),
+        missing=missing,
+        quarantined={clip.id: clip.reason or "quarantined" for clip in rows if clip.verdict == "quarantined"},
+        unlabelled=tuple(clip.id for clip in usable if not clip.label) if needs_label else (),
+    )
+
+
+def coverage(selection: ClipSelection, scored: Sequence[str], failed: dict[str, str]) -> Coverage:
+    """What a score over the clips `scored` covers, `failed` being those that could not be read."""
+    return Coverage(
+        num_official=len(selection.official),
+        num_scored=len(scored),
+        official_digest=digest_ids(selection.official),
+        scored_digest=digest_ids(scored),
+        missing=selection.missing,
+        failed={**selection.quarantined, **failed},
+        unlabelled=selection.unlabelled,
+    )
+
+
+def _missing(source: str) -> list[tuple[str, str | None]]:
+    """Id and split of the clips that the table beside a manifest names as missing."""
+    path = f"{source.removesuffix('.csv')}.missing.csv"
+    if not source.endswith(".csv") or not os.path.isfile(path):
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows: Iterable[dict[str, str]] = csv.DictReader(file)
+        return [(row["id"], row["split"] or None) for row in rows if row["cause"] == "missing"]

@@ -1,0 +1,46 @@
+"""Classifying clips by features written before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, whole_batch
+from deepavfusion.data.loading import ClipLoader, ShareSampler
+from deepavfusion.evaluation.classification import outcome
+from deepavfusion.evaluation.loop import Outcome
+from deepavfusion.models import AudioVisualClassifier
+from deepavfusion.models.starting_point import digest_weights
+
+
+class FeatureEvaluator:
+    """What the evaluation loop asks, for a classifier on features; clips that `embed` could not read have failed."""
+
+    def __init__(self, model: AudioVisualClassifier, features: Features, clips: Sequence[Clip]) -> None:
+        """Raises ValueError if the features are of another encoder, or of other clips."""
+        if model.config.pooling != "mean":
+            raise ValueError(f"{features.place}: a head with attentive pooling reads tokens, not pooled features")
+        features.check(digest_weights(model.encoder), model.config.modalities)
+        features.rows([clip.id for clip in clips])  # a clip without features shows before the work
+        self.model, self.features, self.clips = model, features, clips
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return [clip.id for clip in self.clips]
+
+    def loader(self, positions: Sequence[int], batch_size: int, num_workers: int, device: torch.device) -> ClipLoader:
+        """Batches of features, read in this process."""
+        features = FeatureSet(self.features, [self.clips[i] for i in positions])
+        return ClipLoader(features, batch_sampler=ShareSampler(len(features), batch_size), collate_fn=whole_batch)
+
+    def predict(self, batch: Batch, device: torch.device) -> Outcome:
+        """Logits as `ClassifierEvaluator` gives them."""
+        assert isinstance(batch, FeatureBatch)
+        causes = {failure.clip_id: failure.cause for failure in batch.failures}
+        moved = batch.to(device)
+        assert isinstance(moved, FeatureBatch)
+        out = self.model.classify(moved.pooled(), moved.image_present, moved.audio_present)
+        return outcome(out, 1, {i: causes[name] for i, name in enumerate(batch.ids) if name in causes})

@@ -1,0 +1,134 @@
+"""The evaluation loop, one for every task: predictions of each item exactly once, over any number of processes.
+
+Items are cut into batches first, and whole batches are dealt to the processes: every forward pass has the shapes and
+contents it has in one process, so that the predictions of many are those of one, bit for bit where the arithmetic is
+deterministic. Nothing is padded, so nothing that is padding can be counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of items done by this process and its share."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task predicts for a batch of `b` items."""
+
+    values: dict[str, Tensor]
+    """By name, `(b, ...)`: the same names, types and further dimensions in every batch."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Items without a prediction, by place in the batch, with the cause; their rows of `values` are dropped."""
+
+
+class Evaluator(Protocol):
+    """What the loop asks of a task."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names of the items, in a fixed order."""
+
+    def loader(
+        self, positions: Sequence[int], batch_size: int, num_workers: int, device: torch.device
+    ) -> AbstractContextManager[Iterable[Any]]:
+        """Batches of the items at `positions`: the first `batch_size`, the next, ...; the last may be smaller."""
+
+    def predict(self, batch: Any, device: torch.device) -> Outcome:
+        """Predictions for one batch, without gradients; the model is in evaluation mode already."""
+
+
+class Exchange(Protocol):
+    """The processes of an evaluation (`training.processes.Processes`)."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    def gather(self, value: Any) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class OneProcess:
+    """An evaluation in this process alone, such as a look at a model in training."""
+
+    device: torch.device
+    rank: int = 0
+    count: int = 1
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of all items that have one, in the order of the items; the same in every process."""
+
+    positions: NDArray[np.int64]
+    """`(n,)`: which items these are."""
+    ids: tuple[str, ...]
+    """Their names."""
+    values: dict[str, NDArray[Any]]
+    """By name, `(n, ...)`; empty if there is no item."""
+    failed: dict[str, str]
+    """Items without a prediction, by name, with the cause."""
+
+
+def predict_all(
+    evaluator: Evaluator, exchange: Exchange, batch_size: int, num_workers: int, progress: Progress | None = None
+) -> Predictions:
+    """Predict every item once. Every process must call it; each gets all predictions.
+
+    Args:
+        evaluator: the task.
+        exchange: over which processes.
+        batch_size: items per batch of one process.
+        num_workers: processes that read for each process.
+        progress: is told how far this process is.
+
+    Raises:
+        ValueError: a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
+    ids = evaluator.ids
+    batches = [range(first, min(first + batch_size, len(ids))) for first in range(0, len(ids), batch_size)]
+    own = batches[exchange.rank :: exchange.count]
+    rows: list[tuple[int, dict[str, NDArray[Any]]]] = []
+    failed: dict[int, str] = {}
+    if own:
+        positions = [position for batch in own for position in batch]
+        with evaluator.loader(positions, batch_size, num_workers, exchange.device) as loader, torch.no_grad():
+            for places, batch in zip(own, loader, strict=True):
+                outcome = evaluator.predict(batch, exchange.device)
+                values = {name: value.detach().cpu().numpy() for name, value in outcome.values.items()}
+                for i, position in enumerate(places):
+                    if i in outcome.failed:
+                        failed[position] = outcome.failed[i]
+                    else:
+                        rows.append((position, {name: value[i] for name, value in values.items()}))
+                if progress is not None:
+                    progress(len(rows) + len(failed), len(positions))
+    parts = exchange.gather((rows, failed))
+    merged = dict(row for part, _ in parts for row in part)
+    causes = {position: cause for _, part in parts for position, cause in part.items()}
+    assert len(merged) + len(causes) == len(ids), "every item is predicted or has failed, exactly once"
+    order = sorted(merged)
+    names = merged[order[0]].keys() if order else ()
+    return Predictions(
+        positions=np.array(order, dtype=np.int64),
+        ids=tuple(ids[position] for position in order),
+        values={name: np.stack([merged[position][name] for position in order]) for name in names},
+        failed={ids[position]: causes[position] for position in sorted(causes)},
+    )

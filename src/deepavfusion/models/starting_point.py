@@ -1,0 +1,154 @@
+"""Where a downstream task's encoder comes from: a run, a saved model, the hub, or a file of the published weights.
+
+A place is read twice: first its configuration, so that the model can be built, then its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deepavfusion.models.config import EarlyFusionConfig, FusionForm
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.pretrained import read_model_config
+from deepavfusion.models.weights import (
+    HUB_PREFIX,
+    RELEASE_AUDIO_GRID,
+    RELEASE_IMAGE_GRID,
+    convert_release_with_report,
+    read_state_dict,
+)
+
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+def encoder_config(place: str) -> EarlyFusionConfig:
+    """The configuration of the encoder at a place.
+
+    Args:
+        place: a finished run, a model folder or its `config.json`, `hf:OWNER/NAME` of a model saved by this package,
+            or a file of the published DeepAVFusion weights.
+
+    Raises:
+        ValueError: nothing of these is there; names the place and the fix.
+    """
+    if place.startswith(HUB_PREFIX):
+        return _from_hub(place).config
+    path = Path(place)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise ValueError(f"{place}: no such model configuration")
+        return _encoder_of(path)
+    if path.suffix in WEIGHT_SUFFIXES:
+        return release_config(read_state_dict(path), place)
+    return _encoder_of(model_folder(place) / "config.json")
+
+
+def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
+    """Fill an encoder, whose drop path alone may differ from `encoder_config(place)`; says from what.
+
+    Raises:
+        ValueError: as `encoder_config`, or the weights do not fit.
+    """
+    if place.startswith(HUB_PREFIX):
+        source, name = _from_hub(place), place
+    elif Path(place).suffix in WEIGHT_SUFFIXES:
+        state, report = convert_release_with_report(read_state_dict(place), encoder.config, place)
+        encoder.load_state_dict(state)
+        return str(report)
+    elif Path(place).suffix == ".json":
+        raise ValueError(f"{place}: a configuration holds no weights; it serves an untrained start alone")
+    else:
+        folder = model_folder(place)
+        source, name = EarlyFusionEncoder.from_pretrained(folder), str(folder)
+    encoder.load_state_dict(source.state_dict())
+    return f"{name}: {len(source.state_dict())} tensors loaded"
+
+
+def model_folder(place: str) -> Path:
+    """The model of a finished run, or the model folder itself.
+
+    Raises:
+        ValueError: there is none, or the run is not finished.
+    """
+    path = Path(place)
+    for folder in (path / "model", path):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    if (path / "checkpoints").is_dir():
+        raise ValueError(f"{place}: this run is not finished and has no model yet; continue it first")
+    raise ValueError(
+        f"{place}: neither a finished run nor a model folder, nor a weight file ({' '.join(WEIGHT_SUFFIXES)})"
+    )
+
+
+def release_config(state: dict[str, Tensor], source: str) -> EarlyFusionConfig:
+    """What the shapes of the published weights tell of their encoder.
+
+    They do not tell heads, which are 64 wide as in every ViT-S to ViT-H, nor how the fusion tokens are divided, which
+    is in halves, fusion before the two kinds of aggregation (32 are 16, 8, 8).
+
+    Raises:
+        ValueError: these are not such weights.
+    """
+    state = {key.removeprefix("encoder."): value for key, value in state.items()}
+    try:
+        kernel = state["image.patch_embed.proj.weight"]
+        dim, patch = kernel.shape[0], kernel.shape[-1]
+        depth = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("image.blocks."))
+        fused = sorted({int(key.split(".")[1]) for key in state if key.startswith("fusion_blocks.")})
+        block = f"fusion_blocks.{fused[0]}."
+        num_tokens, mlp = state["fusion_tokens"].shape[1], state[f"{block}mlp.fc1.weight"].shape[0]
+        fusion, query = _form(state, block)
+    except (KeyError, ValueError, IndexError) as error:
+        raise ValueError(f"{source}: not the published DeepAVFusion weights of a fusing encoder ({error})") from None
+    return EarlyFusionConfig(
+        image_size=(RELEASE_IMAGE_GRID[0] * patch, RELEASE_IMAGE_GRID[1] * patch),
+        audio_size=(RELEASE_AUDIO_GRID[0] * patch, RELEASE_AUDIO_GRID[1] * patch),
+        patch_size=patch,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=dim // 64,
+        fusion=fusion,
+        fusion_layers="all" if len(fused) == depth else tuple(fused),
+        num_tokens=(num_tokens - 2 * (num_tokens // 4), num_tokens // 4, num_tokens // 4),
+        fusion_attn_ratio=query.shape[0] / dim,
+        fusion_mlp_ratio=mlp / dim,
+    )
+
+
+def digest_weights(encoder: EarlyFusionEncoder) -> str:
+    """A hash of an encoder's weights: BLAKE2b of 8 bytes, hexadecimal."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _form(state: dict[str, Tensor], block: str) -> tuple[FusionForm, Tensor]:
+    """The fusion form of the published weights and their query map."""
+    if f"{block}attn.attn_v.q.weight" in state:
+        return "factorized", state[f"{block}attn.q.weight"]
+    dim = state[f"{block}attn.kv.weight"].shape[1]
+    return ("dense" if dim == 2 * state["fusion_tokens"].shape[2] else "token"), state[f"{block}attn.q.weight"]
+
+
+def _encoder_of(path: Path) -> EarlyFusionConfig:
+    try:
+        _, config = read_model_config(path)
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not readable as a model configuration ({error})") from error
+    return config if isinstance(config, EarlyFusionConfig) else config.encoder
+
+
+def _from_hub(place: str) -> EarlyFusionEncoder:
+    name = place.removeprefix(HUB_PREFIX)
+    if not re.fullmatch(r"[^/]+/[^/]+", name):
+        raise ValueError(f"{place}: expected hf:OWNER/NAME")
+    return EarlyFusionEncoder.from_pretrained(name)

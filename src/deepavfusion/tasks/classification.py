@@ -1,0 +1,285 @@
+"""Audio-event classification on a pre-trained encoder: linear probe, attentive probe, fine-tuning (section 5 of the
+method).
+
+The loss is the cross-entropy (for several labels the binary cross-entropy) of the average of the heads' logits.
+
+Shape legend: `B` batch, `C` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepavfusion.audio import log_mel
+from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.dataset import Batch, ClipStream
+from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
+from deepavfusion.data.sampling import BalancedStream, balancing_weights
+from deepavfusion.data.sets.listing import LABEL_SEPARATOR, split_labels
+from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabulary
+from deepavfusion.data.views import TrainingView
+from deepavfusion.evaluation.classification import ClassifierEvaluator, numbers_of, score_heads, truth
+from deepavfusion.evaluation.loop import Evaluator, OneProcess, predict_all
+from deepavfusion.images import normalize
+from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
+from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
+from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
+from deepavfusion.tasks.classification_config import ClassificationConfig
+from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
+from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PROBE_CLIPS = 2000
+"""Held-out clips scored while training, so that watching stays cheaper than training."""
+PROBE_BATCH = 32
+"""Clips scored at a time."""
+AUTO_HEADS: tuple[Head, ...] = ("image", "audio", "fusion")
+
+
+class Classification:
+    """Train a classifier on clips."""
+
+    kind = "classification"
+
+    def __init__(self, config: ClassificationConfig) -> None:
+        """Lists clips and classes.
+
+        Raises:
+            ValueError: no labelled clips to train on, labels that do not fit, or no encoder where `from_` points.
+        """
+        self.config = config
+        found = find_clips(config.data.source)
+        labelled = [clip for clip in found if clip.label]
+        self.clips: Sequence[Clip] = [clip for clip in labelled if not _is_held_out(clip)]
+        held_out = [clip for clip in labelled if _is_held_out(clip)]
+        if not self.clips:
+            raise ValueError(
+                f"{config.data.source}: none of {len(found)} clips has a label and is not held out; give a manifest "
+                f"with labels (`deepavfusion manifest`, or `audit --labels`)"
+            )
+        self.label_sets = {clip.id: split_labels(clip.label) for clip in self.clips}
+        self._check_labels()
+        every = [label for own in self.label_sets.values() for label in own]
+        classes = read_classes(config.classes) if config.classes else vocabulary(every)
+        strangers = sorted(set(every) - set(classes))
+        if strangers:
+            raise ValueError(f"classes {config.classes}: does not name the training labels {', '.join(strangers[:5])}")
+        self.model_config = self._model_config(classes)
+        labels = list(self.label_sets.values())
+        weights = balancing_weights(labels) if config.balance == "sampling" else np.ones(len(labels))
+        self.sampling: NDArray[np.float64] = weights / weights.sum()
+        """Probability of each clip at every draw."""
+        self._class_weights: Tensor | None = None
+        if config.balance == "loss":
+            counts = class_counts(labels, classes, np.ones(len(labels)))
+            self._class_weights = class_weights(counts, config.labels == "multi")
+        known = set(classes)
+        self._held_out = _spread([c for c in held_out if known.issuperset(split_labels(c.label))], MAX_PROBE_CLIPS)
+        left_out = {
+            "held out": len(held_out),
+            "without label": len(found) - len(labelled),
+            "quarantined": len(quarantined(config.data.source)),
+        }
+        notes = "".join(f", {count} {why}" for why, count in left_out.items() if count)
+        self.summary = (
+            f"{len(self.clips)} clips of {config.data.source} ({len(classes)} classes{notes}), heads "
+            f"{', '.join(self.model_config.heads)}"
+        )
+
+    def build_model(self) -> AudioVisualClassifier:
+        """The classifier, from torch's global generator; heads to be fine-tuned start at the classes' log-odds."""
+        model = AudioVisualClassifier(self.model_config)
+        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
+        if self.config.recipe == "finetune":
+            count = len(self.clips)
+            drawn = class_counts(list(self.label_sets.values()), self.model_config.classes, self.sampling * count)
+            model.set_biases(log_odds(drawn, count))
+            freeze_unused(model)
+        else:
+            model.freeze_encoder()
+        return model
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """The encoder's weights, unless an untrained one is wanted."""
+        assert isinstance(model, AudioVisualClassifier)
+        if self.config.untrained:
+            say(f"untrained encoder as configured in {self.config.from_}")
+        else:
+            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """None: layer decay does what the ramp does in pre-training."""
+        return set()
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+        """Layers as the model counts them; heads belong to the last."""
+        assert isinstance(model, AudioVisualClassifier)
+        return model.layer_ids()
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Random views of the clips."""
+        view, seed = TrainingView.from_config(self.config.data, self.model_config.encoder), self.config.training.seed
+        if self.config.balance == "sampling":
+            stream: ClipStream = BalancedStream(self.clips, view, seed, self.sampling)
+        else:
+            stream = ClipStream(self.clips, view, seed)
+        return training_loader(stream, sampler, num_workers, device)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Clips of which the model can see or hear something."""
+        return {"class": int(self._usable(batch.image_present, batch.audio_present).sum())}
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Normalised pictures, log-mel spectrograms and targets, mixed and dropped as the settings say."""
+        device, settings = batch.image.device, self.config.augmentation
+        targets = self.targets(batch.ids).to(device, non_blocking=True)
+        inputs = LabelledInputs(
+            image=normalize(batch.image),
+            audio=log_mel(batch.waveform, self.model_config.encoder.audio_size[0]),
+            image_present=batch.image_present,
+            audio_present=batch.audio_present,
+            targets=smooth(targets, settings.label_smoothing),
+        )
+        if settings.mixup:
+            inputs = mix(inputs, draw_mixing(settings.mixup, len(batch)).to(device, non_blocking=True))
+        image_present, audio_present = self._drop(inputs.image_present, inputs.audio_present)
+        return {
+            "image": inputs.image,
+            "audio": inputs.audio,
+            "image_present": image_present,
+            "audio_present": audio_present,
+            "targets": inputs.targets,
+        }
+
+    def targets(self, ids: Sequence[str]) -> Tensor:
+        """Float32 `(B, C)`, 1 at each clip's labels."""
+        return multi_hot([self.label_sets[name] for name in ids], self.model_config.classes)
+
+    def _drop(self, image_present: Tensor, audio_present: Tensor) -> tuple[Tensor, Tensor]:
+        rate = self.config.augmentation.modality_dropout
+        if not rate or self.config.modalities != "both":
+            return image_present, audio_present
+        draws = torch.rand(len(image_present)).to(image_present.device, non_blocking=True)
+        return drop_modalities(image_present, audio_present, draws, rate)
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The mean loss over clips of which there is something to see or hear."""
+        out = model(inputs["image"], inputs["audio"], inputs["image_present"], inputs["audio_present"])
+        return {"class": self.loss(out, inputs)}
+
+    def loss(self, out: ClassifierOutput, inputs: dict[str, Any]) -> Tensor:
+        """Scalar loss of a model's output for `inputs`."""
+        weights = self._class_weights
+        weights = None if weights is None else weights.to(out.average.device, non_blocking=True)
+        losses = classification_loss(out.average, inputs["targets"], self.config.labels == "multi", weights)
+        usable = self._usable(inputs["image_present"], inputs["audio_present"])
+        return torch.where(usable, losses, 0.0).sum() / usable.sum().clamp_min(1)
+
+    def _usable(self, image_present: Tensor, audio_present: Tensor) -> Tensor:
+        flags = {"both": image_present | audio_present, "image": image_present, "audio": audio_present}
+        return flags[self.config.modalities]
+
+    def evaluator(self, model: AudioVisualClassifier, clips: Sequence[Clip]) -> Evaluator:
+        """Predictions for held-out clips."""
+        return ClassifierEvaluator(model, clips)
+
+    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Scores on at most `MAX_PROBE_CLIPS` held-out clips of the source; empty if it holds none."""
+        assert isinstance(model, AudioVisualClassifier)
+        if not self._held_out:
+            return {}
+        evaluator = self.evaluator(model, self._held_out)
+        found = predict_all(evaluator, OneProcess(device), PROBE_BATCH, self.config.data.num_workers)
+        if not found.ids:
+            return {}
+        cells = [self._held_out[i].label for i in found.positions]
+        scores = score_heads(found, truth(cells, found.ids, self.model_config.classes, self.config.labels == "multi"))
+        name = "top1" if self.config.labels == "single" else "mean_ap"
+        values = {f"{name}_{head}": numbers_of(own.scores)[name] for head, own in scores.items()}
+        return {**values, "num_clips": len(found.ids)}
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+        """None while training; the confusion picture is made by evaluation."""
+        return {}
+
+    def _model_config(self, classes: Sequence[str]) -> ClassifierConfig:
+        config, encoder = self.config, encoder_config(self.config.from_)
+        drop_path = config.augmentation.drop_path if config.recipe == "finetune" else 0.0
+        heads = config.heads
+        if isinstance(heads, str):
+            possible = possible_heads(encoder, config.modalities)
+            heads = tuple(head for head in AUTO_HEADS if head in possible)
+        return ClassifierConfig(
+            encoder=replace(encoder, drop_path=drop_path),
+            classes=tuple(classes),
+            heads=heads,
+            modalities=config.modalities,
+            pooling="attentive" if config.recipe == "attentive" else "mean",
+            batch_norm=config.recipe != "finetune",
+            multi_label=config.labels == "multi",
+        )
+
+    def _check_labels(self) -> None:
+        if self.config.labels == "single":
+            for name, own in self.label_sets.items():
+                if len(own) > 1:
+                    raise ValueError(
+                        f"{name} has {len(own)} labels, {LABEL_SEPARATOR.join(own)!r}; train with --labels multi"
+                    )
+
+
+def read_classes(place: str) -> tuple[str, ...]:
+    """Class names of a list that ships, or of a file with one per line.
+
+    Raises:
+        ValueError: neither, or an empty file.
+    """
+    if place in SHIPPED:
+        return shipped_classes(place)
+    if not Path(place).is_file():
+        raise ValueError(f"classes {place}: no such file, and no list that ships ({', '.join(SHIPPED)})")
+    lines = tuple(line.strip() for line in Path(place).read_text(encoding="utf-8").splitlines() if line.strip())
+    if not lines:
+        raise ValueError(f"classes {place}: names no classes")
+    return lines
+
+
+def freeze_unused(model: AudioVisualClassifier) -> None:
+    """Take what cannot influence the heads out of training, such as the audio ViT of a model that only sees.
+
+    It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
+    """
+    config = model.config
+    if config.modalities == "both" and {"image", "audio", "fusion"} <= set(config.heads):
+        return
+    was_training = model.training
+    with torch.enable_grad():
+        sizes = ((1, 3, *config.encoder.image_size), (1, 1, *config.encoder.audio_size))
+        model.eval()(*(torch.zeros(size) for size in sizes)).average.sum().backward()
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+    model.train(was_training)
+
+
+def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
+    """At most `count` clips, evenly over the list."""
+    if len(clips) <= count:
+        return list(clips)
+    return [clips[i * len(clips) // count] for i in range(count)]
+
+
+def _is_held_out(clip: Clip) -> bool:
+    return (clip.split or "").lower() in HELD_OUT_SPLITS

@@ -1,0 +1,174 @@
+"""Settings of audio-event classification and the recipes they start from. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.models.config import Head, Modalities
+
+Recipe = Literal["probe", "attentive", "finetune"]
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "probe": {
+        "optim.optimizer": "lars",
+        "optim.blr": 0.3,
+        "optim.epochs": 60.0,
+        "optim.warmup_epochs": 10.0,
+        "optim.weight_decay": 0.0,
+        "training.batch_size": 1024,
+    },
+    "attentive": {
+        "optim.blr": 1e-3,
+        "optim.epochs": 60.0,
+        "optim.warmup_epochs": 10.0,
+        "optim.weight_decay": 0.0,
+        "training.batch_size": 1024,
+    },
+    "finetune": {
+        "optim.blr": 3e-4,
+        "optim.epochs": 100.0,
+        "optim.warmup_epochs": 20.0,
+        "optim.weight_decay": 0.05,
+        "optim.layer_decay": 0.75,
+        "training.batch_size": 512,
+        "augmentation.drop_path": 0.2,
+        "augmentation.mixup": 1.0,
+        "augmentation.label_smoothing": 0.1,
+    },
+}
+"""What a recipe sets where nothing else is given. Probe and fine-tuning are the published ones (section 5 of the
+method); the attentive probe is ours."""
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What is done to a batch and to the network in training, beside the random views."""
+
+    mixup: float = 0.0
+    """Parameter of the beta distribution of mixing weights, one per clip for picture and sound; 0 does not mix."""
+    label_smoothing: float = 0.0
+    """Share of every target that goes to all classes alike."""
+    drop_path: float = 0.0
+    """Probability of dropping a residual branch of the encoder; only where it is trained."""
+    modality_dropout: float = 0.0
+    """Probability of hiding either the picture or the sound of a clip that has both."""
+
+    def __post_init__(self) -> None:
+        if self.mixup < 0:
+            raise ValueError(f"mixup {self.mixup} must not be negative")
+        for name in ("label_smoothing", "drop_path", "modality_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """Train an audio-event classifier on labelled clips: linear probe, attentive probe or fine-tuning."""
+
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    from_: str
+    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    optim: OptimConfig
+    """Optimiser and schedule; defaults are the recipe's."""
+    training: TrainingConfig
+    """The loop; the default batch is the recipe's."""
+    augmentation: AugmentationConfig
+    """Mixing and dropping; defaults are the recipe's."""
+    recipe: Recipe = "finetune"
+    """probe: a linear layer on the frozen encoder; attentive: with a learned pooling; finetune: all weights."""
+    labels: Literal["single", "multi"] = "single"
+    """One label per clip, or several (joined by | in a manifest)."""
+    classes: str | None = None
+    """A file with a class name per line, or a list that ships (vggsound); default: the training labels, sorted."""
+    heads: Literal["auto"] | tuple[Head, ...] = "auto"
+    """Some of image, audio, fusion, concat; auto is the first three, without those that would have nothing to read."""
+    modalities: Modalities = "both"
+    """Train on both, or on image or audio alone."""
+    balance: Literal["none", "sampling", "loss"] = "none"
+    """Treat all classes alike by drawing their clips equally often, or by weights in the loss."""
+    untrained: bool = False
+    """Take the configuration of --from without its weights: what the architecture does by itself."""
+    features: str | None = None
+    """Train a probe on what `embed` wrote with this encoder, instead of on clips: centre views, quick."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.heads, str):
+            object.__setattr__(self, "heads", tuple(self.heads))
+        if self.features is not None and self.recipe != "probe":
+            raise ValueError(f"features {self.features}: the encoder is not run on them, so --recipe must be probe")
+        if self.features is not None and self.augmentation.mixup:
+            raise ValueError(f"features {self.features}: pictures cannot be mixed any more, set --augmentation.mixup 0")
+        if self.features is not None and self.augmentation.modality_dropout:
+            raise ValueError(
+                f"features {self.features}: the encoder saw both modalities, set --augmentation.modality_dropout 0"
+            )
+        if self.optim.optimizer == "adamw":  # a rate of LARS has another meaning, and depends on the number of steps
+            name = self.recipe if self.recipe != "probe" else "attentive"
+            blr, batch = (RECIPES[name][flag] for flag in ("optim.blr", "training.batch_size"))
+            check_rate(self.optim, self.training.batch_size, f"--recipe {name}", recipe_blr=blr, recipe_batch=batch)
+
+    @classmethod
+    def recipe_defaults(cls, recipe: str) -> dict[str, Any]:
+        """Settings that follow from the recipe, by flag."""
+        return RECIPES[recipe]
+
+    @classmethod
+    def with_recipe(
+        cls,
+        recipe: Recipe,
+        *,
+        run_dir: str,
+        from_: str,
+        data: DataConfig,
+        optim: Mapping[str, Any] = {},
+        training: Mapping[str, Any] = {},
+        augmentation: Mapping[str, Any] = {},
+        **settings: Any,
+    ) -> ClassificationConfig:
+        """The configuration that the command line makes of a recipe and the settings given beside it."""
+        sections: dict[str, dict[str, Any]] = {"optim": {}, "training": {}, "augmentation": {}}
+        for flag, value in RECIPES[recipe].items():
+            section, name = flag.split(".")
+            sections[section][name] = value
+        return cls(
+            run_dir=run_dir,
+            from_=from_,
+            data=data,
+            optim=OptimConfig(**{**sections["optim"], **optim}),
+            training=TrainingConfig(**{**sections["training"], **training}),
+            augmentation=AugmentationConfig(**{**sections["augmentation"], **augmentation}),
+            recipe=recipe,
+            **settings,
+        )
+
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        idle = []
+        if self.recipe != "finetune":
+            changed = {
+                "optim.layer_decay": self.optim.layer_decay != 1.0,
+                "augmentation.drop_path": self.augmentation.drop_path != 0.0,
+                "training.gradient_checkpointing": self.training.gradient_checkpointing,
+            }
+            idle += [
+                f"--{flag} has no effect on a frozen encoder" for flag, is_changed in changed.items() if is_changed
+            ]
+        if self.modalities != "both" and self.augmentation.modality_dropout:
+            idle.append(f"--augmentation.modality_dropout has no effect with --modalities {self.modalities}")
+        default = DataConfig(source=self.data.source)
+        views = ("crop_area", "crop_ratio", "flip", "gain_db")
+        if self.features is not None and any(getattr(self.data, n) != getattr(default, n) for n in views):
+            idle.append("--data.crop_area, crop_ratio, flip and gain_db have no effect on --features")
+        return idle
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content

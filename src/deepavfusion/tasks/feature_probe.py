@@ -1,0 +1,95 @@
+"""A linear probe trained on features written before: the same loop, order, heads and loss, without decoding.
+
+What differs from the probe on clips is the view, which is always the centre, without random crops and gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, read_features, whole_batch
+from deepavfusion.data.loading import ClipLoader, StepSampler
+from deepavfusion.data.sampling import BalancedOrder, EpochOrder, ShuffledOrder
+from deepavfusion.evaluation.features import FeatureEvaluator
+from deepavfusion.evaluation.loop import Evaluator
+from deepavfusion.models import AudioVisualClassifier
+from deepavfusion.models.starting_point import digest_weights
+from deepavfusion.tasks.classification import Classification
+from deepavfusion.tasks.classification_config import ClassificationConfig
+from deepavfusion.tasks.mixing import smooth
+
+
+class FeatureStream(FeatureSet):
+    """The endless training stream: item `s` has the features of the clip that sample number `s` draws."""
+
+    def __init__(self, features: Features, clips: Sequence[Clip], order: EpochOrder) -> None:
+        super().__init__(features, clips)
+        self.order = order
+
+    def places(self, numbers: list[int]) -> list[int]:
+        return [int(self.order(number // len(self.clips))[number % len(self.clips)]) for number in numbers]
+
+
+class FeatureProbe(Classification):
+    """Train the heads on features."""
+
+    def __init__(self, config: ClassificationConfig) -> None:
+        """Raises ValueError as `Classification`, and if the features do not cover the clips."""
+        assert config.features is not None
+        super().__init__(config)
+        self.features = read_features(config.features)
+        failed = self.features.failed
+        rows = self.features.rows([clip.id for clip in self.clips])
+        if failed:  # clips that no probe could be trained on either
+            self.clips = [clip for clip, row in zip(self.clips, rows, strict=True) if row >= 0]
+            self.sampling = self.sampling[rows >= 0] / self.sampling[rows >= 0].sum()
+            self.summary += f", {int((rows < 0).sum())} could not be read for {config.features}"
+        there = {*self.features.ids, *failed}
+        self._held_out = [clip for clip in self._held_out if clip.id in there]
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """The encoder's weights, which must be those that the features were made with."""
+        super().load_published(model, say)
+        assert isinstance(model, AudioVisualClassifier)
+        self.features.check(digest_weights(model.encoder), self.config.modalities)
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Features in the order in which `Classification` draws the clips, read in this process."""
+        seed = self.config.training.seed
+        order: EpochOrder = ShuffledOrder(seed, len(self.clips))
+        if self.config.balance == "sampling":
+            order = BalancedOrder(seed, self.sampling)
+        stream = FeatureStream(self.features, self.clips, order)
+        return ClipLoader(stream, batch_sampler=sampler, collate_fn=whole_batch, pin_memory=device.type == "cuda")
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Features and targets."""
+        assert isinstance(batch, FeatureBatch)
+        targets = self.targets(batch.ids).to(batch.image.device, non_blocking=True)
+        return {
+            "pooled": batch.pooled(),
+            "image_present": batch.image_present,
+            "audio_present": batch.audio_present,
+            "targets": smooth(targets, self.config.augmentation.label_smoothing),
+        }
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The mean loss; the encoder is not run."""
+        assert isinstance(model, AudioVisualClassifier)
+        out = model.classify(inputs["pooled"], inputs["image_present"], inputs["audio_present"])
+        return {"class": self.loss(out, inputs)}
+
+    def evaluator(self, model: AudioVisualClassifier, clips: Sequence[Clip]) -> Evaluator:
+        """Predictions for held-out clips that are in the file, too."""
+        return FeatureEvaluator(model, self.features, clips)
+
+
+def classification_task(config: ClassificationConfig) -> Classification:
+    """The task that a configuration asks for: on clips, or on features of them."""
+    return FeatureProbe(config) if config.features is not None else Classification(config)

@@ -1,0 +1,199 @@
+"""Features of real little clips: what is written, how a stopped run goes on, probes and neighbours on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deepavfusion.audio import log_mel
+from deepavfusion.data.clips import find_clips, write_manifest
+from deepavfusion.data.dataset import ClipSet, collate
+from deepavfusion.data.features import read_features
+from deepavfusion.data.loading import StepSampler
+from deepavfusion.data.views import CentreView
+from deepavfusion.evaluation.config import EmbedConfig, EvaluateConfig, EvaluationData, NeighboursConfig
+from deepavfusion.evaluation.embedding import embed
+from deepavfusion.evaluation.evaluate import evaluate
+from deepavfusion.evaluation.neighbours import neighbours, vote
+from deepavfusion.images import normalize
+from deepavfusion.models import EarlyFusionEncoder
+from deepavfusion.models.starting_point import digest_weights
+from deepavfusion.tasks.feature_probe import FeatureProbe, classification_task
+from deepavfusion.training.loop import fit
+from tests.tasks.classification_runs import ENCODER, make, quiet, write_data, write_encoder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight clips, of which the third cannot be read."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = find_clips(str(write_data(folder)))
+    (folder / "broken.mp4").write_bytes(b"not a video")
+    rows[2] = replace(rows[2], path=str(folder / "broken.mp4"))
+    write_manifest(str(folder / "clips.csv"), rows)
+    return folder / "clips.csv"
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def features(data: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("features") / "all.npz"
+    embed(settings(encoder, data, out))
+    return out
+
+
+def settings(encoder: Path, data: Path, out: Path, split: str = "all", **changes: object) -> EmbedConfig:
+    clips = EvaluationData(str(data), split=split, num_workers=0)
+    return EmbedConfig(str(encoder), clips, str(out), **{"clips_per_part": 3, "batch_size": 2, **changes})  # type: ignore[arg-type]
+
+
+def test_features_are_the_mean_tokens_of_centre_views(data: Path, encoder: Path, features: Path) -> None:
+    clips = find_clips(str(data))
+    found = read_features(str(features))
+    assert found.ids == tuple(clip.id for i, clip in enumerate(clips) if i != 2)
+    assert found.labels == tuple(clip.label for i, clip in enumerate(clips) if i != 2)
+    assert list(found.failed) == [clips[2].id]
+    batch = collate([ClipSet(clips, CentreView.from_config(ENCODER))[i] for i in range(8) if i != 2])
+    model = EarlyFusionEncoder.from_pretrained(encoder)
+    with torch.no_grad():
+        out = model(normalize(batch.image), log_mel(batch.waveform, 32))
+    for stream in ("image", "audio", "fusion"):
+        np.testing.assert_allclose(found.streams[stream], getattr(out, stream).mean(1).numpy(), rtol=1e-4, atol=1e-5)
+    assert found.meta["encoder_digest"] == digest_weights(model)
+    assert not Path(f"{features}.parts").exists()
+
+
+def test_a_stopped_run_goes_on_and_ends_alike(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
+    config, done = settings(encoder, data, tmp_path / "all.npz"), []
+
+    def stop_after_two(count: int, total: int) -> None:
+        done.append(count)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(config, stop_after_two)
+    assert done == [3, 6]
+    with pytest.raises(ValueError, match="holds parts of another embedding"):
+        embed(replace(config, tokens="all"))
+    summary = embed(config)
+    assert summary is not None
+    assert (summary.num_clips, summary.num_continued) == (7, 6)
+    assert summary.coverage.num_official == 8
+    with np.load(tmp_path / "all.npz") as a, np.load(features) as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: Path) -> None:
+    embed(settings(encoder, data, tmp_path / "x.npz", "test", tokens="all", modalities="audio"))
+    found = read_features(str(tmp_path / "x.npz"))
+    assert set(found.streams) == {"audio", "fusion"}
+    assert found.streams["audio"].shape == (2, 16, 16)
+    assert found.streams["fusion"].shape == (2, 6, 16)
+    assert not found.image_present.any()
+    with pytest.raises(ValueError, match="holds all tokens"):
+        found.check(found.meta["encoder_digest"], "audio")
+
+
+def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    embed(settings(encoder, data, tmp_path / "x.parquet"))
+    table, npz = parquet.read_table(tmp_path / "x.parquet"), read_features(str(features))
+    assert table["ids"].to_pylist() == list(npz.ids)
+    np.testing.assert_array_equal(np.array(table["audio"].to_pylist(), dtype=np.float32), npz.streams["audio"])
+    assert json.loads(table.schema.metadata[b"deepavfusion"])["shapes"]["fusion"] == [16]
+
+
+def test_a_probe_on_features_is_the_probe_on_clips_without_random_views(
+    data: Path, encoder: Path, features: Path, tmp_path: Path
+) -> None:
+    config = make("probe", data, encoder, tmp_path / "probe", features=str(features), optim={"epochs": 8})
+    task = classification_task(config)
+    assert isinstance(task, FeatureProbe)
+    assert len(task.clips) == 5
+    result = fit(task, config, quiet())
+    assert result.status == "finished"
+    assert result.num_failures == 0
+    # One step by hand, from clips: the same order, heads and loss.
+    torch.manual_seed(config.training.seed)
+    fresh = classification_task(config)
+    model = fresh.build_model()
+    fresh.load_published(model, lambda message: None)
+    model.train()
+    batch = next(iter(fresh.loader(StepSampler(4, 1, 1, 0, 0, 1), 0, torch.device("cpu"))))
+    loss = fresh.loss_terms(model, fresh.inputs(batch))["class"]
+    clips = {clip.id: clip for clip in fresh.clips}
+    views = ClipSet([clips[name] for name in batch.ids], CentreView.from_config(ENCODER))
+    seen = collate([views[i] for i in range(4)])
+    out = model(normalize(seen.image), log_mel(seen.waveform, 32))
+    by_hand = torch.nn.functional.cross_entropy(out.average, fresh.targets(batch.ids).argmax(1))
+    torch.testing.assert_close(loss, by_hand, rtol=1e-4, atol=1e-5)
+
+    both = [EvaluationData(str(data), "all", 0)] * 2
+    on_clips = evaluate(EvaluateConfig(str(tmp_path / "probe"), both[0], out=str(tmp_path / "a")))
+    on_features = evaluate(
+        EvaluateConfig(str(tmp_path / "probe"), both[1], out=str(tmp_path / "b"), features=str(features))
+    )
+    assert on_clips is not None
+    assert on_features is not None
+    assert on_features.numbers == on_clips.numbers
+    assert on_features.coverage == on_clips.coverage
+    with np.load(tmp_path / "a" / "predictions.npz") as a, np.load(tmp_path / "b" / "predictions.npz") as b:
+        np.testing.assert_allclose(a["fusion"], b["fusion"], rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_another_encoder_are_refused(data: Path, features: Path, tmp_path: Path) -> None:
+    other = write_encoder(tmp_path / "other", fusion="dense")
+    config = make("probe", data, other, tmp_path / "probe", features=str(features))
+    with pytest.raises(ValueError, match="was written with another encoder"):
+        fit(classification_task(config), config, quiet())
+    with pytest.raises(ValueError, match="no features written by"):
+        read_features(str(tmp_path / "none.npz"))
+
+
+def test_an_untrained_encoder_is_that_of_the_seed(data: Path, encoder: Path, tmp_path: Path) -> None:
+    embed(settings(encoder, data, tmp_path / "x.npz", untrained=True, seed=3))
+    for seed, fits in ((3, True), (4, False)):
+        run = tmp_path / str(seed)
+        config = make(
+            "probe", data, encoder, run, untrained=True, features=str(tmp_path / "x.npz"), training={"seed": seed}
+        )
+        if fits:
+            assert fit(classification_task(config), config, quiet()).status == "finished"
+        else:
+            with pytest.raises(ValueError, match="was written with another encoder"):
+                fit(classification_task(config), config, quiet())
+
+
+def test_neighbours_vote(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
+    result = neighbours(NeighboursConfig(str(features), str(features), str(tmp_path / "knn")))
+    assert set(result.heads) == {"average", "image", "audio", "fusion"}
+    assert result.numbers["top1"] == 1.0  # every clip is its own nearest
+    assert result.protocol == "single label, 1 nearest of 7 clips, centre window"
+    assert (result.coverage.num_scored, result.coverage.num_official) == (7, 8)
+    with pytest.raises(ValueError, match=r"k 8: .* has 7 labelled clips"):
+        neighbours(NeighboursConfig(str(features), str(features), str(tmp_path / "x"), k=8))
+
+
+def test_votes_by_hand() -> None:
+    known = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    targets = torch.tensor([[True, False], [False, True], [False, True]])
+    asked = torch.tensor([[1.0, 0.0]])
+    one = vote([(asked, known)], targets, 1, 0.5)
+    assert one.tolist() == [[1.0, 0.0]]
+    three = vote([(asked, known)], targets, 3, 0.5)
+    expected = [1.0, np.exp((0.6 - 1) / 0.5) + np.exp((0.0 - 1) / 0.5)]
+    np.testing.assert_allclose(three[0].numpy(), expected, rtol=1e-6)
+    two_streams = vote([(asked, known), (asked * 0, known * 0)], targets, 3, 0.25)  # mean cosine: halves
+    np.testing.assert_allclose(two_streams.numpy(), three.numpy(), rtol=1e-6)
