@@ -26,7 +26,7 @@ test: env lint types
 	$(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights"
 
 test-slow: env
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: env
 	$(BIN)/ruff check src tests scripts
