@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepavfusion.bench import plain
-from deepavfusion.models.fusion import DenseFusion, bilinear_attention
+from deepavfusion.models.fusion import DenseFusion, Streams, bilinear_attention
 from tests.models.tiny import FORMS, TINY, inputs, tiny_autoencoder, tiny_encoder
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -151,6 +151,6 @@ def test_order_of_keys_does_not_matter(fusion: str) -> None:
     block = tiny_encoder(fusion=fusion).double().fusion_blocks["0"]
     torch.manual_seed(0)
     x, image, audio = (torch.randn(2, n, 32, dtype=torch.float64) for n in (9, 7, 5))
-    shuffled = block(x, image[:, torch.randperm(7)], audio[:, torch.randperm(5)])
-    torch.testing.assert_close(block(x, image, audio), shuffled, **EXACT)
-    assert not torch.allclose(block(x, image + 1e-3 * torch.randn_like(image), audio), shuffled)
+    shuffled = block(x, Streams(image[:, torch.randperm(7)], audio[:, torch.randperm(5)]))
+    torch.testing.assert_close(block(x, Streams(image, audio)), shuffled, **EXACT)
+    assert not torch.allclose(block(x, Streams(image + 1e-3 * torch.randn_like(image), audio)), shuffled)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deepavfusion.models.config import EarlyFusionConfig
-from deepavfusion.models.fusion import FusionBlock, where_present
+from deepavfusion.models.fusion import FusionBlock, Streams, where_present
 from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.vit import VisionTransformer
 
@@ -126,7 +126,9 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         return LayerTokens(
             None if image is None else self.image.blocks[i](image, context),
             None if audio is None else self.audio.blocks[i](audio, context),
-            self.fusion_blocks[str(i)](fusion, image, audio, image_present, audio_present) if fuses else fusion,
+            self.fusion_blocks[str(i)](fusion, Streams(image, audio, image_present, audio_present))
+            if fuses
+            else fusion,
         )
 
     def layer_ids(self) -> dict[str, int]:

@@ -21,6 +21,8 @@ tokens, `A` audio tokens, `D` width, `H` heads, `d` head width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,6 +31,19 @@ from torch.utils.checkpoint import checkpoint
 from deepavfusion.models.attention import CrossAttention, attention, merge_heads, split_heads
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.vit import DropPath, Mlp
+
+
+class Streams(NamedTuple):
+    """What fusion tokens read: the two streams of a layer, and which samples have them."""
+
+    image: Tensor | None
+    """`(B, I, D)`, None where no sample has a picture."""
+    audio: Tensor | None
+    """`(B, A, D)`, None where no sample has sound."""
+    image_present: Tensor | None = None
+    """`(B,)` bool, False where a sample's picture is missing; None if all have one."""
+    audio_present: Tensor | None = None
+    """`(B,)` bool, the same for sound."""
 
 
 def where_present(x: Tensor, present: Tensor | None) -> Tensor:
@@ -71,18 +86,11 @@ class PairAttention(nn.Module):
         self.k = PairLinear(dim, key_dim, trainable_bias=False)
         self.v = PairLinear(dim, value_dim, trainable_bias=True)
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
-        """`(B, F, D)` reading pairs of image `(B, I, D)` and audio `(B, A, D)` -> `(B, F, value_dim)`."""
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
+        """`(B, F, D)` reading pairs of image and audio tokens -> `(B, F, value_dim)`."""
         q = split_heads(self.q(x), self.num_heads)
         out = self.v.bias
-        sides = zip((image, audio), self.k.halves(), self.v.halves(), (image_present, audio_present), strict=True)
+        sides = zip(streams[:2], self.k.halves(), self.v.halves(), streams[2:], strict=True)
         for tokens, weight_k, weight_v, present in sides:
             if tokens is not None:
                 k, v = (split_heads(F.linear(tokens, w), self.num_heads) for w in (weight_k, weight_v))
@@ -97,15 +105,8 @@ class TokenFusion(nn.Module):
         super().__init__()
         self.attn = CrossAttention(config.embed_dim, config.attn_dim, config.num_heads)
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
-        sides = [(t, p) for t, p in ((image, image_present), (audio, audio_present)) if t is not None]
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
+        sides = [(t, p) for t, p in zip(streams[:2], streams[2:], strict=True) if t is not None]
         key_mask = None
         if any(present is not None for _, present in sides):
             every = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -124,15 +125,8 @@ class DenseFusion(nn.Module):
         self.pairs = PairAttention(config.embed_dim, config.attn_dim, config.attn_dim, config.num_heads)
         self.proj = nn.Linear(config.attn_dim, config.embed_dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
-        return self.proj(self.pairs(x, image, audio, image_present, audio_present))
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
+        return self.proj(self.pairs(x, streams))
 
 
 class FactorizedFusion(nn.Module):
@@ -147,36 +141,19 @@ class FactorizedFusion(nn.Module):
         self.pairs = PairAttention(dim, config.attn_dim, dim, heads)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
         fusion, summary_image, summary_audio = x.split(self.num_tokens, dim=1)
+        image, audio, image_present, audio_present = streams
         if image is not None:
-            summary_image = where_present(self.aggregate_image(summary_image, image), image_present)
+            image = summary_image = where_present(self.aggregate_image(summary_image, image), image_present)
+        else:
+            summary_image = torch.zeros_like(summary_image)
         if audio is not None:
-            summary_audio = where_present(self.aggregate_audio(summary_audio, audio), audio_present)
-        fusion = self.proj(
-            self.pairs(
-                fusion,
-                None if image is None else summary_image,
-                None if audio is None else summary_audio,
-                image_present,
-                audio_present,
-            )
-        )
-        return torch.cat(
-            [
-                fusion,
-                torch.zeros_like(summary_image) if image is None else summary_image,
-                torch.zeros_like(summary_audio) if audio is None else summary_audio,
-            ],
-            dim=1,
-        )
+            audio = summary_audio = where_present(self.aggregate_audio(summary_audio, audio), audio_present)
+        else:
+            summary_audio = torch.zeros_like(summary_audio)
+        fusion = self.proj(self.pairs(fusion, Streams(image, audio, image_present, audio_present)))
+        return torch.cat([fusion, summary_image, summary_audio], dim=1)
 
 
 class PairFactors(nn.Module):
@@ -217,20 +194,13 @@ class BilinearFusion(nn.Module):
         self.factors_audio = PairFactors(dim, attn_dim, heads)
         self.proj = nn.Linear(attn_dim, dim)
 
-    def forward(
-        self,
-        x: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, streams: Streams) -> Tensor:
         q = self.norm_q(split_heads(self.q(x), self.num_heads))
         sides = []
-        if image is not None:
-            sides.append(self.factors_image(image, image_present))
-        if audio is not None:
-            sides.append(self.factors_audio(audio, audio_present))
+        if streams.image is not None:
+            sides.append(self.factors_image(streams.image, streams.image_present))
+        if streams.audio is not None:
+            sides.append(self.factors_audio(streams.audio, streams.audio_present))
         if len(sides) == 1:
             (k, v), *_ = sides
             return self.proj(merge_heads(attention(q, k, v, self.scale)))
@@ -293,17 +263,10 @@ class FusionBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * config.fusion_mlp_ratio))
         self.drop_path = DropPath(config.drop_path)
 
-    def forward(
-        self,
-        fusion: Tensor,
-        image: Tensor | None,
-        audio: Tensor | None,
-        image_present: Tensor | None = None,
-        audio_present: Tensor | None = None,
-    ) -> Tensor:
-        """`(B, F, D)` reading image `(B, I, D)` and audio `(B, A, D)`, either of which may be None -> `(B, F, D)`."""
+    def forward(self, fusion: Tensor, streams: Streams) -> Tensor:
+        """Fusion tokens `(B, F, D)` after reading the layer's streams -> `(B, F, D)`."""
         n = self.norm_fusion(fusion)
-        image = None if image is None else self.norm_image(image)
-        audio = None if audio is None else self.norm_audio(audio)
-        y = n + self.drop_path(self.attn(n, image, audio, image_present, audio_present))
+        image = None if streams.image is None else self.norm_image(streams.image)
+        audio = None if streams.audio is None else self.norm_audio(streams.audio)
+        y = n + self.drop_path(self.attn(n, streams._replace(image=image, audio=audio)))
         return y + self.drop_path(self.mlp(self.norm2(y)))
