@@ -23,10 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: env lint types
-	$(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights"
 
 test-slow: env
-	$(BIN)/python -m pytest -n auto -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 lint: env
 	$(BIN)/ruff check src tests scripts

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from typing import Any
 
+from deepavfusion.atomic import write_text
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.digits import Digits
 from deepavfusion.bandstand.readme import describe
@@ -114,7 +115,7 @@ def generate(config: BandstandConfig, progress: Callable[[int, int], None] | Non
         class_sheet(cast, classes)
     if config.sheets and not os.path.exists(scenes):
         scene_sheet(cast, config.seed, scenes)
-    _write_text(os.path.join(out, README), describe(cast, config))
+    write_text(os.path.join(out, README), describe(cast, config))
     if config.shards:
         for split in counts:
             _store(out, split, config)
@@ -144,7 +145,7 @@ def _claim(out: str, config: BandstandConfig, cast: Cast) -> None:
                     f"choose another folder or the same {name}"
                 )
     else:
-        _write_text(path, json.dumps(settings, indent=1) + "\n")
+        write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def _run(config: BandstandConfig, out: str, clips: list[tuple[str, int]], cast: Cast) -> Iterator[int]:
@@ -249,10 +250,3 @@ def _row(out: str, config: BandstandConfig, cast: Cast, split: str, index: int) 
         sample_rate=config.sample_rate,
         channels=1,
     )
-
-
-def _write_text(path: str, text: str) -> None:
-    partial = f"{path}.{os.getpid()}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(partial, path)

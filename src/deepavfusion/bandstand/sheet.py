@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from deepavfusion.atomic import replacing
 from deepavfusion.bandstand.backdrop import draw_backdrop
 from deepavfusion.bandstand.score import Note
 from deepavfusion.bandstand.sources import LOOK_NAMES, TIMBRE_NAMES, draw_instrument
@@ -90,6 +90,5 @@ def spectrogram(wave: NDArray[np.int16], sample_rate: int, rows: int = 96) -> ND
 
 
 def _save(sheet: Image.Image, path: str) -> None:
-    partial = f"{path}.{os.getpid()}.partial"
-    sheet.save(partial, format="PNG", optimize=True)
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)

@@ -185,15 +185,7 @@ def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
         clip = replace(clip, digest=_digest(clip.path))
         with MediaFile(clip.path) as media:
             info = media.info
-            clip = replace(
-                clip,
-                duration_seconds=round(info.duration_seconds, 4),
-                width=info.width if info.has_picture else None,
-                height=info.height if info.has_picture else None,
-                frame_rate=round(info.frame_rate, 4) if info.has_picture else None,
-                sample_rate=info.sample_rate if info.has_sound else None,
-                channels=info.channels if info.has_sound else None,
-            )
+            clip = clip.with_info(info)
             duration = info.duration_seconds
             reasons += [
                 name for name, there in (("no video", info.has_picture), ("no audio", info.has_sound)) if not there

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from deepavfusion.data.locations import is_url, join, open_text, write_whole
 
@@ -45,6 +45,27 @@ class ClipError(Exception):
 
     def __str__(self) -> str:
         return f"clip {self.clip_id}: {self.cause}"
+
+
+class TrackInfo(Protocol):
+    """What an opened clip tells of its tracks."""
+
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def has_picture(self) -> bool: ...
+    @property
+    def has_sound(self) -> bool: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def frame_rate(self) -> float: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,18 @@ class Clip:
     def storage(self) -> Literal["file", "shard"]:
         """How the clip is stored, which decides how it is opened."""
         return "shard" if _SHARDED.search(self.path) else "file"
+
+    def with_info(self, info: TrackInfo) -> Clip:
+        """The row with what an opened file tells of its tracks."""
+        return replace(
+            self,
+            duration_seconds=round(info.duration_seconds, 4),
+            width=info.width if info.has_picture else None,
+            height=info.height if info.has_picture else None,
+            frame_rate=round(info.frame_rate, 4) if info.has_picture else None,
+            sample_rate=info.sample_rate if info.has_sound else None,
+            channels=info.channels if info.has_sound else None,
+        )
 
 
 _COLUMNS = tuple(field.name for field in fields(Clip))

@@ -28,15 +28,7 @@ def checked_clip(clip: Clip, check: Check) -> Clip:
         clip = replace(clip, num_bytes=status.st_size, modified_ns=status.st_mtime_ns)
         with MediaFile(clip.path) as media:
             info = media.info
-            clip = replace(
-                clip,
-                duration_seconds=round(info.duration_seconds, 4),
-                width=info.width if info.has_picture else None,
-                height=info.height if info.has_picture else None,
-                frame_rate=round(info.frame_rate, 4) if info.has_picture else None,
-                sample_rate=info.sample_rate if info.has_sound else None,
-                channels=info.channels if info.has_sound else None,
-            )
+            clip = clip.with_info(info)
             if not info.has_picture:
                 return quarantined(clip, "no video")
             if not info.has_sound:
