@@ -68,7 +68,7 @@ def demo(config: DemoConfig) -> int:
     from deepavfusion.data.clips import find_clips
     from deepavfusion.report import write_report
 
-    console, run = Console(), Path(config.run_dir)
+    console, run = Console(markup=False), Path(config.run_dir)
     timings = Timings(run / "timings.json")
     source = config.videos or make_world(run / "world", config.clips, timings, console)
     epochs = config.steps * BATCH_SIZE / len(find_clips(source))
@@ -89,7 +89,7 @@ def make_world(world: Path, clips: int, timings: Timings, console: Console) -> s
     from deepavfusion.counting import counting
 
     command = f"deepavfusion bandstand {world} --clips {clips} --splits {SPLITS}"
-    console.print(f"[bold]{command}[/bold]", soft_wrap=True)
+    console.print(command, style="bold", soft_wrap=True)
     manifest = world / "manifest.csv"
     if not manifest.exists():
         with timings.stage("world", command), counting("clips") as progress:
@@ -111,9 +111,9 @@ def pretrain(run_dir: Path, source: str, epochs: float, timings: Timings, consol
     # Plain pixels and log power: so short a run learns little of patches that are normalised one by one.
     words += ["--autoencoder.norm_pix_loss", "false"]
     command = f"deepavfusion pretrain {' '.join(words)}"
-    console.print(f"[bold]{command}[/bold]", soft_wrap=True)
+    console.print(command, style="bold", soft_wrap=True)
     if (run_dir / "model").is_dir():
-        console.print(f"{run_dir} is finished")
+        console.print(f"{run_dir} is finished", soft_wrap=True)
         return True
     settings = parse_arguments(PretrainConfig, words)
     with timings.stage("pretrain", command):
@@ -136,7 +136,7 @@ def print_losses(run_dir: Path, console: Console) -> None:
     console.print(table)
     probes = CsvTable(folder.probes).rows()
     if probes:
-        names = [name for name in probes[-1] if name != "step"]
-        console.print("probe:  " + ", ".join(f"{name} {float(probes[-1][name]):.3f}" for name in names))
+        values = {name: float(value) for name, value in probes[-1].items() if name != "step"}
+        console.print("probe:  " + ", ".join(f"{name} {value:.3g}" for name, value in values.items()), soft_wrap=True)
     for picture in sorted(folder.pictures.glob("*.png")):
         console.print(f"picture: {picture}", soft_wrap=True)

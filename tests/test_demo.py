@@ -1,0 +1,37 @@
+"""The demo from nothing to its report, and again."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from deepavfusion.data.sample_clips import write_sample_clips
+from deepavfusion.demo import DemoConfig, demo
+
+
+def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = DemoConfig(str(tmp_path), steps=3, clips=30)
+    assert demo(config) == 0
+    assert (tmp_path / "pretrain" / "model" / "model.safetensors").is_file()
+    page = (tmp_path / "report.html").read_text()
+    timings = json.loads((tmp_path / "timings.json").read_text())
+    assert [entry["stage"] for entry in timings] == ["world", "pretrain"]
+    assert all(entry["command"].startswith("deepavfusion ") for entry in timings)
+    assert "--clips 30" in re.sub("<[^>]*>", "", page)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    assert len(made) == 30
+
+    assert demo(config) == 0  # all is there: nothing is made or trained again
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == made
+    assert json.loads((tmp_path / "timings.json").read_text()) == timings
+    printed = capsys.readouterr().out
+    assert "--splits [pretrain,test]" in printed
+    assert "is finished" in printed
+
+
+def test_demo_on_the_users_own_videos(tmp_path: Path) -> None:
+    write_sample_clips(tmp_path / "videos", 3)
+    assert demo(DemoConfig(str(tmp_path / "run"), videos=str(tmp_path / "videos"), steps=2)) == 0
+    assert not (tmp_path / "run" / "world").exists()
+    assert "Pre-training" in (tmp_path / "run" / "report.html").read_text()
