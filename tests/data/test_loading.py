@@ -170,7 +170,11 @@ def test_signals_and_workers(
         assert len(workers) == 2
         assert all(alive(worker) for worker in workers)
         (os.killpg if to_group else os.kill)(program.pid, number)
-        output, errors = program.communicate(timeout=20)
+        try:
+            output, errors = program.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)
+            raise
         if mode == "default":
             expected = -number
             assert program.returncode == expected, errors
