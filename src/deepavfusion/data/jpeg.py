@@ -49,8 +49,8 @@ def crop_picture(picture: Picture, crop: FrameCrop) -> Picture:
     down, across = height / whole_rows, width / whole_columns  # stored pixels per output pixel
     box = (left * across, top * down, min((left + columns) * across, width), min((top + rows) * down, height))
     scaled = Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR, box=box)
-    result = np.asarray(scaled)
-    return np.ascontiguousarray(result[:, ::-1]) if crop.flip else result
+    # Mirrored by Pillow: five times faster than copying a view of three bytes a pixel backwards.
+    return np.asarray(scaled.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if crop.flip else scaled)
 
 
 @lru_cache(maxsize=1)
