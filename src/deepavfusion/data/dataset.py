@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.truth import Truth, crop_mask
 from deepavfusion.data.views import CentreView, ClipView, TrainingView
 
 _ORDER, _VIEW, _MASKS = 1, 2, 3
@@ -53,6 +54,8 @@ class Sample:
     """`(Ni,)` in [0, 1)."""
     audio_noise: NDArray[np.float32] | None = None
     """`(Na,)` in [0, 1)."""
+    truth: NDArray[np.uint8] | None = None
+    """`(H, W)` numbers, where masks are asked for."""
     failure: Failure | None = None
 
 
@@ -80,6 +83,8 @@ class Batch:
     """Class names, None where unknown."""
     failures: list[Failure]
     """Clips of this batch that could not be read. They are still in it, with both tracks absent."""
+    truth: Tensor | None = None
+    """`(B, H, W)` uint8 numbers of what each pixel shows, where masks are asked for; zeros for failures."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,6 +117,7 @@ class ClipStream(Dataset[Sample]):
         seed: int,
         num_patches: tuple[int, int] | None = None,
         seek: Seek = "exact",
+        truth: Truth | None = None,
     ) -> None:
         """
         Args:
@@ -120,17 +126,19 @@ class ClipStream(Dataset[Sample]):
             seed: decides order, views and masks; not negative.
             num_patches: patches of picture and sound, for the masking noise; None makes no noise.
             seek: `nearest_keyframe` trades the exact frame for speed.
+            truth: where masks come from, if they are wanted; frames are then those that have one.
         """
         if not clips:
             raise ValueError("a stream needs at least one clip")
         if seed < 0:
             raise ValueError(f"seed {seed} must not be negative")
         self.clips, self.view, self.seed, self.num_patches, self.seek = list(clips), view, seed, num_patches, seek
+        self.truth = truth
 
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, len(self.clips))
         clip = self.clips[epoch_order(self.seed, epoch, len(self.clips))[position]]
-        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW))
+        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW), self.truth)
         if self.num_patches is None:
             return sample
         rng = generator(self.seed, number, _MASKS)
@@ -141,30 +149,40 @@ class ClipStream(Dataset[Sample]):
 class ClipSet(Dataset[Sample]):
     """Clips for evaluation: item `i` is the centre view of clip `i`."""
 
-    def __init__(self, clips: Sequence[Clip], view: CentreView, seek: Seek = "exact") -> None:
+    def __init__(
+        self, clips: Sequence[Clip], view: CentreView, seek: Seek = "exact", truth: Truth | None = None
+    ) -> None:
         if not clips:
             raise ValueError("a set needs at least one clip")
-        self.clips, self.view, self.seek = list(clips), view, seek
+        self.clips, self.view, self.seek, self.truth = list(clips), view, seek, truth
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Sample:
-        return read_sample(index, self.clips[index], self.view, self.seek, None)
+        return read_sample(index, self.clips[index], self.view, self.seek, None, self.truth)
 
 
 def read_sample(
-    number: int, clip: Clip, view: TrainingView | CentreView, seek: Seek, rng: np.random.Generator | None
+    number: int,
+    clip: Clip,
+    view: TrainingView | CentreView,
+    seek: Seek,
+    rng: np.random.Generator | None,
+    truth: Truth | None = None,
 ) -> Sample:
     """Read one view. A clip that cannot be read gives a sample without either track that says why."""
-    failure = None
+    failure, mask = None, None if truth is None else np.zeros(view.image_size, np.uint8)
     try:
         with open_clip(clip, seek) as media:
-            drawn = view.read(media, rng)
+            drawn = view.read(media, rng, truth.times(clip) if truth else ())
             if drawn.image is None and drawn.waveform is None:
                 raise ClipError(
                     clip.id, f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {clip.path}"
                 )
+            if truth is not None and drawn.crop is not None:
+                end = drawn.start_seconds + view.window_seconds
+                mask = crop_mask(truth.read(clip, drawn.frame_seconds, drawn.start_seconds, end), drawn.crop)
     except ClipError as error:
         drawn, failure = ClipView(None, None, 0.0, 0.0), Failure(clip.id, error.cause)
     return Sample(
@@ -174,6 +192,7 @@ def read_sample(
         waveform=np.zeros(view.num_samples, np.float32) if drawn.waveform is None else drawn.waveform,
         image_present=drawn.image is not None,
         audio_present=drawn.waveform is not None,
+        truth=mask,
         failure=failure,
     )
 
@@ -192,6 +211,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         ids=[sample.clip.id for sample in samples],
         labels=[sample.clip.label for sample in samples],
         failures=[sample.failure for sample in samples if sample.failure is not None],
+        truth=_stack([sample.truth for sample in samples]),
     )
 
 
@@ -206,6 +226,6 @@ def epoch_order(seed: int, epoch: int, num_clips: int) -> NDArray[np.int64]:
     return generator(seed, epoch, _ORDER).permutation(num_clips)
 
 
-def _stack(rows: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+def _stack(rows: Sequence[NDArray[Any] | None]) -> Tensor | None:
     present = [row for row in rows if row is not None]
     return torch.from_numpy(np.stack(present)) if present else None

@@ -105,7 +105,7 @@ class Features:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureBatch(Batch):
     """A batch that holds features in place of pictures and sound (those fields have no elements)."""
 

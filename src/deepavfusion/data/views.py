@@ -9,6 +9,7 @@ Shapes: `H W` pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from deepavfusion.audio import HOP_LENGTH, SAMPLE_RATE
 from deepavfusion.configuration import DataConfig
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.truth import nearest_time
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.models.config import EarlyFusionConfig
 
@@ -69,6 +71,8 @@ class ClipView:
     """Where the window starts in the clip."""
     frame_seconds: float
     """When the frame is shown, inside the window."""
+    crop: FrameCrop | None = None
+    """Which part of the picture it is; None without one."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,16 @@ class TrainingView:
         """Length of the waveform."""
         return round(self.window_seconds * SAMPLE_RATE)
 
-    def read(self, media: OpenClip, rng: np.random.Generator | None) -> ClipView:
+    def read(self, media: OpenClip, rng: np.random.Generator | None, times: Sequence[float] = ()) -> ClipView:
         """Draw and read one view.
 
         Everything random is drawn from `rng`, in an order that does not depend on which tracks the clip has, so that
         the generator's state alone decides.
+
+        Args:
+            media: the opened clip.
+            rng: what is random.
+            times: moments in seconds of which the frame must be one; empty allows any.
 
         Raises:
             MediaError or ClipError: the clip could not be read.
@@ -113,7 +122,8 @@ class TrainingView:
         place, moment, mirror, gain = rng.random(4)
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         frame = start + moment * min(self.window_seconds, info.duration_seconds)
-        image = None
+        frame = nearest_time(times, frame) if times else frame
+        image, crop = None, None
         if info.has_picture:
             crop = random_crop(*_size(info), self, flip=bool(mirror < self.flip), rng=rng)
             image = media.frame(frame, crop)
@@ -121,12 +131,12 @@ class TrainingView:
         if waveform is not None:
             factor = 10 ** (self.gain_db * (2 * gain - 1) / 20)
             waveform = np.clip(waveform * np.float32(factor), -1, 1)
-        return ClipView(image, waveform, start, frame)
+        return ClipView(image, waveform, start, frame, crop)
 
 
 @dataclass(frozen=True)
 class CentreView:
-    """The window in the middle of the clip, its middle frame, the centre of the picture; nothing random.
+    """The window in the middle of the clip, its middle frame, the centre of the picture or all of it; nothing random.
 
     Of several windows the first begins with the clip, the last ends with it and their centres are evenly spaced;
     those of a clip no longer than a window are all the whole clip.
@@ -140,6 +150,8 @@ class CentreView:
     """How many windows the clip is seen through."""
     window: int = 0
     """Which of them this is."""
+    whole: bool = False
+    """Squeeze the whole picture into the output instead of cutting its centre."""
 
     @classmethod
     def from_config(cls, model: EarlyFusionConfig) -> CentreView:
@@ -151,14 +163,23 @@ class CentreView:
         """Length of the waveform."""
         return round(self.window_seconds * SAMPLE_RATE)
 
-    def read(self, media: OpenClip, rng: np.random.Generator | None = None) -> ClipView:
-        """Read the view; `rng` is not used. Raises MediaError or ClipError if the clip could not be read."""
+    def read(self, media: OpenClip, rng: np.random.Generator | None = None, times: Sequence[float] = ()) -> ClipView:
+        """Read the view, its frame the one of `times` nearest to the middle if there are any; `rng` is not used.
+
+        Raises:
+            MediaError or ClipError: the clip could not be read.
+        """
         info = media.info
         place = self.window / (self.num_windows - 1) if self.num_windows > 1 else 0.5
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         frame = start + min(self.window_seconds, info.duration_seconds) / 2
-        image = media.frame(frame, centre_crop(*_size(info), self.image_size)) if info.has_picture else None
-        return ClipView(image, _sound(media, start, self.window_seconds), start, frame)
+        frame = nearest_time(times, frame) if times else frame
+        crop = self._crop(*_size(info)) if info.has_picture else None
+        image = None if crop is None else media.frame(frame, crop)
+        return ClipView(image, _sound(media, start, self.window_seconds), start, frame, crop)
+
+    def _crop(self, height: int, width: int) -> FrameCrop:
+        return FrameCrop.whole(self.image_size) if self.whole else centre_crop(height, width, self.image_size)
 
 
 View = TrainingView | CentreView
