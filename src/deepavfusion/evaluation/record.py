@@ -1,0 +1,163 @@
+"""What every evaluation leaves behind, whatever the task: `results.json`, which the report reads, and `samples.npz`.
+
+results.json   title, protocol, coverage, scores with intervals, baselines with paired differences, pictures
+samples.npz    ids, and by name one value per sample whose mean is the score; NaN where the sample is not scored.
+               `compare` pairs two evaluations by it.
+
+A score that is no mean over samples (average precision, maximum F, pooled IoU) is in results.json alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepavfusion.atomic import write_text
+from deepavfusion.data.features import save_arrays
+from deepavfusion.evaluation.coverage import Coverage
+from deepavfusion.metrics.intervals import Interval, paired_interval
+
+RESULTS, SAMPLES = "results.json", "samples.npz"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of an evaluation."""
+
+    value: float
+    low: float | None = None
+    """Interval over samples, where the score is a mean over them."""
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The same number of a baseline on the same samples."""
+
+    score: Score
+    difference: Interval | None = None
+    """The model's minus the baseline's, paired by sample."""
+
+
+@dataclass(frozen=True)
+class PictureEntry:
+    """A picture beside results.json."""
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """All of results.json that is the same for every task."""
+
+    title: str
+    task: str
+    protocol: str
+    """Name of the protocol with everything that could be done otherwise."""
+    coverage: Coverage
+    num_scored: int
+    scores: Mapping[str, Score]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Samples that do not enter the scores, by cause."""
+    counted_as_wrong: Mapping[str, int] = field(default_factory=dict)
+    """Samples whose prediction was no prediction, by cause."""
+    baselines: Mapping[str, Mapping[str, Baseline]] = field(default_factory=dict)
+    """By baseline, then by score."""
+    pictures: Sequence[PictureEntry] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What only this task knows: settings, tables; JSON-ready."""
+
+    def write(self, out: Path, ids: Sequence[str], samples: Mapping[str, NDArray[np.float64]]) -> None:
+        """Write the two files; those of an earlier evaluation are replaced.
+
+        Args:
+            out: their folder.
+            ids: names of the samples.
+            samples: by score, one value per sample.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, NDArray[Any]] = {name: np.asarray(row, np.float64) for name, row in samples.items()}
+        save_arrays(out / SAMPLES, {"ids": np.array(ids), "protocol": np.array(self.protocol), **arrays})
+        write_text(out / RESULTS, json.dumps(jsonable(self.to_dict()), indent=1) + "\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the form that `report.results` reads."""
+        return {
+            "title": self.title,
+            "task": self.task,
+            "protocol": self.protocol,
+            "coverage": {"line": self.coverage.line(), **asdict(self.coverage)},
+            "num_scored": self.num_scored,
+            "left_out": dict(self.left_out),
+            "counted_as_wrong": dict(self.counted_as_wrong),
+            "confidence": CONFIDENCE,
+            "scores": {name: asdict(score) for name, score in self.scores.items() if math.isfinite(score.value)},
+            "baselines": {
+                name: {key: _baseline(entry) for key, entry in own.items() if math.isfinite(entry.score.value)}
+                for name, own in self.baselines.items()
+            },
+            "pictures": [asdict(picture) for picture in self.pictures],
+            **self.details,
+        }
+
+
+def mean_score(values: NDArray[np.float64]) -> Score:
+    """The mean over samples with a value, and its bootstrap interval over samples; NaN without any."""
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Score(float("nan"))
+    found = paired_interval(values, np.zeros_like(values), confidence=CONFIDENCE)
+    return Score(found.difference, found.low, found.high)
+
+
+def mean_baseline(model: NDArray[np.float64], baseline: NDArray[np.float64]) -> Baseline:
+    """A baseline's mean score, and the model's minus it on the samples that both have."""
+    both = ~(np.isnan(model) | np.isnan(baseline))
+    difference = paired_interval(model, baseline, confidence=CONFIDENCE) if both.any() else None
+    return Baseline(mean_score(baseline), difference)
+
+
+def read_samples(folder: str) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]], str]:
+    """Names, values by score, and protocol of an evaluation folder.
+
+    Raises:
+        ValueError: there is no samples.npz, or it is none.
+    """
+    path = Path(folder) / SAMPLES
+    try:
+        with np.load(path) as file:
+            content = dict(file)
+        return tuple(content.pop("ids").tolist()), content, str(content.pop("protocol"))
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{folder}: no values of an evaluation in it ({error})") from error
+
+
+def jsonable(value: Any) -> Any:
+    """JSON knows no NaN, and no tuples."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _baseline(entry: Baseline) -> dict[str, Any]:
+    found: dict[str, Any] = asdict(entry.score)
+    if entry.difference is not None:
+        found["difference"] = {
+            "value": entry.difference.difference,
+            "low": entry.difference.low,
+            "high": entry.difference.high,
+        }
+    return found
