@@ -191,6 +191,9 @@ class PretrainConfig:
         if not self.model.fused:
             for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
                 idle[f"model.{name}"] = "when --model.fusion_layers is none"
+        if not self.autoencoder.norm_pix_loss:
+            for name in ("image_variance_floor", "audio_variance_floor"):
+                idle[f"autoencoder.{name}"] = "with --autoencoder.norm_pix_loss false"
         return [f"--{flag} has no effect {why}" for flag, why in idle.items() if _is_changed(self, flag)]
 
     def to_dict(self) -> dict[str, Any]:

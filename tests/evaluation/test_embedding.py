@@ -103,7 +103,7 @@ def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: P
     assert found.streams["fusion"].shape == (2, 6, 16)
     assert not found.image_present.any()
     with pytest.raises(ValueError, match="holds all tokens"):
-        found.check(found.meta["encoder_digest"], "audio")
+        found.check(found.meta["encoder_digest"], "audio", "pooled")
 
 
 def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
@@ -115,10 +115,14 @@ def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_p
     assert json.loads(table.schema.metadata[b"deepavfusion"])["shapes"]["fusion"] == [16]
 
 
+@pytest.mark.parametrize(("recipe", "tokens"), [("probe", "pooled"), ("attentive", "all")])
 def test_a_probe_on_features_is_the_probe_on_clips_without_random_views(
-    data: Path, encoder: Path, features: Path, tmp_path: Path
+    data: Path, encoder: Path, tmp_path: Path, recipe: str, tokens: str
 ) -> None:
-    config = make("probe", data, encoder, tmp_path / "probe", features=str(features), optim={"epochs": 8})
+    features = tmp_path / "features.npz"
+    embed(settings(encoder, data, features, tokens=tokens))
+    optim = {"epochs": 8, "warmup_epochs": 1}
+    config = make(recipe, data, encoder, tmp_path / "probe", features=str(features), optim=optim)
     task = classification_task(config)
     assert isinstance(task, FeatureProbe)
     assert len(task.clips) == 5

@@ -49,6 +49,14 @@ def test_normalized_targets_use_the_unbiased_variance() -> None:
     torch.testing.assert_close(normalize_patches(patch), expected)
 
 
+def test_variance_floor_shrinks_flat_patches_and_spares_the_others() -> None:
+    flat, rich = 1e-2 * torch.randn(1, 64), 10 * torch.randn(1, 64)
+    assert normalize_patches(flat, 0.5).var().item() < 1e-3
+    for patch in (flat, rich):
+        var = patch.var().item()
+        assert normalize_patches(patch, 0.5).var().item() == pytest.approx(var / (var + 0.5), rel=1e-4)
+
+
 def test_loss_is_the_error_of_the_hidden_patches() -> None:
     model = tiny_autoencoder().eval()
     image, audio = inputs()

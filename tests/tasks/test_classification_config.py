@@ -60,7 +60,7 @@ def test_mistakes_are_named() -> None:
         ([*BASE, "--mixup", "1"], r"unknown option --mixup; did you mean --augmentation\.mixup"),
         ([*BASE, "--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe finetune was tuned with --optim\.blr 0\.0003"),
         ([*BASE, "--recipe", "probe", "--optim.optimizer", "adamw"], r"--optim\.blr 0\.3 .* --recipe attentive"),
-        ([*BASE, "--features", "x.npz"], r"--features x\.npz: .*--recipe must be probe"),
+        ([*BASE, "--features", "x.npz"], r"--features x\.npz: .*--recipe must be probe or attentive"),
         ([*BASE, "--augmentation.mixup", "-1"], r"--augmentation\.mixup -1"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -56,10 +56,10 @@ class Features:
         """Clips that could not be read, with the cause."""
         return dict(self.meta["failed"])
 
-    def check(self, encoder_digest: str, modalities: str) -> None:
-        """Raise ValueError unless these are pooled features of that very encoder, shown those modalities."""
-        if self.meta["tokens"] != "pooled":
-            raise ValueError(f"{self.place}: holds all tokens; write pooled features with --tokens pooled")
+    def check(self, encoder_digest: str, modalities: str, tokens: str) -> None:
+        """Raise ValueError unless these are features of that very encoder, shown those modalities, pooled or all."""
+        if self.meta["tokens"] != tokens:
+            raise ValueError(f"{self.place}: holds {self.meta['tokens']} tokens; write it with --tokens {tokens}")
         if self.meta["encoder_digest"] != encoder_digest:
             raise ValueError(
                 f"{self.place}: was written with another encoder ({self.meta['from_']}, weights "
@@ -110,14 +110,14 @@ class FeatureBatch(Batch):
     """A batch that holds features in place of pictures and sound (those fields have no elements)."""
 
     image_features: Tensor
-    """`(B, D)`; no elements where the encoder saw no pictures."""
+    """`(B, D)` pooled, `(B, T, D)` tokens; no elements where the encoder saw no pictures."""
     audio_features: Tensor
-    """`(B, D)`; no elements where the encoder heard no sound."""
+    """The same; no elements where the encoder heard no sound."""
     fusion_features: Tensor
-    """`(B, D)`."""
+    """The same."""
 
-    def pooled(self) -> dict[str, Tensor]:
-        """By stream, `(B, D)`; without the streams that the encoder did not see."""
+    def by_stream(self) -> dict[str, Tensor]:
+        """The features by stream, without the streams that the encoder did not see."""
         streams = {name: getattr(self, f"{name}_features") for name in STREAMS}
         return {name: x for name, x in streams.items() if x.numel()}
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from deepavfusion.atomic import write_text
 from deepavfusion.audio import log_mel
@@ -30,7 +29,7 @@ from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, 
 from deepavfusion.evaluation.loop import Outcome, Predictions, Progress, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
-from deepavfusion.models.classifier import mean_pool
+from deepavfusion.models.classifier import mean_pool, streams_of
 from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype
 
@@ -76,10 +75,9 @@ class Embedder:
         audio_present = views.audio_present & (audio is not None)
         with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None):
             tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
-        streams = {"image": tokens.image, "audio": tokens.audio, "fusion": tokens.fusion}
-        rows: dict[str, Tensor] = {name: x for name, x in streams.items() if x is not None}
+        rows = streams_of(tokens)
         if self.config.tokens == "pooled":
-            rows = mean_pool(tokens)
+            rows = mean_pool(rows)
         values = {name: x.float() for name, x in rows.items()}
         lacking = (~(image_present | audio_present)).nonzero()[:, 0].tolist()
         missing = {"image": "no picture", "audio": "no sound", "both": "neither picture nor sound"}[modalities]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
@@ -12,7 +13,7 @@ from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, whole
 from deepavfusion.data.loading import ClipLoader, ShareSampler
 from deepavfusion.evaluation.classification import outcome
 from deepavfusion.evaluation.loop import Outcome
-from deepavfusion.models import AudioVisualClassifier
+from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.starting_point import digest_weights
 
 
@@ -21,9 +22,7 @@ class FeatureEvaluator:
 
     def __init__(self, model: AudioVisualClassifier, features: Features, clips: Sequence[Clip]) -> None:
         """Raises ValueError if the features are of another encoder, or of other clips."""
-        if model.config.pooling != "mean":
-            raise ValueError(f"{features.place}: a head with attentive pooling reads tokens, not pooled features")
-        features.check(digest_weights(model.encoder), model.config.modalities)
+        features.check(digest_weights(model.encoder), model.config.modalities, tokens_read(model))
         features.rows([clip.id for clip in clips])  # a clip without features shows before the work
         self.model, self.features, self.clips = model, features, clips
 
@@ -42,5 +41,17 @@ class FeatureEvaluator:
         causes = {failure.clip_id: failure.cause for failure in batch.failures}
         moved = batch.to(device)
         assert isinstance(moved, FeatureBatch)
-        out = self.model.classify(moved.pooled(), moved.image_present, moved.audio_present)
+        out = classify_features(self.model, moved)
         return outcome(out, 1, {i: causes[name] for i, name in enumerate(batch.ids) if name in causes})
+
+
+def tokens_read(model: AudioVisualClassifier) -> Literal["pooled", "all"]:
+    """Which features the heads read: those that `embed --tokens` names so."""
+    return "pooled" if model.config.pooling == "mean" else "all"
+
+
+def classify_features(model: AudioVisualClassifier, batch: FeatureBatch) -> ClassifierOutput:
+    """Logits from features; the encoder is not run."""
+    streams = batch.by_stream()
+    pooled = streams if tokens_read(model) == "pooled" else model.pool(streams)
+    return model.classify(pooled, batch.image_present, batch.audio_present)

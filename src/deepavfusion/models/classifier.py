@@ -9,6 +9,7 @@ Shape legend: `B` batch, `N` tokens, `D` width, `C` classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -147,16 +148,16 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         image, audio = (image, None) if self.config.modalities == "image" else (image, audio)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
             tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
-        pooled = self.pool(tokens)
+        pooled = self.pool(streams_of(tokens))
         rows = tokens.fusion
         return self.classify(pooled, _flags(image, image_present, rows), _flags(audio, audio_present, rows))
 
-    def pool(self, tokens: EncoderOutput) -> dict[str, Tensor]:
-        """One vector per stream that there is, `(B, D)` each, by name."""
+    def pool(self, streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One vector `(B, D)` for each stream's tokens `(B, N, D)`, by name."""
+        read = {name: x for name, x in streams.items() if name in self.config.streams}
         if self.config.pooling == "mean":
-            return mean_pool(tokens)
-        streams = {name: getattr(tokens, name) for name in self.config.streams}
-        return {name: self.get_submodule(f"{name}_pool")(x) for name, x in streams.items() if x is not None}
+            return mean_pool(read)
+        return {name: self.get_submodule(f"{name}_pool")(x) for name, x in read.items()}
 
     def classify(self, pooled: dict[str, Tensor], image_present: Tensor, audio_present: Tensor) -> ClassifierOutput:
         """Logits from one vector per stream.
@@ -193,10 +194,15 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         return {name: ids.get(name, last) for name, _ in self.named_parameters()}
 
 
-def mean_pool(tokens: EncoderOutput) -> dict[str, Tensor]:
-    """The mean token of every stream that there is, `(B, D)` each; 0 in the rows of absent samples."""
+def streams_of(tokens: EncoderOutput) -> dict[str, Tensor]:
+    """The streams that there are, `(B, N, D)` each, by name."""
     streams = {"image": tokens.image, "audio": tokens.audio, "fusion": tokens.fusion}
-    return {name: x.mean(dim=1) for name, x in streams.items() if x is not None}
+    return {name: x for name, x in streams.items() if x is not None}
+
+
+def mean_pool(streams: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean token of every stream, `(B, N, D)` -> `(B, D)` each; 0 in the rows of absent samples."""
+    return {name: x.mean(dim=1) for name, x in streams.items()}
 
 
 def _flags(x: Tensor | None, present: Tensor | None, rows: Tensor) -> Tensor:

@@ -148,6 +148,11 @@ class MaskedDecodingConfig:
     """Share of log-mel patches removed."""
     norm_pix_loss: bool = True
     """Normalise every target patch by its own mean and standard deviation."""
+    image_variance_floor: float = 0.0
+    """Added to an image patch's variance before it is normalised, so that flat patches do not become noise targets; in
+    units of ImageNet-normalised pixels squared. 0 is the paper's."""
+    audio_variance_floor: float = 0.0
+    """The same for log-mel patches, in squared units of log10 power."""
 
     def __post_init__(self) -> None:
         for name in ("decoder_dim", "image_decoder_depth", "audio_decoder_depth", "decoder_num_heads"):
@@ -161,6 +166,9 @@ class MaskedDecodingConfig:
         for name in ("image_mask_ratio", "audio_mask_ratio"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1, both excluded")
+        for name in ("image_variance_floor", "audio_variance_floor"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,14 @@ def random_mask(noise: Tensor, num_kept: int) -> PatchMask:
     return PatchMask(ids_keep, ids_masked, mask)
 
 
-def normalize_patches(patches: Tensor) -> Tensor:
-    """Zero mean and unit (unbiased) variance per patch: `(..., P)` -> `(..., P)`."""
+def normalize_patches(patches: Tensor, variance_floor: float = 0.0) -> Tensor:
+    """Zero mean and unit (unbiased) variance per patch: `(..., P)` -> `(..., P)`.
+
+    With a floor the variance becomes v / (v + floor): a patch of far less variance, such as a silent one with its
+    noise, then has a target near zero instead of noise at full size.
+    """
     mean, var = patches.mean(dim=-1, keepdim=True), patches.var(dim=-1, keepdim=True)
-    return (patches - mean) / (var + 1e-6).sqrt()
+    return (patches - mean) / (var + 1e-6 + variance_floor).sqrt()
 
 
 class ReconstructionDecoder(nn.Module):
@@ -146,10 +150,12 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         loss_image = loss_audio = x.fusion.new_zeros((), dtype=torch.float32)
         if image is not None and mask_image is not None:
             pred_image = self.image_decoder(x.fusion, x.image, mask_image.ids_keep, mask_image.ids_masked)
-            loss_image = self.loss(image, pred_image, mask_image.ids_masked, image_present)
+            floor = self.config.image_variance_floor
+            loss_image = self.loss(image, pred_image, mask_image.ids_masked, image_present, floor)
         if audio is not None and mask_audio is not None:
             pred_audio = self.audio_decoder(x.fusion, x.audio, mask_audio.ids_keep, mask_audio.ids_masked)
-            loss_audio = self.loss(audio, pred_audio, mask_audio.ids_masked, audio_present)
+            floor = self.config.audio_variance_floor
+            loss_audio = self.loss(audio, pred_audio, mask_audio.ids_masked, audio_present, floor)
         return AutoencoderOutput(
             loss_image + loss_audio,
             loss_image,
@@ -167,7 +173,14 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
             noise = torch.rand(len(x), (x.shape[2] // p) * (x.shape[3] // p), device=x.device)
         return random_mask(noise, num_kept)
 
-    def loss(self, x: Tensor, pred: Tensor, ids_masked: Tensor, present: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        x: Tensor,
+        pred: Tensor,
+        ids_masked: Tensor,
+        present: Tensor | None = None,
+        variance_floor: float = 0.0,
+    ) -> Tensor:
         """Mean squared error on hidden patches, over the samples that have this modality; computed in float32.
 
         Args:
@@ -175,6 +188,7 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
             pred: `(B, M, P)`.
             ids_masked: `(B, M)`.
             present: `(B,)` bool or None.
+            variance_floor: of patches that are normalised.
 
         Returns:
             Scalar; 0 if no sample has the modality.
@@ -183,7 +197,7 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         target = target.gather(1, ids_masked[..., None].expand(-1, -1, target.shape[-1]))
         target = target if target.dtype == torch.float64 else target.float()
         if self.config.norm_pix_loss:
-            target = normalize_patches(target)
+            target = normalize_patches(target, variance_floor)
         error = (pred.to(target.dtype) - target).square().mean(dim=(1, 2))  # (B,)
         if present is None:
             return error.mean()

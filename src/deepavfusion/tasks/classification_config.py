@@ -96,13 +96,16 @@ class ClassificationConfig:
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
     features: str | None = None
-    """Train a probe on what `embed` wrote with this encoder, instead of on clips: centre views, quick."""
+    """Train a probe on what `embed` wrote with this encoder (--tokens all for an attentive one), instead of on clips:
+    centre views, quick."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.heads, str):
             object.__setattr__(self, "heads", tuple(self.heads))
-        if self.features is not None and self.recipe != "probe":
-            raise ValueError(f"features {self.features}: the encoder is not run on them, so --recipe must be probe")
+        if self.features is not None and self.recipe == "finetune":
+            raise ValueError(
+                f"features {self.features}: the encoder is not run on them, so --recipe must be probe or attentive"
+            )
         if self.features is not None and self.augmentation.mixup:
             raise ValueError(f"features {self.features}: pictures cannot be mixed any more, set --augmentation.mixup 0")
         if self.features is not None and self.augmentation.modality_dropout:

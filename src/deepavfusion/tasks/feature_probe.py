@@ -1,4 +1,6 @@
-"""A linear probe trained on features written before: the same loop, order, heads and loss, without decoding.
+"""A probe trained on features written before: the same loop, order, heads and loss, without decoding or encoding.
+
+A linear probe reads pooled features, an attentive one all tokens.
 
 What differs from the probe on clips is the view, which is always the centre, without random crops and gain.
 """
@@ -16,7 +18,7 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, read_features, whole_batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
 from deepavfusion.data.sampling import BalancedOrder, EpochOrder, ShuffledOrder
-from deepavfusion.evaluation.features import FeatureEvaluator
+from deepavfusion.evaluation.features import FeatureEvaluator, classify_features, tokens_read
 from deepavfusion.evaluation.loop import Evaluator
 from deepavfusion.models import AudioVisualClassifier
 from deepavfusion.models.starting_point import digest_weights
@@ -57,7 +59,7 @@ class FeatureProbe(Classification):
         """The encoder's weights, which must be those that the features were made with."""
         super().load_published(model, say)
         assert isinstance(model, AudioVisualClassifier)
-        self.features.check(digest_weights(model.encoder), self.config.modalities)
+        self.features.check(digest_weights(model.encoder), self.config.modalities, tokens_read(model))
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Features in the order in which `Classification` draws the clips, read in this process."""
@@ -73,7 +75,7 @@ class FeatureProbe(Classification):
         assert isinstance(batch, FeatureBatch)
         targets = self.targets(batch.ids).to(batch.image.device, non_blocking=True)
         return {
-            "pooled": batch.pooled(),
+            "features": batch,
             "image_present": batch.image_present,
             "audio_present": batch.audio_present,
             "targets": smooth(targets, self.config.augmentation.label_smoothing),
@@ -82,8 +84,7 @@ class FeatureProbe(Classification):
     def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """The mean loss; the encoder is not run."""
         assert isinstance(model, AudioVisualClassifier)
-        out = model.classify(inputs["pooled"], inputs["image_present"], inputs["audio_present"])
-        return {"class": self.loss(out, inputs)}
+        return {"class": self.loss(classify_features(model, inputs["features"]), inputs)}
 
     def evaluator(self, model: AudioVisualClassifier, clips: Sequence[Clip]) -> Evaluator:
         """Predictions for held-out clips that are in the file, too."""

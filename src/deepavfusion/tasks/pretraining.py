@@ -153,15 +153,17 @@ class MaskedPretraining:
         batch = self._picture_batch().to(device)
         inputs = self.inputs(batch)
         out = model(**inputs)
-        encoder, normalised = self.config.model, self.config.autoencoder.norm_pix_loss
+        encoder, decoding = self.config.model, self.config.autoencoder
         panels = {}
-        for name, pred, mask, grid in (
-            ("image", out.pred_image, out.image_mask, encoder.image_grid),
-            ("audio", out.pred_audio, out.audio_mask, encoder.audio_grid),
+        for name, pred, mask, grid, floor in (
+            ("image", out.pred_image, out.image_mask, encoder.image_grid, decoding.image_variance_floor),
+            ("audio", out.pred_audio, out.audio_mask, encoder.audio_grid, decoding.audio_variance_floor),
         ):
             x = inputs[name]
             masked = paste(x, torch.full_like(pred, float("nan")), mask, encoder.patch_size, grid)
-            restored = denormalize_patches(pred, x, mask, encoder.patch_size) if normalised else pred
+            restored = pred
+            if decoding.norm_pix_loss:
+                restored = denormalize_patches(pred, x, mask, encoder.patch_size, floor)
             panels[name] = [masked, paste(x, restored, mask, encoder.patch_size, grid), x]
         image, audio = (
             [torch.where(present.view(-1, 1, 1, 1), x, float("nan")) for x in panels[name]]
@@ -203,7 +205,7 @@ def _is_held_out(clip: Clip) -> bool:
     return (clip.split or "").lower() in HELD_OUT_SPLITS
 
 
-def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int) -> Tensor:
+def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:
     """Predictions in units of normalised patches back to the units of `x`, by the hidden patches' own statistics.
 
     Args:
@@ -211,13 +213,14 @@ def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int) 
         x: `(B, C, H, W)` what the patches were cut from.
         mask: `(B, N)`, 1 where hidden.
         patch_size: side of a patch.
+        variance_floor: that the targets were normalised with.
 
     Returns:
         `(B, M, P)`.
     """
     target = patchify(x, patch_size)[mask.bool()].view(pred.shape)
     mean, var = target.mean(dim=-1, keepdim=True), target.var(dim=-1, keepdim=True)
-    return pred * (var + 1e-6).sqrt() + mean
+    return pred * (var + 1e-6 + variance_floor).sqrt() + mean
 
 
 def paste(x: Tensor, patches: Tensor, mask: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
