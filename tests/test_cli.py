@@ -25,6 +25,21 @@ for line in sys.argv[1:]:
     return subprocess.run([sys.executable, "-c", code, *lines], capture_output=True, text=True, timeout=60)
 
 
+def test_evaluate_finds_the_task_by_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    config = tmp_path / "run" / "model" / "config.json"
+    config.write_text('{"model": "AudioVisualClassifier"}')
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "deepavfusion evaluate classification: error: missing --data.source" in capsys.readouterr().err
+    config.write_text('{"model": "AudioVisualMAE"}')
+    assert main(["evaluate", str(tmp_path / "run"), "--data.source", "x"]) == 2
+    assert "holds AudioVisualMAE, which no task trains" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "--data.source", "x"]) == 2
+    assert "no trained model there; give a finished run, or name the task" in capsys.readouterr().err
+    assert main(["evaluate", "--help"]) == 2
+    assert "evaluate needs to know what: evaluate classification" in capsys.readouterr().err
+
+
 def test_help_and_version_do_not_import_torch() -> None:
     lines = ["--version", "--help", *(f"{verb} --help" for verb in VERBS)]
     result = without_torch(*lines)

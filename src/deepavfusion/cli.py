@@ -1,4 +1,4 @@
-"""The command line: one table from verb to configuration and function.
+"""The command line: words to a verb of the table and its configuration.
 
 A verb's options are the fields of its configuration dataclass, so YAML, command line and Python share one source.
 Nothing here imports torch: help, version and a configuration error answer at once, and the function that does the
@@ -10,267 +10,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be co
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.verbs import TASK_OF_MODEL, VERBS
 from deepavfusion.version import __version__
-
-PREEMPTED = 75
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One command."""
-
-    summary: str
-    config: Callable[[], type]
-    """Gives the configuration dataclass; a function, so that only the verb asked for is imported."""
-    run: Callable[[Any], int]
-    """Does the work and returns the exit code."""
-    positional: tuple[str, ...] = ()
-    """Fields that may be given without a flag, in this order."""
-
-
-def _pretrain_config() -> type:
-    from deepavfusion.configuration import PretrainConfig
-
-    return PretrainConfig
-
-
-def _pretrain(config: Any) -> int:
-    from deepavfusion.tasks.pretraining import MaskedPretraining
-    from deepavfusion.training.loop import fit
-
-    result = fit(MaskedPretraining(config), config)
-    return PREEMPTED if result.status == "preempted" else 0
-
-
-def _classification_config() -> type:
-    from deepavfusion.tasks.classification_config import ClassificationConfig
-
-    return ClassificationConfig
-
-
-def _train_classification(config: Any) -> int:
-    from deepavfusion.tasks.feature_probe import classification_task
-    from deepavfusion.training.loop import fit
-
-    result = fit(classification_task(config), config)
-    return PREEMPTED if result.status == "preempted" else 0
-
-
-def _evaluate_config() -> type:
-    from deepavfusion.evaluation.config import EvaluateConfig
-
-    return EvaluateConfig
-
-
-def _evaluate(config: Any) -> int:
-    from deepavfusion.counting import counting
-    from deepavfusion.evaluation.evaluate import evaluate, show
-
-    with counting("clips") as progress:
-        result = evaluate(config, progress)
-    if result is not None:
-        show(result)
-    return 0
-
-
-def _compare_config() -> type:
-    from deepavfusion.evaluation.config import CompareConfig
-
-    return CompareConfig
-
-
-def _compare(config: Any) -> int:
-    from deepavfusion.evaluation.comparison import compare
-
-    print(compare(config).line())
-    return 0
-
-
-def _embed_config() -> type:
-    from deepavfusion.evaluation.config import EmbedConfig
-
-    return EmbedConfig
-
-
-def _embed(config: Any) -> int:
-    from deepavfusion.counting import counting, report
-    from deepavfusion.evaluation.embedding import embed
-
-    with counting("clips") as progress:
-        summary = embed(config, progress)
-    if summary is not None:
-        report("features", summary)
-    return 0
-
-
-def _neighbours_config() -> type:
-    from deepavfusion.evaluation.config import NeighboursConfig
-
-    return NeighboursConfig
-
-
-def _neighbours(config: Any) -> int:
-    from deepavfusion.evaluation.evaluate import show
-    from deepavfusion.evaluation.neighbours import neighbours
-
-    show(neighbours(config))
-    return 0
-
-
-def _demo_config() -> type:
-    from deepavfusion.demo import DemoConfig
-
-    return DemoConfig
-
-
-def _demo(config: Any) -> int:
-    from deepavfusion.demo import demo
-
-    return demo(config)
-
-
-def _audit_config() -> type:
-    from deepavfusion.data.audit import AuditConfig
-
-    return AuditConfig
-
-
-def _audit(config: Any) -> int:
-    from deepavfusion.counting import counting, report
-    from deepavfusion.data.audit import audit
-
-    with counting("clips") as progress:
-        summary = audit(config, progress)
-    report("audit", summary)
-    return 0
-
-
-def _manifest_config() -> type:
-    from deepavfusion.data.sets.manifest import ManifestConfig
-
-    return ManifestConfig
-
-
-def _manifest(config: Any) -> int:
-    from deepavfusion.counting import counting
-    from deepavfusion.data.sets.manifest import build_manifest
-
-    with counting("clips") as progress:
-        summary = build_manifest(config, progress)
-    print("\n".join(summary.lines()))
-    return 0
-
-
-def _shard_config() -> type:
-    from deepavfusion.data.shard_writing import ShardConfig
-
-    return ShardConfig
-
-
-def _shard(config: Any) -> int:
-    from deepavfusion.counting import counting, report
-    from deepavfusion.data.shard_writing import write_shards
-
-    with counting("clips") as progress:
-        summary = write_shards(config, progress)
-    report("shards", summary)
-    return 0
-
-
-def _bandstand_config() -> type:
-    from deepavfusion.bandstand.config import BandstandConfig
-
-    return BandstandConfig
-
-
-def _bandstand(config: Any) -> int:
-    from deepavfusion.bandstand.generation import generate
-    from deepavfusion.counting import counting, report
-
-    with counting("clips") as progress:
-        summary = generate(config, progress)
-    report("bandstand", summary)
-    return 0
-
-
-def _inspect_config() -> type:
-    from deepavfusion.inspection import InspectConfig
-
-    return InspectConfig
-
-
-def _inspect(config: Any) -> int:
-    from deepavfusion.inspection import inspect
-
-    inspect(config)
-    return 0
-
-
-def _bench_model_config() -> type:
-    from deepavfusion.bench.config import ModelBenchConfig
-
-    return ModelBenchConfig
-
-
-def _bench_model(config: Any) -> int:
-    from deepavfusion.bench.model import run
-
-    run(config)
-    return 0
-
-
-def _bench_step_config() -> type:
-    from deepavfusion.bench.config import StepBenchConfig
-
-    return StepBenchConfig
-
-
-def _bench_step(config: Any) -> int:
-    from deepavfusion.bench.step import run
-
-    run(config)
-    return 0
-
-
-def _bench_media_config() -> type:
-    from deepavfusion.bench.config import MediaBenchConfig
-
-    return MediaBenchConfig
-
-
-def _bench_media(config: Any) -> int:
-    from deepavfusion.bench.media import run
-
-    run(config)
-    return 0
-
-
-VERBS: dict[str, Verb] = {
-    "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
-    "train classification": Verb(
-        "probe or fine-tune an encoder on labelled clips", _classification_config, _train_classification
-    ),
-    "evaluate": Verb("score a trained model on labelled clips", _evaluate_config, _evaluate, ("run",)),
-    "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
-    "embed": Verb("write an encoder's features of clips", _embed_config, _embed),
-    "knn": Verb("classify features by their nearest neighbours", _neighbours_config, _neighbours),
-    "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
-    "audit": Verb("look through a data set and write its manifest", _audit_config, _audit, ("source",)),
-    "manifest": Verb("turn official annotations into a manifest", _manifest_config, _manifest, ("dataset",)),
-    "shard": Verb("write a data set as shards for fast training", _shard_config, _shard, ("source", "out")),
-    "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
-    "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
-    "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
-    "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
-    "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -282,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0 if words else 2
-    name = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
-    if name not in VERBS:
-        return _fail("deepavfusion", f"{_unknown_verb(words)} Commands: {', '.join(VERBS)}", 2)
+    try:
+        name, options = _name_verb(words)
+    except UsageError as error:
+        return _fail("deepavfusion", str(error), 2)
     try:
         verb = VERBS[name]
-        options = words[len(name.split()) :]
         config: Any = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
     except UsageError as error:
         return _fail(f"deepavfusion {name}", str(error), 2)
@@ -308,6 +56,41 @@ def execute(name: str, config: Any) -> int:
         return _fail(f"deepavfusion {name}", f"{error} (DEEPAVFUSION_TRACEBACK=1 shows where)", 1)
 
 
+def _name_verb(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb that the first one or two words name, and the words after it.
+
+    `evaluate RUN ...` is the evaluation of the run's task.
+
+    Raises:
+        UsageError: there is no such verb, or no trained model in the run.
+    """
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, list(words[length:])
+    group = [name for name in VERBS if name.split()[0] == words[0]]
+    if words[0] == "evaluate" and len(words) > 1 and not words[1].startswith("-"):
+        return f"evaluate {_task_of(words[1])}", list(words[1:])
+    if group and (len(words) == 1 or words[1].startswith("-")):
+        raise UsageError(f"{words[0]} needs to know what: {', '.join(group)}")
+    raise UsageError(f"{_unknown_verb(words)} Commands: {', '.join(VERBS)}")
+
+
+def _task_of(run: str) -> str:
+    """The task of the model in a run, read from its configuration alone."""
+    for folder in (os.path.join(run, "model"), run):
+        try:
+            with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+                kind = json.load(file)["model"]
+        except (OSError, KeyError, ValueError):
+            continue
+        if kind in TASK_OF_MODEL:
+            return TASK_OF_MODEL[kind]
+        raise UsageError(f"evaluate {run}: holds {kind}, which no task trains; train one first, or name the task")
+    tasks = ", ".join(name for name in VERBS if name.startswith("evaluate "))
+    raise UsageError(f"evaluate {run}: no trained model there; give a finished run, or name the task: {tasks}")
+
+
 def _overview() -> str:
     width = max(map(len, VERBS)) + 2
     lines = [f"  {name:<{width}}{verb.summary}" for name, verb in VERBS.items()]
@@ -316,6 +99,8 @@ def _overview() -> str:
             f"deepavfusion {__version__}: audio-visual learning with early-fusion transformers",
             "",
             *lines,
+            "",
+            "deepavfusion evaluate RUN finds the task by the run's model.",
             "",
             "deepavfusion COMMAND --help lists a command's settings; deepavfusion --version prints the version.",
         ]

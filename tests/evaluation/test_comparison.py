@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from deepavfusion.evaluation.classification import Labelled
-from deepavfusion.evaluation.comparison import compare, hit_at_1, mean_ap_statistic
-from deepavfusion.evaluation.config import CompareConfig
-from deepavfusion.evaluation.coverage import ClipSelection
+from deepavfusion.evaluation.comparison import compare, mean_ap_statistic
+from deepavfusion.evaluation.config import AverageConfig, CompareConfig
+from deepavfusion.evaluation.coverage import ClipSelection, coverage
+from deepavfusion.evaluation.ensemble import average
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.results import write_results
+from deepavfusion.evaluation.record import Record
+from deepavfusion.evaluation.results import hit_at_1, write_results
+from deepavfusion.report.results import read_evaluation
 
 CLASSES = ("a", "b", "c")
 
@@ -52,6 +55,53 @@ def test_several_seeds_are_averaged(tmp_path: Path) -> None:
     found = compare(CompareConfig(f"{one},{two}", f"{other},{other}"))
     assert found.score_a == pytest.approx(0.75)
     assert found.interval.seed_differences == pytest.approx((1.0, 0.5))
+
+
+def test_values_of_other_tasks_compare_sample_by_sample(tmp_path: Path) -> None:
+    for name, values in (("a", [0.5, 0.75, np.nan, 1.0]), ("b", [0.25, 0.25, 0.5, np.nan])):
+        selection = ClipSelection("somewhere", "test", (), tuple("wxyz"), (), {}, ())
+        record = Record("t", "localization", "area", coverage(selection, list("wxyz"), {}), 4, {})
+        record.write(tmp_path / name, list("wxyz"), {"ciou": np.array(values)})
+    found = compare(CompareConfig(str(tmp_path / "a"), str(tmp_path / "b")))
+    assert (found.metric, found.num_common, found.num_only_a, found.num_only_b) == ("ciou", 2, 1, 1)
+    assert found.interval.difference == pytest.approx((0.25 + 0.5) / 2)
+    assert found.line().startswith("ciou: A 0.62, B 0.25, difference +0.38")
+    with pytest.raises(ValueError, match=r"metric auc: .* has ciou"):
+        compare(CompareConfig(str(tmp_path / "a"), str(tmp_path / "b"), metric="auc"))
+
+
+def test_baselines_are_paired_on_common_samples(tmp_path: Path) -> None:
+    labels = np.eye(3, dtype=bool)[[0, 1, 2, 0]]
+    right, wrong = labels.astype(float), np.roll(labels, 1, axis=1).astype(float)
+    b = write(tmp_path / "b", list("zyxw"), np.stack([right[3], wrong[2], wrong[1], right[0]]), labels[::-1])
+    values = {"average": right.astype(np.float32), "average_present": np.ones(4, dtype=bool)}
+    selection = ClipSelection("somewhere", "test", (), tuple("wxyz"), (), {}, ())
+    truth = Labelled(CLASSES, labels, False)
+    predictions = Predictions(np.arange(4), tuple("wxyz"), values, {})
+    write_results(tmp_path / "a", predictions, truth, selection, "centre window", {}, {"half": b})
+    shown = read_evaluation(tmp_path / "a" / "results.json")
+    half = shown.baselines["half"]["top1 average"]
+    assert (shown.scores["top1 average"].value, half.score.value) == (1.0, 0.5)
+    assert half.difference is not None
+    assert half.difference.value == 0.5
+    with pytest.raises(ValueError, match=r"baseline none: .*no values of an evaluation"):
+        write_results(tmp_path / "c", predictions, truth, selection, "", {}, {"none": str(tmp_path / "x")})
+
+
+def test_the_mean_of_logits_scores_as_by_hand(tmp_path: Path) -> None:
+    labels = np.eye(3, dtype=bool)[[0, 1, 2, 0]]
+    one = np.array([[2.0, 1, 0], [0, 2, 1], [2, 0, 1], [0, 3, 0]])
+    two = np.array([[0.0, 0.5, 0], [0, 0, 0.5], [0, 0, 1.5], [1, 0, 0]])
+    a = write(tmp_path / "a", list("wxyz"), one, labels)
+    b = write(tmp_path / "b", list("zyx"), two[[3, 2, 1]], labels[[3, 2, 1]])
+    found = average(AverageConfig((a, b), str(tmp_path / "mean")))
+    with np.load(tmp_path / "mean" / "predictions.npz") as saved:
+        assert saved["ids"].tolist() == list("xyz")
+        np.testing.assert_allclose(saved["average"], (one + two)[1:] / 2)
+    assert found.numbers["top1"] == pytest.approx(2 / 3)  # x and y; z goes to the wrong class
+    assert found.coverage.missing == ("w",)
+    with pytest.raises(ValueError, match="must name at least two"):
+        AverageConfig((a,), "x")
 
 
 def test_what_does_not_compare_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from deepavfusion.evaluation.evaluate import evaluate, show
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierConfig
+from deepavfusion.report.results import read_evaluation
 from tests.data.media_writer import Clip as MediaClip
 from tests.data.media_writer import write_clip
 from tests.tasks.classification_runs import ENCODER, quiet, write_data
@@ -68,8 +69,11 @@ def test_files_tell_scores_predictions_and_coverage(data: Path, run: Path) -> No
         "confusion.png",
         "predictions.npz",
         "results.json",
+        "samples.npz",
     ]
     record = json.loads((result.out / "results.json").read_text())
+    shown = read_evaluation(result.out / "results.json")
+    assert shown.scores["top1 fusion"].value == pytest.approx(record["heads"]["fusion"]["top1"])
     assert record["protocol"] == "single label, centre window"
     assert set(record["heads"]) == {"average", "image", "audio", "fusion"}
     assert record["coverage"]["num_scored"] == record["coverage"]["num_official"] == 7

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
 from deepavfusion.evaluation.config import CompareConfig
-from deepavfusion.evaluation.results import SavedPredictions, heads_of_saved, read_predictions
+from deepavfusion.evaluation.record import SAMPLES, read_samples
+from deepavfusion.evaluation.results import PREDICTIONS, SavedPredictions, heads_of_saved, hit_at_1, read_predictions
 from deepavfusion.metrics.intervals import Interval, Statistic, paired_interval, paired_statistic_interval
 
 MEAN_AP_RESAMPLES = 1000
@@ -28,6 +30,7 @@ class Comparison:
 
     metric: str
     head: str
+    """Of a classifier; empty for other tasks."""
     score_a: float
     """On the common clips, seeds averaged."""
     score_b: float
@@ -42,11 +45,13 @@ class Comparison:
 
     def line(self) -> str:
         """The result in one line."""
-        low, high = 100 * self.interval.low, 100 * self.interval.high
+        scale = 100 if self.head else 1  # a classifier's shares in percent; other values in their own units
+        low, high = scale * self.interval.low, scale * self.interval.high
         outside = f" ({self.num_only_a} only in A, {self.num_only_b} only in B)"
+        name = f"{self.metric} of {self.head}" if self.head else self.metric
         return (
-            f"{self.metric} of {self.head}: A {100 * self.score_a:.2f}, B {100 * self.score_b:.2f}, difference "
-            f"{100 * self.interval.difference:+.2f} [{low:+.2f}, {high:+.2f}] ({self.interval.confidence:.0%}, "
+            f"{name}: A {scale * self.score_a:.2f}, B {scale * self.score_b:.2f}, difference "
+            f"{scale * self.interval.difference:+.2f} [{low:+.2f}, {high:+.2f}] ({self.interval.confidence:.0%}, "
             f"{self.interval.method}) on {self.num_common} common clips"
             + (outside if self.num_only_a or self.num_only_b else "")
         )
@@ -55,11 +60,58 @@ class Comparison:
 def compare(config: CompareConfig) -> Comparison:
     """Compare two models, each evaluated once or with several seeds.
 
+    Classifiers are compared by their predictions, other tasks by one value per sample.
+
     Raises:
         ValueError: folders without predictions, evaluations that do not belong to one task, no common clip, or a
             common clip with another truth.
     """
-    a, b = ([read_predictions(folder.strip()) for folder in side.split(",")] for side in (config.a, config.b))
+    a, b = ([folder.strip() for folder in side.split(",")] for side in (config.a, config.b))
+    is_classifier = (Path(a[0]) / PREDICTIONS).is_file() or not (Path(a[0]) / SAMPLES).is_file()
+    result = _compare_predictions(config, a, b) if is_classifier else _compare_samples(config, a, b)
+    if config.out is not None:
+        write_text(config.out, json.dumps({"line": result.line(), **asdict(result)}, indent=1) + "\n")
+    return result
+
+
+def _compare_samples(config: CompareConfig, folders_a: list[str], folders_b: list[str]) -> Comparison:
+    """By the values of one score per sample, whatever the task."""
+    a, b = ([read_samples(folder) for folder in side] for side in (folders_a, folders_b))
+    every = [*a, *b]
+    metric = config.metric if config.metric != "auto" else next(iter(every[0][1]))
+    for folder, (_, values, _) in zip([*folders_a, *folders_b], every, strict=True):
+        if metric not in values:
+            raise ValueError(f"metric {metric}: {folder} has {', '.join(values)}")
+    named = [dict(zip(ids, values[metric], strict=True)) for ids, values, _ in every]
+    scored = [{name for name, value in own.items() if not np.isnan(value)} for own in named]
+    both_a, both_b = set.intersection(*scored[: len(a)]), set.intersection(*scored[len(a) :])
+    common = sorted(both_a & both_b)
+    if not common:
+        raise ValueError(f"{config.a} and {config.b} have no sample in common")
+    rows = np.array([[own[name] for name in common] for own in named])
+    interval = paired_interval(
+        rows[: len(a)],
+        rows[len(a) :],
+        num_resamples=config.num_resamples,
+        confidence=config.confidence,
+        paired_seeds=config.paired_seeds,
+    )
+    return Comparison(
+        metric=metric,
+        head="",
+        score_a=float(rows[: len(a)].mean()),
+        score_b=float(rows[len(a) :].mean()),
+        interval=interval,
+        num_common=len(common),
+        num_only_a=len(both_a - both_b),
+        num_only_b=len(both_b - both_a),
+        protocols=tuple(sorted({protocol for _, _, protocol in every})),
+    )
+
+
+def _compare_predictions(config: CompareConfig, folders_a: list[str], folders_b: list[str]) -> Comparison:
+    """By the logits of classifiers."""
+    a, b = ([read_predictions(folder) for folder in side] for side in (folders_a, folders_b))
     every = [*a, *b]
     multi_label = every[0].labelled.multi_label
     for saved in every:
@@ -78,8 +130,8 @@ def compare(config: CompareConfig) -> Comparison:
         if differing.any():
             raise ValueError(f"{common[int(differing.argmax())]} has other labels in {saved.folder}: not comparable")
     metric = config.metric if config.metric != "auto" else "mean_ap" if multi_label else "top1"
-    if metric == "top1" and multi_label:
-        raise ValueError("metric top1: clips have several labels; compare mean_ap or hit_at_1")
+    if metric not in ("top1", "mean_ap", "hit_at_1") or (metric == "top1" and multi_label):
+        raise ValueError(f"metric {metric}: compare {'' if multi_label else 'top1, '}mean_ap or hit_at_1")
     scores = [saved.values[config.head][own] for saved, own in zip(every, rows, strict=True)]
     settings: dict[str, Any] = {"confidence": config.confidence, "paired_seeds": config.paired_seeds}
     if metric == "mean_ap":
@@ -93,7 +145,7 @@ def compare(config: CompareConfig) -> Comparison:
         hits = np.stack([hit_at_1(s, targets) for s in scores])
         interval = paired_interval(hits[: len(a)], hits[len(a) :], num_resamples=config.num_resamples, **settings)
         values = [float(own.mean()) for own in hits]
-    result = Comparison(
+    return Comparison(
         metric=metric,
         head=config.head,
         score_a=float(np.mean(values[: len(a)])),
@@ -104,16 +156,6 @@ def compare(config: CompareConfig) -> Comparison:
         num_only_b=len(both_b - both_a),
         protocols=tuple(sorted({saved.protocol for saved in every})),
     )
-    if config.out is not None:
-        write_text(config.out, json.dumps({"line": result.line(), **asdict(result)}, indent=1) + "\n")
-    return result
-
-
-def hit_at_1(scores: NDArray[np.float32], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """1 where the best class `(n, C)` is a label of the clip, else 0: `(n,)`. A prediction not finite hits nothing."""
-    finite = _finite(scores)
-    best = np.where(finite[:, None], scores, 0.0).argmax(axis=1)
-    return (targets[np.arange(len(targets)), best] & finite).astype(np.float64)
 
 
 def mean_ap_statistic(scores: NDArray[np.float32], targets: NDArray[np.bool_]) -> Statistic:

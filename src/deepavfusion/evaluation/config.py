@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deepavfusion.models.config import Modalities
@@ -40,6 +40,10 @@ class EvaluateConfig:
     """Look at both, or drop one at test time: image or audio alone."""
     features: str | None = None
     """Score what `embed` wrote with this run's encoder, instead of reading clips."""
+    baselines: dict[str, str] = field(default_factory=dict)
+    """Earlier evaluations to compare with clip by clip, {NAME: FOLDER}."""
+    title: str = "Classification"
+    """Headline in a report."""
     batch_size: int = 32
     """Windows per forward pass of one process."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -63,10 +67,11 @@ class CompareConfig:
     """Folder of an evaluation; several seeds of one model separated by commas."""
     b: str
     """The same of the other model; the seeds belong together in the order given."""
-    metric: Literal["auto", "top1", "mean_ap", "hit_at_1"] = "auto"
-    """What is compared; auto is top1 for one label per clip and mean_ap for several."""
+    metric: str = "auto"
+    """What is compared: top1, mean_ap or hit_at_1 of classifiers, else a score of samples.npz; auto is top1 for one
+    label per clip, mean_ap for several, and the first score of other tasks."""
     head: str = "average"
-    """Which logits: average, or one head's."""
+    """Which of a classifier's logits: average, or one head's."""
     confidence: float = 0.95
     """Coverage of the interval."""
     num_resamples: int = 10_000
@@ -156,3 +161,20 @@ class VggsounderConfig:
     def __post_init__(self) -> None:
         if (self.image is None) != (self.audio is None):
             raise ValueError("image and audio: modality confusion needs the evaluations of both, or give neither")
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Several evaluated classifiers as one: the mean of their logits on the clips that all scored."""
+
+    members: tuple[str, ...]
+    """Folders of the evaluations, [A,B,...]."""
+    out: str
+    """Folder of the results."""
+    head: str = "average"
+    """Which logits of each: average, or one head's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))
+        if len(self.members) < 2:
+            raise ValueError(f"members {list(self.members)} must name at least two evaluations")

@@ -60,7 +60,8 @@ def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress |
     labelled = truth([cells[name] for name in predictions.ids], predictions.ids, classes, multi_label)
     protocol = protocol_name(config, model)
     settings = {"settings": asdict(config), "model": str(model_folder(config.run))}
-    return write_results(_folder(config, selection), predictions, labelled, selection, protocol, settings)
+    out = _folder(config, selection)
+    return write_results(out, predictions, labelled, selection, protocol, settings, config.baselines, config.title)
 
 
 def protocol_name(config: EvaluateConfig, model: AudioVisualClassifier) -> str:

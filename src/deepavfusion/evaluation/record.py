@@ -128,6 +128,37 @@ def mean_baseline(model: NDArray[np.float64], baseline: NDArray[np.float64]) -> 
     return Baseline(mean_score(baseline), difference)
 
 
+def paired_baselines(
+    ids: Sequence[str], samples: Mapping[str, NDArray[np.float64]], folders: Mapping[str, str]
+) -> dict[str, dict[str, Baseline]]:
+    """Compare with earlier evaluations, sample by sample, on the samples and scores that both have.
+
+    Args:
+        ids: names of this evaluation's samples.
+        samples: by score, one value per sample.
+        folders: by baseline, the folder of its evaluation.
+
+    Returns:
+        By baseline, then by score.
+
+    Raises:
+        ValueError: a folder holds no evaluation, or one of other samples or scores.
+    """
+    found = {}
+    for name, folder in folders.items():
+        try:
+            other_ids, other, _ = read_samples(folder)
+        except ValueError as error:
+            raise ValueError(f"baseline {name}: {error}") from error
+        places = {sample: place for place, sample in enumerate(other_ids)}
+        rows = [places.get(sample, -1) for sample in ids]
+        if max(rows, default=-1) < 0 or not set(samples) & set(other):
+            raise ValueError(f"baseline {name}: {folder} has none of these samples, or none of these scores")
+        aligned = {key: np.append(values, np.nan)[rows] for key, values in other.items() if key in samples}
+        found[name] = {key: mean_baseline(samples[key], values) for key, values in aligned.items()}
+    return found
+
+
 def read_samples(folder: str) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]], str]:
     """Names, values by score, and protocol of an evaluation folder.
 

@@ -1,6 +1,7 @@
-"""What an evaluation leaves behind: one folder with the scores, every prediction, the per-class table and a picture.
+"""What an evaluation of a classifier leaves behind: scores, every prediction, the per-class table and a picture.
 
-results.json      protocol, scores of every head, coverage with all names
+results.json      see `record`; scores are named by metric and head, such as `top1 average`
+samples.npz       see `record`
 predictions.npz   ids, classes, targets, and of every head its logits and where it is present
 classes.csv       one row per class, of the average of the heads
 confusion.png     where each class may have one label per clip
@@ -9,17 +10,16 @@ confusion.png     where each class may have one label per clip
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.atomic import replacing, write_text
+from deepavfusion.atomic import replacing
 from deepavfusion.data.features import save_arrays
 from deepavfusion.evaluation.class_figures import confusion_figure
 from deepavfusion.evaluation.classification import (
@@ -33,9 +33,10 @@ from deepavfusion.evaluation.classification import (
 )
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage
 from deepavfusion.evaluation.loop import Predictions
+from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines
 from deepavfusion.metrics.classification import MultiLabelScores, SingleLabelScores
 
-RESULTS, PREDICTIONS = "results.json", "predictions.npz"
+PREDICTIONS = "predictions.npz"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def write_results(
     selection: ClipSelection,
     protocol: str,
     settings: Mapping[str, Any],
+    baselines: Mapping[str, str] = {},
+    title: str = "Classification",
 ) -> ClassificationResult:
     """Score predictions and write the folder.
 
@@ -73,9 +76,11 @@ def write_results(
         selection: the clips that were to be scored.
         protocol: how windows and modalities were chosen.
         settings: what else the record should tell.
+        baselines: by name, folders of earlier evaluations to compare with clip by clip.
+        title: headline in a report.
 
     Raises:
-        ValueError: not one clip could be predicted.
+        ValueError: not one clip could be predicted, or a baseline's folder holds no evaluation of these clips.
     """
     covered = coverage(selection, predictions.ids, predictions.failed)
     if not predictions.ids:
@@ -83,14 +88,26 @@ def write_results(
     heads = score_heads(predictions, labelled)
     scores = heads[AVERAGE].scores
     result = ClassificationResult(out, f"{scores.protocol}, {protocol}", heads, covered)
-    record = {
-        "task": "classification",
-        "protocol": result.protocol,
-        "coverage": {"line": covered.line(), **asdict(covered)},
-        "heads": {head: _head_record(own) for head, own in heads.items()},
-        **settings,
-    }
-    out.mkdir(parents=True, exist_ok=True)
+    samples = sample_values(predictions.values, labelled)
+    numbers = {f"{name} {head}": value for head, own in heads.items() for name, value in numbers_of(own.scores).items()}
+    shown = {name: value for name, value in numbers.items() if not name.startswith("f1_") and math.isfinite(value)}
+    pictures = []
+    if isinstance(scores, SingleLabelScores):
+        caption = "Shares of each true class's clips by predicted class."
+        pictures = [PictureEntry("confusion.png", "confusion matrix", caption)]
+    record = Record(
+        title=title,
+        task="classification",
+        protocol=result.protocol,
+        coverage=covered,
+        num_scored=scores.num_scored,
+        scores={name: mean_score(samples[name]) if name in samples else Score(v) for name, v in shown.items()},
+        counted_as_wrong=dict(scores.counted_as_wrong),
+        baselines=paired_baselines(predictions.ids, samples, baselines),
+        pictures=pictures,
+        details={"heads": {head: _head_record(own) for head, own in heads.items()}, **settings},
+    )
+    record.write(out, predictions.ids, samples)
     save_arrays(
         out / PREDICTIONS,
         {
@@ -107,8 +124,26 @@ def write_results(
         with replacing(out / "confusion.png") as temporary:
             figure = confusion_figure(scores.confusion.numpy(), labelled.classes, f"top-1 {scores.top1:.3f}")
             figure.savefig(temporary, format="png")
-    write_text(out / RESULTS, json.dumps(_jsonable(record), indent=1) + "\n")
     return result
+
+
+def sample_values(values: Mapping[str, NDArray[Any]], labelled: Labelled) -> dict[str, NDArray[np.float64]]:
+    """Per clip whether the best class is a label of it, of every head; NaN where the head had nothing to read.
+
+    Named as the score that is its mean: `top1 HEAD`, or `hit_at_1 HEAD` where clips have several labels.
+    """
+    name = "hit_at_1" if labelled.multi_label else "top1"
+    return {
+        f"{name} {head}": np.where(values[f"{head}_present"], hit_at_1(values[head], labelled.targets), np.nan)
+        for head in heads_of(values)
+    }
+
+
+def hit_at_1(scores: NDArray[np.float32], targets: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """1 where the best class `(n, C)` is a label of the clip, else 0: `(n,)`. A prediction not finite hits nothing."""
+    finite = np.asarray(np.isfinite(scores).all(axis=1))
+    best = np.where(finite[:, None], scores, 0.0).argmax(axis=1)
+    return (targets[np.arange(len(targets)), best] & finite).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -179,12 +214,3 @@ def _write_table(path: Path, scores: Scores, classes: tuple[str, ...]) -> None:
 def _cell(value: float) -> str:
     """A number for a table; empty where there is nothing to count."""
     return "" if math.isnan(value) else f"{value:.6g}"
-
-
-def _jsonable(value: Any) -> Any:
-    """JSON knows no NaN, and no tuples."""
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

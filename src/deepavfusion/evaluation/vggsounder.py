@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from deepavfusion.data.locations import write_json
@@ -84,6 +86,25 @@ def score_vggsounder(config: VggsounderConfig) -> VggsounderScores:
     if config.out is not None:
         write_json(config.out, _record(result))
     return result
+
+
+def show(result: VggsounderScores, console: Console | None = None) -> None:
+    """Print the coverage line, a row per subset of labels and the modality confusion."""
+    console = console or Console()
+    console.print(result.coverage.line(), soft_wrap=True)
+    rows = {name: numbers_of(own) for name, own in result.subsets.items()}
+    columns = list(next(iter(rows.values())))
+    table = Table(title="VGGSounder", title_justify="left")
+    table.add_column("labels")
+    for column in (*columns, "clips"):
+        table.add_column(column.replace("_", " "), justify="right")
+    for name, numbers in rows.items():
+        clips = str(result.subsets[name].num_scored)
+        table.add_row(name, *(f"{100 * numbers[column]:.2f}" for column in columns), clips)
+    console.print(table)
+    if result.confusion is not None:
+        for name, value in asdict(result.confusion).items():
+            console.print(f"{name.replace('_', ' ')}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def _scores(saved: SavedPredictions, head: str, names: list[str]) -> Tensor:
