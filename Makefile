@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VIDEOS ?=
 RUN_DIR ?= runs/demo
+RESULTS ?= ../results
 
-.PHONY: help env test test-slow lint types wheel demo clean
+.PHONY: help env test test-slow lint types wheel demo results clean
 
 help:
 	@echo "make demo [VIDEOS=folder]  environment, then a short pre-training with a table and a picture"
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
+	@echo "make results [RESULTS=folder]  the longer runs behind the figures of the docs; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
 	@echo "make clean                 remove the environment, builds and caches (runs stay)"
 
@@ -29,8 +31,8 @@ test-slow: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 lint: env
-	$(BIN)/ruff check src tests scripts
-	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts experiments
+	$(BIN)/ruff format --check src tests scripts experiments experiments
 
 types: env
 	$(BIN)/mypy
@@ -46,6 +48,10 @@ wheel: env
 
 demo: env
 	$(BIN)/deepavfusion demo --run_dir $(RUN_DIR) $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+results: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments --results $(RESULTS)
+	$(BIN)/python scripts/make_docs.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-wheel build dist .pytest_cache .mypy_cache .ruff_cache

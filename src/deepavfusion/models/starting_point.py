@@ -24,6 +24,9 @@ from deepavfusion.models.weights import (
     read_state_dict,
 )
 
+SHIPPED_PREFIX = "shipped:"
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Folder of the models that come with the package."""
 WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
@@ -31,8 +34,8 @@ def encoder_config(place: str) -> EarlyFusionConfig:
     """The configuration of the encoder at a place.
 
     Args:
-        place: a finished run, a model folder or its `config.json`, `hf:OWNER/NAME` of a model saved by this package,
-            or a file of the published DeepAVFusion weights.
+        place: a finished run, a model folder or its `config.json`, `shipped:NAME` of a model that comes with the
+            package, `hf:OWNER/NAME` of a model saved by this package, or a file of the published DeepAVFusion weights.
 
     Raises:
         ValueError: nothing of these is there; names the place and the fix.
@@ -71,12 +74,12 @@ def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
 
 
 def model_folder(place: str) -> Path:
-    """The model of a finished run, or the model folder itself.
+    """The model of a finished run, the model folder itself, or the folder of `shipped:NAME`.
 
     Raises:
         ValueError: there is none, or the run is not finished.
     """
-    path = Path(place)
+    path = _shipped(place) if place.startswith(SHIPPED_PREFIX) else Path(place)
     for folder in (path / "model", path):
         if (folder / "model.safetensors").is_file():
             return folder
@@ -145,6 +148,15 @@ def _encoder_of(path: Path) -> EarlyFusionConfig:
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not readable as a model configuration ({error})") from error
     return config if isinstance(config, EarlyFusionConfig) else config.encoder
+
+
+def _shipped(place: str) -> Path:
+    """The folder of a model that comes with the package. Raises ValueError if there is none of that name."""
+    folder = SHIPPED / place.removeprefix(SHIPPED_PREFIX)
+    names = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+    if folder.name not in names:
+        raise ValueError(f"{place}: the package ships {', '.join(SHIPPED_PREFIX + name for name in names) or 'none'}")
+    return folder
 
 
 def _from_hub(place: str) -> EarlyFusionEncoder:

@@ -1,0 +1,138 @@
+"""Does pre-training pay, and does early fusion? Probes and fine-tuning on solos and digits, few labels and all.
+
+Probes read features of centre views, written once per encoder. What an arm reads:
+
+    early        fusion tokens of the pre-trained early-fusion encoder
+    untrained    the same of its initialisation
+    image, audio one stream of two separate pre-trained encoders
+    separate     both streams of those, side by side
+    averaged     the mean of the logits of `image` and `audio`, trained apart
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.encoders import SEEDS, Encoders
+from experiments.steps import AnyStep, Step
+from experiments.worlds import SETS, Worlds
+
+RECIPES = ("probe", "attentive", "finetune")
+LABELS = ("few", "all")
+TOKENS = {"probe": "pooled", "attentive": "all"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a classifier stands on and reads."""
+
+    encoder: str
+    """`early` or `separate`."""
+    heads: str
+    modalities: str = "both"
+    untrained: bool = False
+
+
+ARMS = {
+    "early": Arm("early", "[fusion]"),
+    "untrained": Arm("early", "[fusion]", untrained=True),
+    "separate": Arm("separate", "[concat]"),
+    "image": Arm("separate", "[image]", "image"),
+    "audio": Arm("separate", "[audio]", "audio"),
+}
+
+# Few clips: many passes. Batches of 32 at the rate that 4096 clips of the recipe's batch would have, roughly.
+OPTIM: dict[tuple[str, str], list[str]] = {
+    ("probe", "few"): ["--optim.optimizer", "adamw", "--optim.blr", "2e-2", "--optim.epochs", "100"],
+    ("probe", "all"): ["--optim.optimizer", "adamw", "--optim.blr", "2e-2", "--optim.epochs", "40"],
+    ("attentive", "few"): ["--optim.blr", "1e-2", "--optim.epochs", "60"],
+    ("attentive", "all"): ["--optim.blr", "1e-2", "--optim.epochs", "20"],
+    ("finetune", "few"): ["--optim.blr", "4e-3", "--optim.epochs", "60"],
+    ("finetune", "all"): ["--optim.blr", "4e-3", "--optim.epochs", "12"],
+}
+WARMUP = 0.1
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Where the runs lie, and the steps that make them."""
+
+    root: Path
+    worlds: Worlds
+    encoders: Encoders
+
+    def run(self, name: str, labels: str, recipe: str, arm: str, seed: int) -> Path:
+        return self.root / f"{name}-{labels}" / f"{recipe}-{arm}-{seed}"
+
+    def evaluation(self, name: str, labels: str, recipe: str, arm: str, seed: int) -> Path:
+        """Folder of the evaluation on the test split."""
+        return self.run(name, labels, recipe, arm, seed) / "evaluation" / "test"
+
+    def steps(self, seed: int) -> list[AnyStep]:
+        """All steps of one seed: probes first, which are cheap."""
+        steps: list[AnyStep] = []
+        for recipe in RECIPES:
+            for name in self.worlds.sets:
+                for labels in LABELS:
+                    for arm in ARMS:
+                        steps += self._steps(name, labels, recipe, arm, seed)
+                    steps.append(self._averaged(name, labels, recipe, seed))
+        return steps
+
+    def _steps(self, name: str, labels: str, recipe: str, arm: str, seed: int) -> list[AnyStep]:
+        own, run = ARMS[arm], self.run(name, labels, recipe, arm, seed)
+        encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
+        train, test = self.worlds.train(name, labels), self.worlds.shards(SETS[name], "test")
+        steps: list[AnyStep] = []
+        words = ["train", "classification", "--recipe", recipe, "--from", str(encoder), "--run_dir", str(run)]
+        words += ["--data.source", str(train), "--data.num_workers", "0", "--training.seed", str(seed)]
+        words += ["--heads", own.heads, "--modalities", own.modalities, "--training.batch_size", "32"]
+        words += ["--untrained", "true"] if own.untrained else []
+        optim = OPTIM[recipe, labels]
+        words += [*optim, "--optim.warmup_epochs", f"{WARMUP * float(optim[-1]):g}"]
+        words += ["--training.probe_every", "0", "--training.checkpoint_every", "200"]
+        scoring = ["evaluate", "classification", str(run), "--data.source", str(test), "--data.num_workers", "0"]
+        scoring += ["--out", str(self.evaluation(name, labels, recipe, arm, seed))]
+        needs, scoring_needs = [model, train], [run / "model"]
+        if recipe in TOKENS:
+            files = {part: self._features(name, part, recipe, arm, seed) for part in ("train", "test")}
+            for part, file in files.items():
+                steps.append(self._embed(file, self.worlds.shards(SETS[name], part), own, recipe, seed))
+            words += ["--features", str(files["train"])]
+            scoring += ["--features", str(files["test"])]
+            needs.append(files["train"])
+            scoring_needs.append(files["test"])
+        else:  # pictures that are not mixed or squeezed by half: solos are small, and positions are the digits' label
+            words += ["--augmentation.mixup", "0", "--augmentation.drop_path", "0.1", "--data.crop_area", "[0.7,1]"]
+            words += ["--data.flip", "0"] if name == "digits" else []
+        steps.append(Step(tuple(words), run / "model", tuple(needs)))
+        steps.append(Step(tuple(scoring), scoring_out(scoring), tuple(scoring_needs)))
+        return steps
+
+    def _features(self, name: str, part: str, recipe: str, arm: str, seed: int) -> Path:
+        own = ARMS[arm]
+        what = "untrained" if own.untrained else own.encoder
+        return self.root / "features" / f"{name}-{part}-{what}-{own.modalities}-{TOKENS[recipe]}-{seed}.npz"
+
+    def _embed(self, out: Path, shards: Path, own: Arm, recipe: str, seed: int) -> AnyStep:
+        encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
+        words = ["embed", "--from", str(encoder), "--data.source", str(shards), "--data.split", "all"]
+        words += ["--data.num_workers", "0", "--out", str(out), "--tokens", TOKENS[recipe]]
+        words += ["--modalities", own.modalities]
+        words += ["--untrained", "true", "--seed", str(seed)] if own.untrained else []
+        return Step(tuple(words), out, (model, shards / "shards.json"))
+
+    def _averaged(self, name: str, labels: str, recipe: str, seed: int) -> AnyStep:
+        members = [self.evaluation(name, labels, recipe, arm, seed) for arm in ("image", "audio")]
+        out = self.evaluation(name, labels, recipe, "averaged", seed)
+        words = ("average", "--members", f"[{members[0]},{members[1]}]", "--out", str(out))
+        return Step(words, out / "results.json", tuple(member / "results.json" for member in members))
+
+
+def scoring_out(words: list[str]) -> Path:
+    """What an evaluation leaves behind."""
+    return Path(words[words.index("--out") + 1]) / "results.json"
+
+
+__all__ = ["ARMS", "LABELS", "RECIPES", "SEEDS", "Classification"]

@@ -1,0 +1,74 @@
+"""From evaluations to the small result file of classification: means over seeds, paired intervals, look and timbre."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepavfusion.atomic import write_text
+from deepavfusion.evaluation.results import SavedPredictions, read_predictions
+from deepavfusion.metrics.intervals import paired_interval
+from experiments.classification import ARMS, LABELS, RECIPES, SEEDS, Classification
+
+EVERY_ARM = (*ARMS, "averaged")
+REFERENCE = "early"
+
+
+def summarize_classification(runs: Classification, out: Path) -> None:
+    """Write what is done; a cell whose seeds are not all there says how many are."""
+    rows = []
+    for name in runs.worlds.sets:
+        for labels in LABELS:
+            for recipe in RECIPES:
+                found = {arm: _seeds(runs, name, labels, recipe, arm) for arm in EVERY_ARM}
+                rows += [_row(name, labels, recipe, arm, found) for arm in EVERY_ARM if found[arm]]
+    if rows:
+        write_text(
+            out, json.dumps({"protocol": "single label, centre window, test split", "rows": rows}, indent=1) + "\n"
+        )
+
+
+def _seeds(runs: Classification, name: str, labels: str, recipe: str, arm: str) -> dict[int, SavedPredictions]:
+    folders = {seed: runs.evaluation(name, labels, recipe, arm, seed) for seed in SEEDS}
+    return {seed: read_predictions(str(f)) for seed, f in folders.items() if (f / "results.json").is_file()}
+
+
+def _row(
+    name: str, labels: str, recipe: str, arm: str, found: dict[str, dict[int, SavedPredictions]]
+) -> dict[str, Any]:
+    own = found[arm]
+    hits = {seed: _hits(saved) for seed, saved in own.items()}
+    row: dict[str, Any] = {
+        "set": name,
+        "labels": labels,
+        "recipe": recipe,
+        "arm": arm,
+        "num_seeds": len(own),
+        "num_clips": len(next(iter(hits.values()))["class"]),
+        **{part: float(np.mean([h[part].mean() for h in hits.values()])) for part in next(iter(hits.values()))},
+    }
+    both = sorted(set(own) & set(found[REFERENCE]))
+    if arm != REFERENCE and both:
+        ours = np.stack([_hits(found[REFERENCE][seed])["class"] for seed in both])
+        theirs = np.stack([hits[seed]["class"] for seed in both])
+        interval = paired_interval(ours, theirs)
+        row["early_minus_arm"] = {"value": interval.difference, "low": interval.low, "high": interval.high}
+        row["early_minus_arm"]["num_seeds"] = len(both)
+    return row
+
+
+def _hits(saved: SavedPredictions) -> dict[str, NDArray[np.float64]]:
+    """Per test clip in the order of ids: whether the class, and of solos the look and the timbre, are right."""
+    order = np.argsort(np.array(saved.ids))
+    predicted = saved.values["average"].argmax(axis=1)[order]
+    true = saved.labelled.numbers[order]
+    found = {"class": (predicted == true).astype(float)}
+    if all("-" in label for label in saved.labelled.classes):
+        for place, part in ((0, "look"), (1, "timbre")):
+            parts = np.array([label.split("-")[place] for label in saved.labelled.classes])
+            found[part] = (parts[predicted] == parts[true]).astype(float)
+    return found

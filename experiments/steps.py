@@ -1,0 +1,140 @@
+"""Steps of an experiment: commands with a product, done once, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+PREEMPTED = 75
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the package, and the file or folder that is there when it is done."""
+
+    words: tuple[str, ...]
+    """The command line after `deepavfusion`."""
+    product: Path
+    needs: tuple[Path, ...] = ()
+    """Products of other steps that it reads."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.product.exists()
+
+
+@dataclass(frozen=True)
+class Making:
+    """A step that is a function of Python, for what no command does."""
+
+    make: Callable[[], None]
+    """Writes the product; must be a function of a module, or a partial of one, so that a process can be sent it."""
+    product: Path
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        return self.product.exists()
+
+
+AnyStep = Step | Making
+
+
+def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], None]) -> int:
+    """Run what is not done, in the order given as far as needs allow.
+
+    Args:
+        steps: all of them; two with the same product are one.
+        logs: folder of what the commands print, a file per step.
+        jobs: how many at a time, each with one thread.
+        say: is told of every step that ends.
+
+    Returns:
+        Exit code: 0 all is done, 1 a step failed (the others were tried), 75 stopped and can be continued.
+
+    Raises:
+        ValueError: a step needs what no step makes and is not there.
+    """
+    steps = list({step.product: step for step in reversed(steps)}.values())[::-1]
+    made = {step.product for step in steps}
+    for step in steps:
+        for need in step.needs:
+            if need not in made and not need.exists():
+                raise ValueError(f"{step.product}: needs {need}, which is not there and no step makes")
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = [step for step in steps if not step.is_done]
+    done, total = len(steps) - len(waiting), len(steps)
+    say(f"{done} of {total} steps are done")
+    running: dict[Future[tuple[int, float]], AnyStep] = {}
+    code = 0
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            while waiting or running:
+                ready = [step for step in waiting if all(need.exists() for need in step.needs)]
+                for step in ready[: jobs - len(running)]:
+                    waiting.remove(step)
+                    running[pool.submit(_do, step, logs / f"{_name(step)}.log")] = step
+                if not running:
+                    break  # what is left needs a step that failed
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    step = running.pop(future)
+                    status, seconds = future.result()
+                    done += status == 0
+                    say(
+                        f"[{done}/{total}] {'done' if status == 0 else f'exit {status}'} {seconds:.0f} s: {_name(step)}"
+                    )
+                    if status == PREEMPTED:
+                        return PREEMPTED
+                    code = code or int(status != 0)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=True, cancel_futures=True)  # the commands got the signal too, and save
+            return PREEMPTED
+    return code
+
+
+def _name(step: AnyStep) -> str:
+    return "-".join(step.product.parts[-4:])
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _do(step: AnyStep, log: Path) -> tuple[int, float]:
+    """Run one step in this process; what it prints goes to its log."""
+    from deepavfusion.cli import main
+
+    began = time.monotonic()
+    with open(log, "a", encoding="utf-8") as file, _output_to(file.fileno()):
+        if isinstance(step, Step):
+            print("deepavfusion", *step.words, flush=True)
+            status = main(step.words)
+        else:
+            step.make()
+            status = 0
+        if status == 0 and not step.is_done:
+            print(f"the step ended without making {step.product}", flush=True)
+            status = 1
+    return status, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _output_to(descriptor: int):  # type: ignore[no-untyped-def]
+    """Send file descriptors 1 and 2 to a file, those of child processes too."""
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        for own, number in zip(kept, (1, 2), strict=True):
+            os.dup2(own, number)
+            os.close(own)

@@ -1,0 +1,105 @@
+"""The worlds that all experiments share: Bandstand and digits, as shards, and cuts of them."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+
+from deepavfusion.data.locations import write_whole
+from experiments.steps import AnyStep, Making, Step
+
+WORLDS: dict[str, tuple[str, int, str, bool]] = {
+    "band": ("band", 7200, "[pretrain]", False),
+    "band_solos": ("band", 2400, "[train,val,test]", False),
+    "digits": ("digits", 3600, "[pretrain]", False),
+    "digits_scenes": ("digits", 2400, "[train,val,test]", False),
+}
+"""By folder: cast, clips, splits, whether stems and masks are written."""
+SETS = {"solos": "band_solos", "digits": "digits_scenes"}
+"""Labelled sets for classification, by the world they lie in."""
+FEW = 100
+"""Labels of the few-label experiments."""
+
+
+class Worlds:
+    """Where the worlds lie, and the steps that make them."""
+
+    def __init__(self, root: Path, digits: Path | None) -> None:
+        """
+        Args:
+            root: folder of all worlds.
+            digits: folder with MNIST's and FSDD's files; None leaves the digits out.
+        """
+        self.root, self.digits = root, digits
+
+    @property
+    def corpus(self) -> Path:
+        """The unlabelled clips of pre-training."""
+        return self.root / ("joint.csv" if self.digits else "band/shards/pretrain/clips.csv")
+
+    @property
+    def sets(self) -> dict[str, str]:
+        """The labelled sets there are."""
+        return {name: world for name, world in SETS.items() if self.digits or not world.startswith("digits")}
+
+    def shards(self, world: str, split: str) -> Path:
+        return self.root / world / "shards" / split
+
+    def train(self, name: str, labels: str) -> Path:
+        """Training clips of a labelled set: `few` or `all` of them."""
+        shards = self.shards(SETS[name], "train")
+        return shards if labels == "all" else self.root / f"{name}_few.csv"
+
+    def steps(self) -> list[AnyStep]:
+        steps: list[AnyStep] = []
+        for folder, (cast, clips, splits, truth) in WORLDS.items():
+            if cast == "digits" and self.digits is None:
+                continue
+            words = ["bandstand", str(self.root / folder), "--clips", str(clips), "--splits", splits, "--shards", "5"]
+            words += ["--sheets", "false", "--num_workers", "1"]
+            words += [] if truth else ["--stems", "false", "--masks", "false"]
+            if cast == "digits":
+                words += ["--cast", "digits", "--digit_images", str(self.digits)]
+                words += ["--digit_recordings", str(self.digits / "fsdd_flac.zip")]
+            last = splits.strip("[]").split(",")[-1]
+            steps.append(Step(tuple(words), self.shards(folder, last) / "shards.json"))
+        if self.digits:
+            parts = {name: self.shards(name, "pretrain") for name in ("band", "digits")}
+            needs = tuple(part / "shards.json" for part in parts.values())
+            steps.append(Making(partial(join, parts, self.corpus), self.corpus, needs))
+        for name, world in self.sets.items():
+            shards = self.shards(world, "train")
+            # The last split's shards are the world's product; those of the others were written before.
+            needs = (self.shards(world, "test") / "shards.json",)
+            steps.append(Making(partial(cut, shards, FEW, self.train(name, "few")), self.train(name, "few"), needs))
+        return steps
+
+
+def join(parts: dict[str, Path], out: Path) -> None:
+    """Write one manifest of several sets of shards; ids get the part's name before them."""
+    rows, columns = [], []
+    for name, shards in parts.items():
+        with open(shards / "clips.csv", newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            columns = list(table.fieldnames or ())
+            for row in table:
+                path = (shards / row["path"]).relative_to(out.parent)
+                rows.append({**row, "id": f"{name}/{row['id']}", "path": str(path)})
+    _write(rows, columns, out)
+
+
+def cut(shards: Path, count: int, out: Path) -> None:
+    """Write a manifest of the first clips of a set of shards; classes alternate there, so the cut is balanced."""
+    with open(shards / "clips.csv", newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        rows = [{**row, "path": str((shards / row["path"]).relative_to(out.parent))} for row in table][:count]
+        columns = list(table.fieldnames or ())
+    _write(rows, columns, out)
+
+
+def _write(rows: list[dict[str, str]], columns: list[str], out: Path) -> None:
+    with write_whole(str(out)) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,61 @@
+"""Steps run once, in an order that their needs allow, and a failure does not stop what does not need it."""
+
+from __future__ import annotations
+
+import csv
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from experiments.steps import Making, Step, run
+from experiments.worlds import cut, join
+
+
+def copy(sources: tuple[Path, ...], out: Path) -> None:
+    out.write_text("+".join(source.read_text() for source in sources) or "start")
+
+
+def make(out: Path, *sources: Path) -> Making:
+    return Making(partial(copy, sources, out), out, sources)
+
+
+def test_steps_wait_for_what_they_need_and_are_done_once(tmp_path: Path) -> None:
+    a, b, c = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    said: list[str] = []
+    steps = [make(c, a, b), make(b, a), make(a), make(a)]
+    assert run(steps, tmp_path / "logs", 2, said.append) == 0
+    assert c.read_text() == "start+start"
+    assert said[0] == "0 of 3 steps are done"
+    made = {path: path.stat().st_mtime_ns for path in (a, b, c)}
+    assert run(steps, tmp_path / "logs", 2, said.append) == 0
+    assert said[-1] == "3 of 3 steps are done"
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    with pytest.raises(ValueError, match="which is not there and no step makes"):
+        run([make(c, tmp_path / "x")], tmp_path / "logs", 1, said.append)
+
+
+def test_a_command_that_fails_is_told_with_its_log_and_the_rest_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    wrong = Step(("inspect", str(tmp_path / "nothing")), tmp_path / "wrong")
+    assert run([wrong, make(tmp_path / "next", wrong.product), make(tmp_path / "a")], tmp_path / "logs", 1, said.append)
+    assert (tmp_path / "a").exists()
+    assert not (tmp_path / "next").exists()
+    assert any("exit 1" in line and "wrong" in line for line in said)
+    (log,) = [path for path in (tmp_path / "logs").iterdir() if path.name.endswith("wrong.log")]
+    assert "deepavfusion inspect" in log.read_text()
+
+
+def test_manifests_are_joined_and_cut(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        rows = "".join(f"c{i},00000.tar#{i},{'ab'[i % 2]}\n" for i in range(4))
+        (tmp_path / name / "clips.csv").write_text("id,path,label\n" + rows)
+    join({"x": tmp_path / "one", "y": tmp_path / "two"}, tmp_path / "joint.csv")
+    with open(tmp_path / "joint.csv", newline="") as file:
+        joined = list(csv.DictReader(file))
+    assert [row["id"] for row in joined] == [f"{part}/c{i}" for part in "xy" for i in range(4)]
+    assert joined[-1]["path"] == "two/00000.tar#3"
+    cut(tmp_path / "one", 2, tmp_path / "few.csv")
+    with open(tmp_path / "few.csv", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["a", "b"]
