@@ -10,10 +10,14 @@ from pathlib import Path
 from experiments.classification import Classification
 from experiments.classification_summary import summarize_classification
 from experiments.encoders import SEEDS, Encoders
+from experiments.localization import Localization
+from experiments.shipped import shipping
 from experiments.steps import AnyStep, run
 from experiments.worlds import Worlds
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+DOCS = CHECKOUT / "docs" / "results"
+SHIPPED = CHECKOUT / "src" / "deepavfusion" / "shipped" / "bandstand"
 DIGITS = CHECKOUT.parent / "shared" / "data" / "digits"
 
 
@@ -31,18 +35,22 @@ def main() -> int:
     worlds = Worlds(results / "worlds", words.digits.resolve() if words.digits.is_dir() else None)
     encoders = Encoders(results / "encoders", worlds)
     classification = Classification(results / "classification", worlds, encoders)
+    localization = Localization(results / "localization", worlds, encoders)
     steps: list[AnyStep] = worlds.steps()
+    if 0 in words.seeds:
+        steps += [encoders.step("early", 0), shipping(encoders, SHIPPED)]
     for seed in words.seeds:
         steps += [encoders.step(kind, seed) for kind in ("early", "separate")]
-        steps += classification.steps(seed)
+        steps += [*classification.steps(seed), *localization.steps(seed)]
     if words.only:
         steps = [step for step in steps if any(part in str(step.product) for part in words.only)]
     if words.list:
         for step in steps:
-            sys.stdout.write(f"{'done   ' if step.is_done else 'missing'} {step.product.relative_to(results)}\n")
+            sys.stdout.write(f"{'done   ' if step.is_done else 'missing'} {step.product}\n")
         return 0
     code = 0 if words.summarize else run(steps, results / "logs", words.jobs, _say)
-    summarize_classification(classification, CHECKOUT / "docs" / "results" / "classification.json")
+    summarize_classification(classification, DOCS / "classification.json")
+    localization.summarize(DOCS / "localization.json")
     return code
 
 

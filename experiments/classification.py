@@ -3,6 +3,7 @@
 Probes read features of centre views, written once per encoder. What an arm reads:
 
     early        fusion tokens of the pre-trained early-fusion encoder
+    streams      its three streams, a head each, logits averaged
     untrained    the same of its initialisation
     image, audio one stream of two separate pre-trained encoders
     separate     both streams of those, side by side
@@ -11,16 +12,15 @@ Probes read features of centre views, written once per encoder. What an arm read
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.encoders import SEEDS, Encoders
-from experiments.steps import AnyStep, Step
+from experiments.steps import AnyStep, Step, options
 from experiments.worlds import SETS, Worlds
 
 RECIPES = ("probe", "attentive", "finetune")
 LABELS = ("few", "all")
-TOKENS = {"probe": "pooled", "attentive": "all"}
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,24 @@ class Arm:
 
 ARMS = {
     "early": Arm("early", "[fusion]"),
+    "streams": Arm("early", "[image,audio,fusion]"),
     "untrained": Arm("early", "[fusion]", untrained=True),
     "separate": Arm("separate", "[concat]"),
     "image": Arm("separate", "[image]", "image"),
     "audio": Arm("separate", "[audio]", "audio"),
 }
 
-# Few clips: many passes. Batches of 32 at the rate that 4096 clips of the recipe's batch would have, roughly.
-OPTIM: dict[tuple[str, str], list[str]] = {
-    ("probe", "few"): ["--optim.optimizer", "adamw", "--optim.blr", "2e-2", "--optim.epochs", "100"],
-    ("probe", "all"): ["--optim.optimizer", "adamw", "--optim.blr", "2e-2", "--optim.epochs", "40"],
-    ("attentive", "few"): ["--optim.blr", "1e-2", "--optim.epochs", "60"],
-    ("attentive", "all"): ["--optim.blr", "1e-2", "--optim.epochs", "20"],
-    ("finetune", "few"): ["--optim.blr", "4e-3", "--optim.epochs", "60"],
-    ("finetune", "all"): ["--optim.blr", "4e-3", "--optim.epochs", "12"],
+# Passes over the clips and the rate; few clips need many passes.
+OPTIM: dict[tuple[str, str], dict[str, object]] = {
+    ("probe", "few"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 100},
+    ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
+    ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
+    ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
+    ("finetune", "few"): {"optim.blr": 4e-3, "optim.epochs": 60},
+    ("finetune", "all"): {"optim.blr": 4e-3, "optim.epochs": 12},
 }
+VIEWS = {"augmentation.mixup": 0, "augmentation.drop_path": 0.1, "data.crop_area": "[0.7,1]"}
+"""Fine-tuning: pictures are not mixed nor cut by half, for solos are small."""
 WARMUP = 0.1
 
 
@@ -87,39 +90,38 @@ class Classification:
         steps: list[AnyStep] = []
         words = ["train", "classification", "--recipe", recipe, "--from", str(encoder), "--run_dir", str(run)]
         words += ["--data.source", str(train), "--data.num_workers", "0", "--training.seed", str(seed)]
-        words += ["--heads", own.heads, "--modalities", own.modalities, "--training.batch_size", "32"]
         words += ["--untrained", "true"] if own.untrained else []
+        words += ["--heads", own.heads, "--training.batch_size", "32"]
         optim = OPTIM[recipe, labels]
-        words += [*optim, "--optim.warmup_epochs", f"{WARMUP * float(optim[-1]):g}"]
+        words += options({**optim, "optim.warmup_epochs": WARMUP * float(str(optim["optim.epochs"]))})
         words += ["--training.probe_every", "0", "--training.checkpoint_every", "200"]
         scoring = ["evaluate", "classification", str(run), "--data.source", str(test), "--data.num_workers", "0"]
         scoring += ["--out", str(self.evaluation(name, labels, recipe, arm, seed))]
         needs, scoring_needs = [model, train], [run / "model"]
-        if recipe in TOKENS:
-            files = {part: self._features(name, part, recipe, arm, seed) for part in ("train", "test")}
+        if recipe != "finetune":  # of encoders that do not fuse, one file has what either sense makes alone
+            own = replace(own, modalities="both")
+            files = {part: self._features(name, part, own, seed) for part in ("train", "test")}
             for part, file in files.items():
-                steps.append(self._embed(file, self.worlds.shards(SETS[name], part), own, recipe, seed))
+                steps.append(self._embed(file, self.worlds.shards(SETS[name], part), own, seed))
             words += ["--features", str(files["train"])]
             scoring += ["--features", str(files["test"])]
             needs.append(files["train"])
             scoring_needs.append(files["test"])
-        else:  # pictures that are not mixed or squeezed by half: solos are small, and positions are the digits' label
-            words += ["--augmentation.mixup", "0", "--augmentation.drop_path", "0.1", "--data.crop_area", "[0.7,1]"]
+        else:  # where a digit stands is its label: no mirroring
+            words += ["--modalities", own.modalities, *options(VIEWS)]
             words += ["--data.flip", "0"] if name == "digits" else []
         steps.append(Step(tuple(words), run / "model", tuple(needs)))
         steps.append(Step(tuple(scoring), scoring_out(scoring), tuple(scoring_needs)))
         return steps
 
-    def _features(self, name: str, part: str, recipe: str, arm: str, seed: int) -> Path:
-        own = ARMS[arm]
+    def _features(self, name: str, part: str, own: Arm, seed: int) -> Path:
         what = "untrained" if own.untrained else own.encoder
-        return self.root / "features" / f"{name}-{part}-{what}-{own.modalities}-{TOKENS[recipe]}-{seed}.npz"
+        return self.root / "features" / f"{name}-{part}-{what}-{seed}.npz"
 
-    def _embed(self, out: Path, shards: Path, own: Arm, recipe: str, seed: int) -> AnyStep:
+    def _embed(self, out: Path, shards: Path, own: Arm, seed: int) -> AnyStep:
         encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
         words = ["embed", "--from", str(encoder), "--data.source", str(shards), "--data.split", "all"]
-        words += ["--data.num_workers", "0", "--out", str(out), "--tokens", TOKENS[recipe]]
-        words += ["--modalities", own.modalities]
+        words += ["--data.num_workers", "0", "--out", str(out), "--tokens", "all"]
         words += ["--untrained", "true", "--seed", str(seed)] if own.untrained else []
         return Step(tuple(words), out, (model, shards / "shards.json"))
 

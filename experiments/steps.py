@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -44,6 +44,11 @@ class Making:
 
 
 AnyStep = Step | Making
+
+
+def options(settings: Mapping[str, object]) -> list[str]:
+    """Settings as words of a command line."""
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], None]) -> int:

@@ -12,6 +12,12 @@ from experiments.steps import AnyStep, Making, Step
 WORLDS: dict[str, tuple[str, int, str, bool]] = {
     "band": ("band", 7200, "[pretrain]", False),
     "band_solos": ("band", 2400, "[train,val,test]", False),
+    "band_scenes": (
+        "band",
+        2400,
+        "[localization,duets,segmentation_train,segmentation_test,listening,twins_train,twins_test]",
+        True,
+    ),
     "digits": ("digits", 3600, "[pretrain]", False),
     "digits_scenes": ("digits", 2400, "[train,val,test]", False),
 }

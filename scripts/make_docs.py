@@ -72,6 +72,38 @@ def resume_matrix(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def classification(record: dict) -> str:
+    """Arms of the classification experiments, set by set: accuracy, and how far early fusion is from each."""
+    head = "| set | labels | arm | probe | attentive probe | fine-tuned |"
+    rows = [head, "|---|---|---|--:|--:|--:|"]
+    cells = {(r["set"], r["labels"], r["arm"], r["recipe"]): r for r in record["rows"]}
+    for name, labels, arm in dict.fromkeys(key[:3] for key in cells):
+        own = [cells.get((name, labels, arm, recipe)) for recipe in ("probe", "attentive", "finetune")]
+        shown = ["" if cell is None else _accuracy(cell) for cell in own]
+        rows.append(f"| {name} | {labels} | {arm} | {' | '.join(shown)} |")
+    return "\n".join(rows) + "\n"
+
+
+def classification_parts(record: dict) -> str:
+    """Look and timbre of the solos apart."""
+    rows = ["| labels | recipe | arm | class | look | timbre |", "|---|---|---|--:|--:|--:|"]
+    for r in record["rows"]:
+        if "look" in r:
+            numbers = " | ".join(f"{r[part]:.3f}" for part in ("class", "look", "timbre"))
+            rows.append(f"| {r['labels']} | {r['recipe']} | {r['arm']} | {numbers} |")
+    return "\n".join(rows) + "\n"
+
+
+def _accuracy(cell: dict) -> str:
+    """Mean over seeds; in brackets the interval of early fusion minus this arm; how many seeds if not three."""
+    text = f"{cell['class']:.3f}"
+    difference = cell.get("early_minus_arm")
+    if difference:
+        text += f" [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    seeds = cell["num_seeds"]
+    return text if seeds == 3 else f"{text} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+
 def bandstand_caps(runs: list) -> str:
     """Supervised unimodal classifiers against their caps."""
     rows = ["| world seed | test solos | sense | class accuracy (cap) | look | timbre |", "|--:|--:|---|--:|--:|--:|"]
@@ -90,8 +122,13 @@ TABLES: dict[str, Callable] = {
     "bench_media": bench_media,
     "bench_model": bench_model,
     "bench_step": bench_step,
+    "classification": classification,
+    "classification_parts": classification_parts,
     "resume_matrix": resume_matrix,
 }
+
+FILES = {"classification_parts": "classification"}
+"""The result file of a table, where it is not named as the table."""
 
 
 def main() -> int:
@@ -103,7 +140,8 @@ def main() -> int:
         text = path.read_text(encoding="utf-8")
 
         def fill(match: re.Match[str]) -> str:
-            record = json.loads((DOCS / "results" / f"{match[2]}.json").read_text(encoding="utf-8"))
+            file = DOCS / "results" / f"{FILES.get(match[2], match[2])}.json"
+            record = json.loads(file.read_text(encoding="utf-8"))
             return match[1] + TABLES[match[2]](record) + match[3]
 
         filled = BLOCK.sub(fill, text)

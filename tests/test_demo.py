@@ -11,12 +11,19 @@ from deepavfusion.demo import DemoConfig, demo
 
 
 def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    config = DemoConfig(str(tmp_path), steps=3, clips=30)
+    config = DemoConfig(str(tmp_path), steps=3, clips=30, task_steps=2)
     assert demo(config) == 0
     assert (tmp_path / "pretrain" / "model" / "model.safetensors").is_file()
     page = (tmp_path / "report.html").read_text()
     timings = json.loads((tmp_path / "timings.json").read_text())
-    assert [entry["stage"] for entry in timings] == ["world", "pretrain"]
+    stages = [entry["stage"] for entry in timings]
+    assert stages[:2] == ["world", "pretrain"]
+    for task in ("classification",):
+        whats = [stage.split(": ")[1] for stage in stages if stage.startswith(f"{task}: ")]
+        assert whats == [f"{what}, {start} start" for start in ("untrained", "shipped") for what in ("train", "score")]
+        scores = json.loads((tmp_path / task / "results.json").read_text())
+        assert "untrained start" in scores["baselines"]
+        assert f'id="{task}"' in page
     assert all(entry["command"].startswith("deepavfusion ") for entry in timings)
     assert "--clips 30" in re.sub("<[^>]*>", "", page)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
@@ -26,8 +33,8 @@ def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: py
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == made
     assert json.loads((tmp_path / "timings.json").read_text()) == timings
     printed = capsys.readouterr().out
-    assert "--splits [pretrain,test]" in printed
-    assert "is finished" in printed
+    assert '--splits "[pretrain,train,test]"' in printed
+    assert "is there" in printed
 
 
 def test_demo_on_the_users_own_videos(tmp_path: Path) -> None:

@@ -54,6 +54,96 @@ def _train_classification(config: Any) -> int:
     return PREEMPTED if result.status == "preempted" else 0
 
 
+def _localization_config() -> type:
+    from deepavfusion.tasks.localization_config import LocalizationConfig
+
+    return LocalizationConfig
+
+
+def _train_localization(config: Any) -> int:
+    from deepavfusion.tasks.localization import Localization
+    from deepavfusion.training.loop import fit
+
+    return PREEMPTED if fit(Localization(config), config).status == "preempted" else 0
+
+
+def _evaluate_localization_config() -> type:
+    from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
+
+    return EvaluateLocalizationConfig
+
+
+def _evaluate_localization(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.evaluation.localize import evaluate_localization, show
+
+    with counting("samples") as progress:
+        result = evaluate_localization(config, progress)
+    if result is not None:
+        show(result)
+    return 0
+
+
+def _segmentation_config() -> type:
+    from deepavfusion.tasks.segmentation_config import SegmentationConfig
+
+    return SegmentationConfig
+
+
+def _train_segmentation(config: Any) -> int:
+    from deepavfusion.tasks.segmentation import Segmentation
+    from deepavfusion.training.loop import fit
+
+    return PREEMPTED if fit(Segmentation(config), config).status == "preempted" else 0
+
+
+def _evaluate_segmentation_config() -> type:
+    from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
+
+    return EvaluateSegmentationConfig
+
+
+def _evaluate_segmentation(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.evaluation.segment_scores import evaluate_segmentation, show
+
+    with counting("pictures") as progress:
+        result = evaluate_segmentation(config, progress)
+    if result is not None:
+        show(result)
+    return 0
+
+
+def _separation_config() -> type:
+    from deepavfusion.tasks.separation_config import SeparationConfig
+
+    return SeparationConfig
+
+
+def _train_separation(config: Any) -> int:
+    from deepavfusion.tasks.separation import Separation
+    from deepavfusion.training.loop import fit
+
+    return PREEMPTED if fit(Separation(config), config).status == "preempted" else 0
+
+
+def _evaluate_separation_config() -> type:
+    from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig
+
+    return EvaluateSeparationConfig
+
+
+def _evaluate_separation(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.evaluation.separate_scores import evaluate_separation, show
+
+    with counting("mixtures") as progress:
+        result = evaluate_separation(config, progress)
+    if result is not None:
+        show(result)
+    return 0
+
+
 def _evaluate_config() -> type:
     from deepavfusion.evaluation.config import EvaluateConfig
 
@@ -275,7 +365,21 @@ VERBS: dict[str, Verb] = {
     "train classification": Verb(
         "probe or fine-tune an encoder on labelled clips", _classification_config, _train_classification
     ),
+    "train localization": Verb(
+        "learn where in the picture the sound comes from", _localization_config, _train_localization
+    ),
+    "train separation": Verb("learn to take sounds apart by pictures", _separation_config, _train_separation),
+    "train segmentation": Verb("learn the pixels of what sounds", _segmentation_config, _train_segmentation),
     "evaluate classification": Verb("score a classifier on labelled clips", _evaluate_config, _evaluate, ("run",)),
+    "evaluate localization": Verb(
+        "score maps of where the sound comes from", _evaluate_localization_config, _evaluate_localization, ("run",)
+    ),
+    "evaluate separation": Verb(
+        "score separated sounds against their stems", _evaluate_separation_config, _evaluate_separation, ("run",)
+    ),
+    "evaluate segmentation": Verb(
+        "score masks of what sounds", _evaluate_segmentation_config, _evaluate_segmentation, ("run",)
+    ),
     "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
     "average": Verb("the mean of several evaluated classifiers", _average_config, _average),
     "vggsounder": Verb("score predictions by VGGSounder's labels", _vggsounder_config, _vggsounder, ("annotations",)),
@@ -292,5 +396,10 @@ VERBS: dict[str, Verb] = {
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
 }
 
-TASK_OF_MODEL = {"AudioVisualClassifier": "classification"}
+TASK_OF_MODEL = {
+    "AudioVisualClassifier": "classification",
+    "Localizer": "localization",
+    "Separator": "separation",
+    "Segmenter": "segmentation",
+}
 """Which task's evaluation scores a saved model, by the model's class."""

@@ -14,6 +14,7 @@ from deepavfusion.bandstand.sources import CLASSES, LOOK_NAMES, TIMBRE_NAMES, US
 from deepavfusion.bandstand.splits import Plan, shares
 from deepavfusion.bandstand.stage import Performer, Scene, Stage
 from deepavfusion.bandstand.world import stream
+from deepavfusion.data.sets.vocabularies import shipped_classes
 
 BAND = Band()
 
@@ -42,6 +43,10 @@ def _eta_squared(groups: list[str], values: list[float]) -> float:
     names, x = np.array(groups), np.array(values)
     between = sum(np.sum(names == g) * (x[names == g].mean() - x.mean()) ** 2 for g in set(groups))
     return float(between / np.sum((x - x.mean()) ** 2))
+
+
+def test_the_shipped_list_of_classes_is_that_of_the_world() -> None:
+    assert shipped_classes("bandstand") == CLASSES
 
 
 def test_every_class_is_equally_frequent_in_every_round_of_solos(solos: list[Plan]) -> None:

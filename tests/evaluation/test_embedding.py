@@ -102,8 +102,10 @@ def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: P
     assert found.streams["audio"].shape == (2, 16, 16)
     assert found.streams["fusion"].shape == (2, 6, 16)
     assert not found.image_present.any()
-    with pytest.raises(ValueError, match="holds all tokens"):
-        found.check(found.meta["encoder_digest"], "audio", "pooled")
+    found.check(found.meta["encoder_digest"], "audio", pooled=True)
+    embed(settings(encoder, data, tmp_path / "y.npz", tokens="pooled"))
+    with pytest.raises(ValueError, match="holds pooled features; write all tokens"):
+        read_features(str(tmp_path / "y.npz")).check(found.meta["encoder_digest"], "both", pooled=False)
 
 
 def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_p
     assert json.loads(table.schema.metadata[b"deepavfusion"])["shapes"]["fusion"] == [16]
 
 
-@pytest.mark.parametrize(("recipe", "tokens"), [("probe", "pooled"), ("attentive", "all")])
+@pytest.mark.parametrize(("recipe", "tokens"), [("probe", "pooled"), ("probe", "all"), ("attentive", "all")])
 def test_a_probe_on_features_is_the_probe_on_clips_without_random_views(
     data: Path, encoder: Path, tmp_path: Path, recipe: str, tokens: str
 ) -> None:

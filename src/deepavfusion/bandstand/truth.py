@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.bandstand.annotation import ClipTruth, read_annotation, read_mask
+from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth, read_annotation, read_mask
 from deepavfusion.data.clips import Clip, ClipError
 
 
@@ -28,8 +28,37 @@ class SoundingMasks:
             raise ClipError(clip.id, str(error)) from error
         values = np.zeros(1 + len(truth.sources), np.uint8)
         for source in truth.sources:
-            values[1 + source.number] = source.visible and source.heard_between(start_seconds, end_seconds)
+            if source.visible and source.heard_between(start_seconds, end_seconds):
+                values[1 + source.number] = self.value(clip, source)
         return values[mask]
+
+    def value(self, clip: Clip, source: SourceTruth) -> int:
+        """The number of the pixels of a source that is seen and sounds."""
+        return 1
+
+
+class SoundingLooks(SoundingMasks):
+    """The number of its look where a source is seen that sounds at any moment of the stretch of sound, else 0."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """`classes` are names of looks in the order of their numbers, background first."""
+        self.numbers = {name: number for number, name in enumerate(classes)}
+
+    def value(self, clip: Clip, source: SourceTruth) -> int:
+        """The look's number. Raises ClipError if it is none of the classes."""
+        if source.look not in self.numbers:
+            raise ClipError(clip.id, f"the look {source.look} is none of {', '.join(self.numbers)}")
+        return self.numbers[source.look]
+
+
+def sounding_looks(clips: Sequence[Clip]) -> tuple[str, ...]:
+    """Background and the looks of all sources that are both seen and heard in some clips, in alphabetical order.
+
+    Raises:
+        ClipError: a clip without annotation.
+    """
+    sources = (source for clip in clips for source in _read(clip).sources)
+    return ("background", *sorted({source.look for source in sources if source.look and source.audible}))
 
 
 def _read(clip: Clip) -> ClipTruth:

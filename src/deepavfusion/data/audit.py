@@ -140,6 +140,8 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
     sharded = [clip.id for clip in clips if clip.storage == "shard"]
     if sharded:
         raise ValueError(f"{config.source}: holds shards, which carry the audit of what they were written from")
+    if any(clip.storage == "framed" for clip in clips):
+        raise ValueError(f"{config.source}: is a table of pictures, whose files `manifest --check decode` looks at")
     if config.labels == "none":
         clips = [replace(clip, label=None) for clip in clips]
     elif config.labels != "folder":

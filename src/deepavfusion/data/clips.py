@@ -33,6 +33,7 @@ SHARDS_FILE, SHARDS_MANIFEST = "shards.json", "clips.csv"
 
 Verdict = Literal["ok", "quarantined"]
 _SHARDED = re.compile(r"\.tar#\d+$")
+_FRAMED = re.compile(r"\.csv#\d+$")
 
 
 class ClipError(Exception):
@@ -75,7 +76,8 @@ class Clip:
     id: str
     """Unique name in the data set."""
     path: str
-    """A media file, or `SHARD.tar#OFFSET` for a clip inside a shard; in a manifest relative to its folder."""
+    """A media file, `SHARD.tar#OFFSET` for a clip inside a shard, or `TABLE.csv#ROW` for a picture of a table with its
+    sound; in a manifest relative to its folder."""
     label: str | None = None
     """Class name."""
     split: str | None = None
@@ -104,9 +106,9 @@ class Clip:
     """BLAKE2 digest of the file's bytes, in a shard of the clip's description; hexadecimal."""
 
     @property
-    def storage(self) -> Literal["file", "shard"]:
+    def storage(self) -> Literal["file", "shard", "framed"]:
         """How the clip is stored, which decides how it is opened."""
-        return "shard" if _SHARDED.search(self.path) else "file"
+        return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
 
     def with_info(self, info: TrackInfo) -> Clip:
         """The row with what an opened file tells of its tracks."""
@@ -135,7 +137,7 @@ _NUMBERS: dict[str, Callable[[str], int | float]] = {
 
 
 def find_clips(source: str) -> list[Clip]:
-    """List the clips of a folder of media files, of a manifest, or of a folder or URL of shards.
+    """List the clips of a folder of media files, a manifest, a table of pictures, or a folder or URL of shards.
 
     Rows of a manifest whose verdict is `quarantined` are left out (`quarantined` tells which these are). The order is
     fixed: by id for a folder, that of the rows for a manifest.
@@ -160,10 +162,26 @@ def quarantined(source: str) -> list[Clip]:
 def list_clips(source: str) -> list[Clip]:
     """All clips of a source, quarantined ones included. Arguments and errors as in `find_clips`."""
     if source.endswith(".csv"):
-        return read_manifest(source)
+        return _list_stills(source) if _holds_pictures(source) else read_manifest(source)
     if is_url(source) or os.path.isfile(os.path.join(source, SHARDS_FILE)):
         return read_manifest(join(source, SHARDS_MANIFEST))
     return _scan(source)
+
+
+def _holds_pictures(path: str) -> bool:
+    """Whether a csv file is a table of pictures with their sound and masks (`sets.framed_clips`), not a manifest."""
+    try:
+        with open_text(path) as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False  # reading it as a manifest says what is wrong
+    return {"id", "sound", "frame"} <= set(header)
+
+
+def _list_stills(path: str) -> list[Clip]:
+    from deepavfusion.data.framed import list_stills
+
+    return list_stills(path)
 
 
 def _scan(folder: str) -> list[Clip]:

@@ -56,10 +56,16 @@ class Features:
         """Clips that could not be read, with the cause."""
         return dict(self.meta["failed"])
 
-    def check(self, encoder_digest: str, modalities: str, tokens: str) -> None:
-        """Raise ValueError unless these are features of that very encoder, shown those modalities, pooled or all."""
-        if self.meta["tokens"] != tokens:
-            raise ValueError(f"{self.place}: holds {self.meta['tokens']} tokens; write it with --tokens {tokens}")
+    def check(self, encoder_digest: str, modalities: str, pooled: bool) -> None:
+        """Raise ValueError unless these are features of that very encoder, shown those modalities.
+
+        Args:
+            encoder_digest: of the encoder's weights.
+            modalities: that the encoder was shown.
+            pooled: whether pooled features will do; otherwise all tokens are needed.
+        """
+        if self.meta["tokens"] == "pooled" and not pooled:
+            raise ValueError(f"{self.place}: holds pooled features; write all tokens with --tokens all")
         if self.meta["encoder_digest"] != encoder_digest:
             raise ValueError(
                 f"{self.place}: was written with another encoder ({self.meta['from_']}, weights "

@@ -9,7 +9,7 @@ it can save: see `workers` for how they are shielded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -131,7 +131,13 @@ def training_loader(stream: ClipStream, sampler: StepSampler, num_workers: int, 
 
 
 def evaluation_loader(
-    clips: ClipSet, batch_size: int, num_workers: int, device: torch.device, num_processes: int = 1, rank: int = 0
+    clips: ClipSet,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+    num_processes: int = 1,
+    rank: int = 0,
+    join: Callable[[Sequence[Any]], Any] = collate,
 ) -> ClipLoader:
     """Batches of this process's share of a set, each clip exactly once over all processes, the last batch smaller.
 
@@ -141,12 +147,17 @@ def evaluation_loader(
         num_workers: processes that read; 0 reads in this one.
         device: where the batches are going.
         num_processes, rank: over how many processes the set is shared, and which this is.
+        join: makes a batch of samples, where a set has samples of its own kind.
     """
-    return _loader(clips, ShareSampler(len(clips), batch_size, num_processes, rank), num_workers, device)
+    return _loader(clips, ShareSampler(len(clips), batch_size, num_processes, rank), num_workers, device, join)
 
 
 def _loader(
-    dataset: ClipStream | ClipSet, sampler: Sampler[list[int]], num_workers: int, device: torch.device
+    dataset: ClipStream | ClipSet,
+    sampler: Sampler[list[int]],
+    num_workers: int,
+    device: torch.device,
+    join: Callable[[Sequence[Any]], Any] = collate,
 ) -> ClipLoader:
     workers: dict[str, Any] = {}
     if num_workers:
@@ -157,7 +168,7 @@ def _loader(
             "prefetch_factor": PREFETCH_BATCHES,
             "worker_init_fn": _start_worker,
         }
-    return ClipLoader(dataset, batch_sampler=sampler, collate_fn=collate, pin_memory=device.type == "cuda", **workers)
+    return ClipLoader(dataset, batch_sampler=sampler, collate_fn=join, pin_memory=device.type == "cuda", **workers)
 
 
 def _start_worker(worker: int) -> None:

@@ -54,7 +54,19 @@ def _open_shard(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
         raise ClipError(clip.id, str(error)) from error
 
 
+@contextmanager
+def _open_framed(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
+    from deepavfusion.data.framed import FramedPicture
+
+    media = FramedPicture(clip)
+    try:
+        yield media
+    finally:
+        media.close()
+
+
 _OPENERS: dict[str, Callable[[Clip, Seek], AbstractContextManager[OpenClip]]] = {
     "file": _open_file,
     "shard": _open_shard,
+    "framed": _open_framed,
 }

@@ -125,6 +125,8 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
     clips = find_clips(config.source)
     if any(clip.storage == "shard" for clip in clips):
         raise ValueError(f"{config.source}: holds shards already; shards are written from media files")
+    if any(clip.storage == "framed" for clip in clips):
+        raise ValueError(f"{config.source}: is a table of pictures; shards are written from media files")
     os.makedirs(config.out, exist_ok=True)
     shards = [clips[i : i + config.clips_per_shard] for i in range(0, len(clips), config.clips_per_shard)]
     number, count = parse_part(config.part)

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from deepavfusion.models.config import Modalities
+
+
+def named_places(entries: Sequence[str]) -> dict[str, str]:
+    """Places by name, from entries NAME=PLACE of --baselines.
+
+    Raises:
+        ValueError: an entry of another form, or a name given twice.
+    """
+    places: dict[str, str] = {}
+    for entry in entries:
+        name, equals, place = entry.partition("=")
+        if not (name.strip() and equals and place.strip()):
+            raise ValueError(f"baselines {entry!r} must be NAME=PLACE, all of them [NAME=PLACE,...]")
+        if name.strip() in places:
+            raise ValueError(f"baselines names {name.strip()!r} twice")
+        places[name.strip()] = place.strip()
+    return places
 
 
 @dataclass(frozen=True)
@@ -40,8 +58,8 @@ class EvaluateConfig:
     """Look at both, or drop one at test time: image or audio alone."""
     features: str | None = None
     """Score what `embed` wrote with this run's encoder, instead of reading clips."""
-    baselines: dict[str, str] = field(default_factory=dict)
-    """Earlier evaluations to compare with clip by clip, {NAME: FOLDER}."""
+    baselines: tuple[str, ...] = ()
+    """Earlier evaluations to compare with clip by clip, [NAME=FOLDER,...]."""
     title: str = "Classification"
     """Headline in a report."""
     batch_size: int = 32
@@ -52,6 +70,8 @@ class EvaluateConfig:
     """Where to compute; auto takes CUDA if there is one."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "baselines", tuple(self.baselines))
+        named_places(self.baselines)
         for name in ("windows", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")

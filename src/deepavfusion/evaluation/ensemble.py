@@ -48,7 +48,7 @@ def average(config: AverageConfig) -> ClassificationResult:
         Predictions(
             np.arange(len(names)),
             tuple(names),
-            {AVERAGE: total.astype(np.float32), f"{AVERAGE}_present": present.any(axis=0)},
+            {AVERAGE: total.astype(np.float32), f"{AVERAGE}_present": np.asarray(present.any(axis=0))},
             {},
         ),
         type(first.labelled)(first.labelled.classes, targets, first.labelled.multi_label),

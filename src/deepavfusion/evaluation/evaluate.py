@@ -11,7 +11,7 @@ from rich.table import Table
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.features import read_features
 from deepavfusion.evaluation.classification import ClassifierEvaluator, numbers_of, truth
-from deepavfusion.evaluation.config import EvaluateConfig
+from deepavfusion.evaluation.config import EvaluateConfig, named_places
 from deepavfusion.evaluation.coverage import ClipSelection, select_clips
 from deepavfusion.evaluation.features import FeatureEvaluator
 from deepavfusion.evaluation.loop import Progress, predict_all
@@ -61,7 +61,8 @@ def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress |
     protocol = protocol_name(config, model)
     settings = {"settings": asdict(config), "model": str(model_folder(config.run))}
     out = _folder(config, selection)
-    return write_results(out, predictions, labelled, selection, protocol, settings, config.baselines, config.title)
+    baselines = named_places(config.baselines)
+    return write_results(out, predictions, labelled, selection, protocol, settings, baselines, config.title)
 
 
 def protocol_name(config: EvaluateConfig, model: AudioVisualClassifier) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
@@ -22,7 +21,7 @@ class FeatureEvaluator:
 
     def __init__(self, model: AudioVisualClassifier, features: Features, clips: Sequence[Clip]) -> None:
         """Raises ValueError if the features are of another encoder, or of other clips."""
-        features.check(digest_weights(model.encoder), model.config.modalities, tokens_read(model))
+        check_features(model, features)
         features.rows([clip.id for clip in clips])  # a clip without features shows before the work
         self.model, self.features, self.clips = model, features, clips
 
@@ -45,13 +44,16 @@ class FeatureEvaluator:
         return outcome(out, 1, {i: causes[name] for i, name in enumerate(batch.ids) if name in causes})
 
 
-def tokens_read(model: AudioVisualClassifier) -> Literal["pooled", "all"]:
-    """Which features the heads read: those that `embed --tokens` names so."""
-    return "pooled" if model.config.pooling == "mean" else "all"
+def check_features(model: AudioVisualClassifier, features: Features) -> None:
+    """Raise ValueError unless these are features that the model's encoder makes and its heads can read.
+
+    All tokens serve any head; pooled ones serve heads that read the mean token.
+    """
+    features.check(digest_weights(model.encoder), model.config.modalities, pooled=model.config.pooling == "mean")
 
 
 def classify_features(model: AudioVisualClassifier, batch: FeatureBatch) -> ClassifierOutput:
     """Logits from features; the encoder is not run."""
     streams = batch.by_stream()
-    pooled = streams if tokens_read(model) == "pooled" else model.pool(streams)
-    return model.classify(pooled, batch.image_present, batch.audio_present)
+    is_pooled = all(x.dim() == 2 for x in streams.values())
+    return model.classify(streams if is_pooled else model.pool(streams), batch.image_present, batch.audio_present)

@@ -37,8 +37,8 @@ def neighbours(config: NeighboursConfig) -> ClassificationResult:
             clips lack, or more neighbours than labelled clips.
     """
     train, test = read_features(config.train), read_features(config.test)
-    test.check(train.meta["encoder_digest"], train.meta["modalities"], "pooled")
-    train.check(train.meta["encoder_digest"], train.meta["modalities"], "pooled")
+    test.check(train.meta["encoder_digest"], train.meta["modalities"], pooled=True)
+    train.check(train.meta["encoder_digest"], train.meta["modalities"], pooled=True)
     known, asked = _labelled(train), _labelled(test)
     if config.k > len(known):
         raise ValueError(f"k {config.k}: {train.place} has {len(known)} labelled clips")

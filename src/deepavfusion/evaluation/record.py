@@ -1,8 +1,8 @@
 """What every evaluation leaves behind, whatever the task: `results.json`, which the report reads, and `samples.npz`.
 
 results.json   title, protocol, coverage, scores with intervals, baselines with paired differences, pictures
-samples.npz    ids, and by name one value per sample whose mean is the score; NaN where the sample is not scored.
-               `compare` pairs two evaluations by it.
+samples.npz    ids, and by name one value per sample whose mean is the score; NaN where the sample is not scored. Those
+               of a baseline are named `SCORE of BASELINE`. `compare` pairs two evaluations by it.
 
 A score that is no mean over samples (average precision, maximum F, pooled IoU) is in results.json alone.
 """
@@ -26,6 +26,8 @@ from deepavfusion.metrics.intervals import Interval, paired_interval
 
 RESULTS, SAMPLES = "results.json", "samples.npz"
 CONFIDENCE = 0.95
+OF_BASELINE = " of "
+"""Between a score and the baseline whose value it is, in samples.npz."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Baseline:
     score: Score
     difference: Interval | None = None
     """The model's minus the baseline's, paired by sample."""
+    values: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    """One value per sample whose mean is the score."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ class Record:
         """
         out.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, NDArray[Any]] = {name: np.asarray(row, np.float64) for name, row in samples.items()}
+        for baseline, own in self.baselines.items():
+            rows = {name: entry.values for name, entry in own.items() if entry.values is not None}
+            arrays |= {f"{name}{OF_BASELINE}{baseline}": np.asarray(row, np.float64) for name, row in rows.items()}
         save_arrays(out / SAMPLES, {"ids": np.array(ids), "protocol": np.array(self.protocol), **arrays})
         write_text(out / RESULTS, json.dumps(jsonable(self.to_dict()), indent=1) + "\n")
 
@@ -125,7 +132,7 @@ def mean_baseline(model: NDArray[np.float64], baseline: NDArray[np.float64]) -> 
     """A baseline's mean score, and the model's minus it on the samples that both have."""
     both = ~(np.isnan(model) | np.isnan(baseline))
     difference = paired_interval(model, baseline, confidence=CONFIDENCE) if both.any() else None
-    return Baseline(mean_score(baseline), difference)
+    return Baseline(mean_score(baseline), difference, np.asarray(baseline, np.float64))
 
 
 def paired_baselines(

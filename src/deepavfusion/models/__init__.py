@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from deepavfusion.models.classifier import AudioVisualClassifier, ClassifierOutput
     from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
     from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput
+    from deepavfusion.models.localizer import Localizer, LocalizerOutput
+    from deepavfusion.models.localizer_config import LocalizerConfig
     from deepavfusion.models.masked_autoencoder import AudioVisualMAE, AutoencoderOutput
+    from deepavfusion.models.segmenter import Segmenter
+    from deepavfusion.models.segmenter_config import SegmenterConfig
+    from deepavfusion.models.separator import Separator, SeparatorOutput
+    from deepavfusion.models.separator_config import SeparatorConfig
 
 __all__ = [
     "AudioVisualClassifier",
@@ -21,7 +27,15 @@ __all__ = [
     "EarlyFusionConfig",
     "EarlyFusionEncoder",
     "EncoderOutput",
+    "Localizer",
+    "LocalizerConfig",
+    "LocalizerOutput",
     "MaskedAutoencoderConfig",
+    "Segmenter",
+    "SegmenterConfig",
+    "Separator",
+    "SeparatorConfig",
+    "SeparatorOutput",
 ]
 
 _HOME = {
@@ -32,8 +46,16 @@ _HOME = {
     "MaskedAutoencoderConfig": "config",
     "EarlyFusionEncoder": "encoder",
     "EncoderOutput": "encoder",
+    "Localizer": "localizer",
+    "LocalizerConfig": "localizer_config",
+    "LocalizerOutput": "localizer",
     "AudioVisualMAE": "masked_autoencoder",
     "AutoencoderOutput": "masked_autoencoder",
+    "Segmenter": "segmenter",
+    "SegmenterConfig": "segmenter_config",
+    "Separator": "separator",
+    "SeparatorConfig": "separator_config",
+    "SeparatorOutput": "separator",
 }
 
 

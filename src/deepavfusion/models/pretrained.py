@@ -21,14 +21,23 @@ from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing, write_text
 from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
+from deepavfusion.models.localizer_config import LocalizerConfig
+from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.version import __version__
 
 FORMAT_VERSION = 1
 ModelConfig = EarlyFusionConfig | MaskedAutoencoderConfig | ClassifierConfig
-CONFIG_CLASSES: dict[str, type[EarlyFusionConfig] | type[MaskedAutoencoderConfig] | type[ClassifierConfig]] = {
+"""Models that the published weights know."""
+SavedConfig = ModelConfig | LocalizerConfig | SeparatorConfig | SegmenterConfig
+"""All that this package saves."""
+CONFIG_CLASSES: dict[str, type[SavedConfig]] = {
     "EarlyFusionEncoder": EarlyFusionConfig,
     "AudioVisualMAE": MaskedAutoencoderConfig,
     "AudioVisualClassifier": ClassifierConfig,
+    "Localizer": LocalizerConfig,
+    "Segmenter": SegmenterConfig,
+    "Separator": SeparatorConfig,
 }
 
 CARD = """---
@@ -107,7 +116,7 @@ class PretrainedModel(PyTorchModelHubMixin):
         return model.eval()
 
 
-def read_model_config(path: Path) -> tuple[str, ModelConfig]:
+def read_model_config(path: Path) -> tuple[str, SavedConfig]:
     """Model class name and configuration of a saved `config.json`.
 
     Raises:

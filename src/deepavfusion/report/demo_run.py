@@ -63,12 +63,15 @@ def demo_page(run: Path) -> Page:
     """The parts of the report."""
     timings = run / "timings.json"
     stages = read_timings(timings) if timings.is_file() else ()
-    commands = {stage.name: stage.command for stage in stages if stage.command}
+    commands: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.command:
+            commands.setdefault(_section_of(stage), []).append(stage.command)
     evaluations = {path.parent.name: read_evaluation(path) for path in sorted(run.glob("*/results.json"))}
 
     def section(name: str, title: str, lead: str, parts: list[Part]) -> Section:
-        command: list[Part] = [CommandBlock(commands[name])] if name in commands else []
-        return Section(name, title, lead, (*command, *parts))
+        typed = [CommandBlock(command) for command in commands.get(name, ())]
+        return Section(name, title, lead, (*typed, *parts))
 
     sections = [
         section(
@@ -92,7 +95,7 @@ def demo_page(run: Path) -> Page:
         sections.append(Section("evaluation", "Evaluation", "", (missing,)))
     anchors = {part.anchor for part in sections}
     shown = tuple(
-        Stage(stage.name, stage.seconds, stage.command, stage.name if stage.name in anchors else None)
+        Stage(stage.name, stage.seconds, stage.command, _section_of(stage) if _section_of(stage) in anchors else None)
         for stage in stages
     )
     timing: Part = Timing(shown) if shown else Missing("No times were recorded.", timings.name)
@@ -103,6 +106,11 @@ def demo_page(run: Path) -> Page:
         figures.append(KeyFigure("time, all stages", together, f"{len(stages)} stages"))
     lead = f"Everything on this page was read from the files in {run.resolve().name}."
     return Page("DeepAVFusion demo", lead, tuple(figures), tuple(sections))
+
+
+def _section_of(stage: Stage) -> str:
+    """Which section a stage belongs to: `localization: train` and `localization: score` to `localization`."""
+    return stage.name.split(":")[0]
 
 
 def evaluation_parts(found: Evaluation) -> list[Part]:

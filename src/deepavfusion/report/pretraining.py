@@ -39,7 +39,7 @@ def pretraining_parts(path: Path) -> list[Part]:
         return [Missing("This run has no pre-training.", f"{path.name}/")]
     folder = RunFolder(path)
     rows = CsvTable(folder.metrics).rows()
-    parts: list[Part] = _curves(folder.metrics, rows, _normalised(path))
+    parts: list[Part] = _curves(folder.metrics, rows, _target_note(path))
     parts.append(_probe(folder.probes))
     parts.append(_reconstructions(folder.pictures))
     parts += _small_curves(folder.metrics, rows)
@@ -87,24 +87,30 @@ def _losses(rows: Sequence[dict[str, str]]) -> list[str]:
     return [name for name in rows[0] if name.startswith("loss_")] or ["loss"]
 
 
-def _normalised(path: Path) -> bool:
-    """Whether the targets were normalised patch by patch."""
+def _target_note(path: Path) -> str:
+    """How the targets were normalised, for the reader of a loss."""
     if not (path / "config.yaml").is_file():
-        return False
-    return flatten(RunFolder(path).read_config()).get("autoencoder.norm_pix_loss") is True
+        return ""
+    settings = flatten(RunFolder(path).read_config())
+    if settings.get("autoencoder.norm_pix_loss") is not True:
+        return ""
+    if any(settings.get(f"autoencoder.{name}_variance_floor") for name in ("image", "audio")):
+        return " Each patch is normalised, flat ones less than others; predicting the mean of each scores below 1."
+    return " Each patch is normalised to variance 1, so that predicting its mean everywhere scores 1."
 
 
-def _curves(path: Path, rows: Sequence[dict[str, str]], normalised: bool) -> list[Part]:
+def _curves(path: Path, rows: Sequence[dict[str, str]], note: str) -> list[Part]:
     if not rows:
         return [Missing("No step was logged, so there is no learning curve.", path.name)]
-    note = "Mean squared error over hidden patches."
-    if normalised:
-        note += " Each patch is normalised to variance 1, so that predicting its mean everywhere scores 1."
     series = [
         Series(STREAM_NAMES.get(name.removeprefix("loss_"), name), _column(rows, name, path), tone_of(name))
         for name in _losses(rows)
     ]
-    return [Curve("Loss", "step", _column(rows, "step", path), tuple(series), note)]
+    return [
+        Curve(
+            "Loss", "step", _column(rows, "step", path), tuple(series), "Mean squared error over hidden patches." + note
+        )
+    ]
 
 
 def _small_curves(path: Path, rows: Sequence[dict[str, str]]) -> list[Part]:

@@ -17,7 +17,7 @@
 
     [{"stage": "pretrain", "seconds": 71.2, "command": "deepavfusion pretrain ..."}]
 
-A stage is named after the folder it fills; `command` may be null.
+A stage is named after the folder it fills, several for one folder as `NAME: what`; `command` may be null.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ class ClassificationConfig:
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
     features: str | None = None
-    """Train a probe on what `embed` wrote with this encoder (--tokens all for an attentive one), instead of on clips:
-    centre views, quick."""
+    """Train a probe on what `embed` wrote with this encoder (--tokens all for an attentive one) instead of on clips:
+    quick, and always on centre views."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.heads, str):

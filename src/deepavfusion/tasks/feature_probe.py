@@ -1,6 +1,6 @@
 """A probe trained on features written before: the same loop, order, heads and loss, without decoding or encoding.
 
-A linear probe reads pooled features, an attentive one all tokens.
+A linear probe reads pooled features or all tokens, an attentive one all tokens.
 
 What differs from the probe on clips is the view, which is always the centre, without random crops and gain.
 """
@@ -18,10 +18,9 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, read_features, whole_batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
 from deepavfusion.data.sampling import BalancedOrder, EpochOrder, ShuffledOrder
-from deepavfusion.evaluation.features import FeatureEvaluator, classify_features, tokens_read
+from deepavfusion.evaluation.features import FeatureEvaluator, check_features, classify_features
 from deepavfusion.evaluation.loop import Evaluator
 from deepavfusion.models import AudioVisualClassifier
-from deepavfusion.models.starting_point import digest_weights
 from deepavfusion.tasks.classification import Classification
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.tasks.mixing import smooth
@@ -59,7 +58,7 @@ class FeatureProbe(Classification):
         """The encoder's weights, which must be those that the features were made with."""
         super().load_published(model, say)
         assert isinstance(model, AudioVisualClassifier)
-        self.features.check(digest_weights(model.encoder), self.config.modalities, tokens_read(model))
+        check_features(model, self.features)
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Features in the order in which `Classification` draws the clips, read in this process."""

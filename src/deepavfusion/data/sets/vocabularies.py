@@ -17,6 +17,7 @@ SHIPPED = (
     "audioset_mids",
     "ave",
     "avss",
+    "bandstand",
     "kinetics_sounds",
     "music",
     "music21",
@@ -24,8 +25,9 @@ SHIPPED = (
     "vggsound",
     "vggsound_music",
 )
-"""Lists that ship: alphabetical, but AudioSet in the order of its class_labels_indices.csv (the mids in the same)
-and AVSBench-semantic in that of its label2idx.json, background first."""
+"""Lists that ship: alphabetical, but AudioSet in the order of its class_labels_indices.csv (the mids in the same),
+Bandstand in that of its pairs of look and timbre, and AVSBench-semantic in that of its label2idx.json, background
+first."""
 
 
 @cache

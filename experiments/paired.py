@@ -1,0 +1,70 @@
+"""Scores of several arms over seeds, with paired intervals, from the samples.npz of evaluations, whatever the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepavfusion.evaluation.record import OF_BASELINE, SAMPLES, read_samples
+from deepavfusion.metrics.intervals import paired_interval
+
+
+def paired_rows(
+    folders: Mapping[str, Mapping[int, Path]], scores: Sequence[str], reference: str, baselines: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """One row per score and arm: the mean over seeds, and the reference arm's minus it with its interval.
+
+    Args:
+        folders: by arm, then seed, the folder of its evaluation; those that are not there are left out.
+        scores: names in samples.npz.
+        reference: the arm that the others are compared with.
+        baselines: of the reference's own evaluations, compared like arms.
+    """
+    found = {
+        arm: {seed: _values(folder) for seed, folder in own.items() if (folder / SAMPLES).is_file()}
+        for arm, own in folders.items()
+    }
+    sources = {arm: (arm, "") for arm in folders} | {name: (reference, f"{OF_BASELINE}{name}") for name in baselines}
+    rows = []
+    for score in scores:
+        ours = {seed: own[score] for seed, own in found[reference].items() if score in own}
+        for arm, (evaluated, suffix) in sources.items():
+            key = score + suffix
+            values = {seed: own[key] for seed, own in found[evaluated].items() if key in own}
+            if values:
+                rows.append(_row(score, arm, values, {} if arm == reference else ours))
+    return rows
+
+
+def _row(
+    score: str, arm: str, values: dict[int, dict[str, float]], ours: dict[int, dict[str, float]]
+) -> dict[str, Any]:
+    means = [float(np.mean(list(by.values()))) for by in values.values()]
+    row: dict[str, Any] = {
+        "score": score,
+        "arm": arm,
+        "value": float(np.mean(means)),
+        "seeds": means,
+        "num_samples": len(next(iter(values.values()))),
+    }
+    both = sorted(set(values) & set(ours))
+    if both:
+        names = sorted(set.intersection(*(set(values[s]) & set(ours[s]) for s in both)))
+        a, b = (np.array([[by[seed][name] for name in names] for seed in both]) for by in (ours, values))
+        interval = paired_interval(a, b)
+        row["reference_minus_arm"] = {"value": interval.difference, "low": interval.low, "high": interval.high}
+    return row
+
+
+def _values(folder: Path) -> dict[str, dict[str, float]]:
+    """By score, the value of every sample that has one."""
+    ids, values, _ = read_samples(str(folder))
+    return {name: _present(ids, row) for name, row in values.items()}
+
+
+def _present(ids: Sequence[str], row: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(ids, row, strict=True) if not np.isnan(value)}

@@ -1,0 +1,163 @@
+"""One source of a clip at a time: a picture that shows it alone, and its own sound.
+
+To ask for one of several sources that stand in one picture, the picture must show only that one. It keeps its size,
+which tells its pitch: nothing is enlarged; the boxes of all other visible sources are painted in the mean colour of
+pictures, and the crop of a test view is moved so that the source is in it.
+
+Shape legend: `H W` pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from deepavfusion.bandstand.annotation import Box, ClipTruth, SourceTruth, read_annotation
+from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.truth import crop_mask
+from deepavfusion.data.views import CentreView, centre_crop
+from deepavfusion.data.waveforms import continue_sound
+
+MEAN_COLOUR = (124, 116, 104)
+"""ImageNet's mean of red, green, blue, 0 to 255: nothing to see for a model that takes it away."""
+
+
+class OthersHidden:
+    """Masks for training: 1 where another source stands than the one that sounds (`data.truth.Truth`)."""
+
+    def times(self, clip: Clip) -> Sequence[float]:
+        """When the annotated frames are shown, in seconds."""
+        truth = annotation(clip)
+        return [frame / truth.frame_rate for frame in truth.annotated_frames]
+
+    def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
+        """`(H, W)` of the world's picture. Raises ClipError unless exactly one source sounds, and is seen."""
+        truth = annotation(clip)
+        source = only_sounding(truth)
+        if source is None:
+            raise ClipError(clip.id, "not exactly one source of it sounds and is seen")
+        return others_mask(truth, truth.nearest_annotated(frame_seconds), source.number)
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """What is seen of one source in a window of a clip."""
+
+    image: NDArray[np.uint8]
+    """`(H, W, 3)` at the view's size."""
+    start_seconds: float
+    """Where the window starts in the clip."""
+
+
+def annotation(clip: Clip) -> ClipTruth:
+    """The truth beside a clip. Raises ClipError if there is none."""
+    if clip.storage != "file":
+        raise ClipError(clip.id, "shards do not hold annotations; give the folder of the clips or its manifest")
+    try:
+        return read_annotation(clip.path)
+    except ValueError as error:
+        raise ClipError(clip.id, str(error)) from error
+
+
+def only_sounding(truth: ClipTruth) -> SourceTruth | None:
+    """The one source that sounds, if it is seen; None if there are several, none, or it is off screen."""
+    audible = [source for source in truth.sources if source.audible]
+    return audible[0] if len(audible) == 1 and audible[0].visible else None
+
+
+def others_mask(truth: ClipTruth, place: int, number: int) -> NDArray[np.uint8]:
+    """1 in the boxes of all visible sources but one, outside that one's own box.
+
+    Args:
+        truth: the annotation.
+        place: which of its annotated frames.
+        number: of the source that stays.
+
+    Returns:
+        `(H, W)` of the world's picture.
+    """
+    mask = np.zeros((truth.size, truth.size), np.uint8)
+    for source in truth.sources:
+        if source.number != number:
+            _fill(mask, _box(source, place), 1)
+    _fill(mask, _box(truth.sources[number], place), 0)
+    return mask
+
+
+def see_source(clip: Clip, number: int, view: CentreView, seek: Seek = "exact") -> SourceView:
+    """The picture of one source in a test view's window, the others painted over.
+
+    Args:
+        clip: with an annotation beside it.
+        number: of the source.
+        view: window and picture size; its crop is moved from the centre to the source.
+        seek: as in `open_clip`.
+
+    Raises:
+        ClipError: unreadable, without annotation, or the source is hidden in every annotated frame of the window.
+    """
+    truth = annotation(clip)
+    with open_clip(clip, seek) as media:
+        start = max(0.0, media.info.duration_seconds - view.window_seconds) / 2
+        middle = start + min(view.window_seconds, media.info.duration_seconds) / 2
+        place, box = _seen(clip, truth, number, start, start + view.window_seconds, middle)
+        crop = _towards(centre_crop(truth.size, truth.size, view.image_size), box, truth.size)
+        image = media.frame(truth.annotated_frames[place] / truth.frame_rate, crop)
+    image = np.array(image)
+    image[crop_mask(others_mask(truth, place, number), crop) == 1] = MEAN_COLOUR
+    return SourceView(image, start)
+
+
+def read_stem(clip: Clip, number: int, start_seconds: float, num_samples: int, rate: int) -> NDArray[np.float32]:
+    """A source's own sound in a window, `(num_samples,)` at `rate`; a short one continues as a clip's does.
+
+    Raises:
+        ClipError: the world was written without stems, or the file cannot be read.
+    """
+    truth = annotation(clip)
+    name = truth.sources[number].stem
+    if name is None:
+        raise ClipError(clip.id, f"source {number} has no stem: it is not heard, or the world was written without")
+    try:
+        sound, stored = soundfile.read(os.path.join(os.path.dirname(clip.path), name), dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ClipError(clip.id, f"{name}: {error}") from error
+    sound = sound if stored == rate else soxr.resample(sound, stored, rate)
+    first = round(start_seconds * rate)
+    part = np.ascontiguousarray(sound[first : first + num_samples], np.float32)
+    if not len(part):
+        raise ClipError(clip.id, f"{name} ends before {start_seconds:.2f} s")
+    return continue_sound(part, num_samples)
+
+
+def _seen(clip: Clip, truth: ClipTruth, number: int, start: float, end: float, middle: float) -> tuple[int, Box]:
+    """The annotated frame nearest to the middle in which a source is visible, and its box there."""
+    times = [frame / truth.frame_rate for frame in truth.annotated_frames]
+    for place in sorted(range(len(times)), key=lambda i: abs(times[i] - middle)):
+        box = _box(truth.sources[number], place)
+        if box is not None and start <= times[place] <= end:
+            return place, box
+    raise ClipError(clip.id, f"source {number} is not to be seen between {start:.2f} and {end:.2f} s")
+
+
+def _towards(crop: FrameCrop, box: Box, size: int) -> FrameCrop:
+    """A crop moved so that a box is as near to its centre as the picture's border allows."""
+    left, top = (box[0] + box[2]) / 2 / size - crop.width / 2, (box[1] + box[3]) / 2 / size - crop.height / 2
+    return replace(crop, left=min(max(left, 0.0), 1 - crop.width), top=min(max(top, 0.0), 1 - crop.height))
+
+
+def _box(source: SourceTruth, place: int) -> Box | None:
+    return None if source.boxes is None else source.boxes[place]
+
+
+def _fill(mask: NDArray[np.uint8], box: Box | None, value: int) -> None:
+    if box is not None:
+        mask[box[1] : box[3], box[0] : box[2]] = value

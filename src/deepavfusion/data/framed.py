@@ -1,0 +1,197 @@
+"""Pictures kept in files of their own beside a sound file, each read as a clip of one picture: a third storage.
+
+A table of pictures (`sets.framed_clips`, header id,label,split,sound,frame,mask) is listed as one clip per picture, so
+that whatever reads clips reads AVSBench and folders of frames too. The n pictures of a sound of d seconds are taken to
+be evenly spaced: picture k shows the middle of its share, (k + 1/2) d / n: in AVSBench the middle of second k.
+
+A picture has no extent in time. Whatever stretch of sound is asked for lies around the picture's moment: the model's
+window, 3 s by default, so that the sound of a picture reaches into its neighbours'. Where it reaches over an end of the
+sound it is continued by the sound's own time-reversal, as sound shorter than a window is (`waveforms`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deepavfusion.audio import SAMPLE_RATE
+from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.jpeg import crop_picture
+from deepavfusion.data.locations import is_url
+from deepavfusion.data.media import MediaError, MediaFile
+from deepavfusion.data.sets.framed_clips import FramedClip, read_framed_clips
+from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
+
+
+@dataclass(frozen=True)
+class Still:
+    """One picture of a table."""
+
+    video: FramedClip
+    """All pictures of its clip."""
+    number: int
+    """Place among them, from 0."""
+
+    @property
+    def name(self) -> str:
+        """Its name as a clip: the video's own if it is the only picture, else `VIDEO#NUMBER`."""
+        return self.video.id if len(self.video.frames) == 1 else f"{self.video.id}#{self.number}"
+
+    @property
+    def frame(self) -> str:
+        return self.video.frames[self.number]
+
+    @property
+    def mask(self) -> str | None:
+        """The mask's file, None where the picture is not labelled."""
+        return self.video.masks[self.number]
+
+
+@dataclass(frozen=True)
+class StillInfo:
+    """What is known of a picture and its sound without decoding them through."""
+
+    duration_seconds: float
+    """0: a picture has no extent in time."""
+    has_picture: bool
+    has_sound: bool
+    width: int
+    height: int
+    frame_rate: float
+    """0: there is one picture."""
+    sample_rate: int
+    channels: int
+
+
+def list_stills(table: str) -> list[Clip]:
+    """The pictures of a table as clips, in its order; those without a mask too.
+
+    Raises:
+        ValueError: the table does not make sense; names file and line.
+    """
+    return [
+        Clip(still.name, f"{table}#{row}", still.video.label, still.video.split)
+        for row, still in enumerate(_read(table, _stamp(table)))
+    ]
+
+
+def still_of(clip: Clip) -> Still:
+    """The picture that a clip of the storage `framed` is. Raises ClipError if the table has no such row any more."""
+    table, _, row = clip.path.rpartition("#")
+    try:
+        still = _read(table, _stamp(table))[int(row)]
+    except (ValueError, IndexError, OSError) as error:
+        raise ClipError(clip.id, f"{clip.path}: {error}") from error
+    if still.name != clip.id:
+        raise ClipError(clip.id, f"{clip.path}: is {still.name} by now, the table has changed")
+    return still
+
+
+class FramedPicture:
+    """An opened picture with its sound; to be used in a `with` statement through `opening.open_clip`."""
+
+    def __init__(self, clip: Clip) -> None:
+        """Raises ClipError if the picture or the sound cannot be opened."""
+        self.clip_id, self.still = clip.id, still_of(clip)
+        try:
+            self._sound = MediaFile(self.still.video.sound)
+            sound = self._sound.info
+        except MediaError as error:
+            raise ClipError(clip.id, str(error)) from error
+        self.seconds = sound.sound_end_seconds
+        """Length of the whole sound."""
+        self._picture = self._load()
+        height, width = self._picture.shape[:2]
+        self.info = StillInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
+
+    def close(self) -> None:
+        self._sound.close()
+
+    @property
+    def moment_seconds(self) -> float:
+        """When the picture is shown, in the time of the whole sound."""
+        return (self.still.number + 0.5) * self.seconds / len(self.still.video.frames)
+
+    def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
+        """The picture `(H, W, 3)`, at whatever time."""
+        return self._picture if crop is None else crop_picture(self._picture, crop)
+
+    def sound(
+        self, start_seconds: float, duration_seconds: float, sample_rate: int = SAMPLE_RATE
+    ) -> NDArray[np.float32]:
+        """The stretch of sound around the picture's moment, `(samples,)` mono in [-1, 1], mirrored at the sound's ends.
+
+        Args:
+            start_seconds: how much later than centred on the moment.
+            duration_seconds: its length.
+            sample_rate: samples per second.
+        """
+        begin = self.moment_seconds + start_seconds - duration_seconds / 2
+        first, last = max(0.0, begin), min(self.seconds, begin + duration_seconds)
+        try:
+            part = self._sound.sound(first, max(last - first, 1 / sample_rate), sample_rate)
+        except MediaError as error:
+            raise ClipError(self.clip_id, str(error)) from error
+        num_samples = round(duration_seconds * sample_rate)
+        if not len(part):
+            return part
+        before = min(round((first - begin) * sample_rate), num_samples)
+        return np.pad(part, (before, max(0, num_samples - before - len(part))), mode="symmetric")[:num_samples]
+
+    def whole_sound(self, seconds: float) -> NDArray[np.float32]:
+        """The sound of the whole clip from its start on, `(samples,)` at 16 kHz, at most so long."""
+        try:
+            return self._sound.sound(0.0, seconds) if self.info.has_sound else np.zeros(0, np.float32)
+        except MediaError as error:
+            raise ClipError(self.clip_id, str(error)) from error
+
+    def _load(self) -> NDArray[np.uint8]:
+        try:
+            with Image.open(self.still.frame) as picture:
+                return np.array(picture.convert("RGB"))
+        except FileNotFoundError:
+            raise ClipError(self.clip_id, f"{self.still.frame}: no such file") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ClipError(self.clip_id, f"{self.still.frame}: not a picture that can be read ({error})") from error
+
+
+class StillMasks:
+    """The mask files of pictures: 1 where something sounds, or with classes the number of each pixel's class."""
+
+    def __init__(self, classes: Sequence[str] = ()) -> None:
+        self.num_classes = len(classes)
+
+    def times(self, clip: Clip) -> Sequence[float]:
+        """When the picture is shown in its own time: at 0. Raises ClipError if it has no mask."""
+        if still_of(clip).mask is None:
+            raise ClipError(clip.id, "the picture is not labelled")
+        return [0.0]
+
+    def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
+        """`(H, W)` as stored. Raises ClipError if the file is missing, broken or holds a class there is not."""
+        mask = still_of(clip).mask
+        assert mask is not None, "times was asked first"
+        try:
+            return read_semantic_mask(mask, self.num_classes) if self.num_classes else read_binary_mask(mask).view("u1")
+        except ValueError as error:
+            raise ClipError(clip.id, str(error)) from error
+
+
+def _stamp(table: str) -> int:
+    """Changes with the file, so that a table that was written anew is read anew."""
+    try:
+        return 0 if is_url(table) else os.stat(table).st_mtime_ns
+    except OSError:
+        return 0  # reading says what is wrong
+
+
+@lru_cache(maxsize=8)
+def _read(table: str, stamp: int) -> tuple[Still, ...]:
+    return tuple(Still(video, number) for video in read_framed_clips(table) for number in range(len(video.frames)))

@@ -1,0 +1,65 @@
+"""Which clips can be sources of mixtures, and which recordings can be taken apart.
+
+Shows whole pictures of clips that sound by themselves, or, where annotations tell, one source at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from deepavfusion.bandstand.annotation import SourceTruth
+from deepavfusion.bandstand.isolation import annotation, only_sounding
+from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.mixtures import Part
+
+Pictures = Literal["whole", "source"]
+NOT_ONE = "not exactly one source sounds and is seen"
+
+
+def single_sources(clips: Sequence[Clip], pictures: Pictures) -> tuple[list[Part], dict[str, str]]:
+    """Clips as sources of mixtures.
+
+    Args:
+        clips: each with one sound.
+        pictures: whole, or what sounds alone, of clips with annotations of which exactly one source sounds and is seen.
+
+    Returns:
+        The sources, and by id of every other clip why it is none.
+    """
+    if pictures == "whole":
+        return [Part(clip, label=clip.label) for clip in clips], {}
+    parts, others = [], {}
+    for clip in clips:
+        try:
+            source = only_sounding(annotation(clip))
+        except ClipError as error:
+            others[clip.id] = error.cause
+            continue
+        if source is None:
+            others[clip.id] = NOT_ONE
+        else:
+            parts.append(_part(clip, source))
+    return parts, others
+
+
+def recordings(clips: Sequence[Clip], num_sources: int) -> tuple[list[tuple[Clip, list[Part]]], dict[str, str]]:
+    """Clips in which so many sources sound, are seen and have stems, and why the others have not."""
+    found, others = [], {}
+    for clip in clips:
+        try:
+            audible = [source for source in annotation(clip).sources if source.audible]
+        except ClipError as error:
+            others[clip.id] = error.cause
+            continue
+        if len(audible) != num_sources or not all(source.visible for source in audible):
+            others[clip.id] = f"{len(audible)} sources sound, not {num_sources} that are seen"
+        elif any(source.stem is None for source in audible):
+            others[clip.id] = "written without stems"
+        else:
+            found.append((clip, [_part(clip, source) for source in audible]))
+    return found, others
+
+
+def _part(clip: Clip, source: SourceTruth) -> Part:
+    return Part(clip, source.number, source.class_name or clip.label)

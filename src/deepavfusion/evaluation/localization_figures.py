@@ -1,0 +1,116 @@
+"""Pictures of localization: heat maps over frames with the outline of the truth.
+
+Shape legend: `H W` pixels, `R C` rows and columns of a map, `G` side of the scoring grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from deepavfusion.metrics.localization import upsample
+
+OPACITY = 0.6
+"""Of the hottest place of a heat map."""
+SHEET_COLUMNS = 6
+_HEAT = colormaps["inferno"]
+_OUTLINE = "#35d07f"
+
+
+@dataclass(frozen=True)
+class SoundingPicture:
+    """A picture, its maps and its truth."""
+
+    name: str
+    picture: NDArray[np.uint8]
+    """`(H, W, 3)`."""
+    heat: NDArray[np.float32]
+    """`(R, C)` in [0, 1] with its own sound."""
+    silent: NDArray[np.float32] | None
+    """`(R, C)` with silence."""
+    truth: NDArray[np.float32] | None
+    """`(G, G)` in [0, 1]; None where there is none."""
+    note: str = ""
+    """Shown above the map."""
+
+
+def heat_overlay(
+    picture: NDArray[np.uint8], heat: NDArray[np.float32], limits: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """A map over its picture: the hotter, the less of the picture's own colour shows.
+
+    Args:
+        picture: `(H, W, 3)`.
+        heat: `(R, C)`; brought to `(H, W)` bilinearly.
+        limits: values that are coldest and hottest; default: the map's own smallest and largest.
+
+    Returns:
+        `(H, W, 3)` uint8.
+    """
+    fine = upsample(torch.from_numpy(np.ascontiguousarray(heat))[None], picture.shape[:2])[0].numpy()
+    fine = np.nan_to_num(fine)
+    low, high = limits or (float(fine.min()), float(fine.max()))
+    share = np.clip((fine - low) / max(high - low, 1e-6), 0, 1)[..., None]
+    grey = picture.mean(axis=2, keepdims=True)
+    base = (1 - share) * (0.55 * picture + 0.45 * grey) + share * picture
+    colours = 255 * _HEAT(share[..., 0])[..., :3]
+    mixed = (1 - OPACITY * share) * base + OPACITY * share * colours
+    return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+
+
+def ranking_figure(groups: Sequence[tuple[str, Sequence[SoundingPicture]]], title: str) -> Figure:
+    """Samples by rank: a row per group, such as best, median and worst; frame, own sound and silence of each sample."""
+    columns = 3 * max(len(members) for _, members in groups)
+    figure, axes = _grid(len(groups), columns, 0.25, title)
+    for row, (group, members) in zip(axes, groups, strict=True):
+        for axis in row:
+            axis.set_axis_off()
+        for place, sample in enumerate(members):
+            frame, own, silent = row[3 * place : 3 * place + 3]
+            _show(frame, sample.picture, sample.truth, f"{group}: {sample.name}"[-34:])
+            _show(own, heat_overlay(sample.picture, sample.heat), sample.truth, sample.note or "own sound")
+            if sample.silent is not None:
+                limits = (float(np.nanmin(sample.heat)), float(np.nanmax(sample.heat)))
+                _show(silent, heat_overlay(sample.picture, sample.silent, limits), sample.truth, "silence, same scale")
+    return figure
+
+
+def contact_sheet(samples: Sequence[SoundingPicture], title: str) -> Figure:
+    """Heat maps of many samples with their own sound."""
+    rows = -(-len(samples) // SHEET_COLUMNS)
+    figure, axes = _grid(rows, SHEET_COLUMNS, 0.4, title)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, sample in zip(axes.flat, samples, strict=False):
+        head = f"{sample.name[-26:]}\n{sample.note}"
+        _show(axis, heat_overlay(sample.picture, sample.heat), sample.truth, head)
+    return figure
+
+
+def _grid(rows: int, columns: int, head: float, title: str) -> tuple[Figure, NDArray[Any]]:
+    """Axes of 1.7 inches with `head` inches above each, placed by hand: a layout engine would draw it all twice."""
+    width, height, margin = 1.75 * columns, (1.75 + head) * rows + 0.35, 0.05
+    figure = Figure(figsize=(width, height), dpi=100)
+    top = 1 - (0.35 + head) / height
+    figure.subplots_adjust(margin / width, margin / height, 1 - margin / width, top, 0.04, head / 1.7)
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / height, va="top")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _show(axis: Axes, picture: NDArray[np.uint8], truth: NDArray[np.float32] | None, head: str) -> None:
+    height, width = picture.shape[:2]
+    axis.imshow(picture, interpolation="nearest")
+    if truth is not None and truth.any():
+        rows, columns = truth.shape
+        across = (np.arange(columns) + 0.5) / columns * width - 0.5
+        down = (np.arange(rows) + 0.5) / rows * height - 0.5
+        axis.contour(across, down, truth, levels=[0.25], colors=[_OUTLINE], linewidths=1.2)
+    axis.set_title(head, fontsize=6.5)

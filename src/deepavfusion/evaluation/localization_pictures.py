@@ -1,0 +1,99 @@
+"""Which pictures of an evaluation are drawn: best, median and worst samples, and a contact sheet of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from deepavfusion.atomic import replacing
+from deepavfusion.data.views import CentreView
+from deepavfusion.evaluation.localization import truth_map
+from deepavfusion.evaluation.localization_figures import (
+    SHEET_COLUMNS,
+    SoundingPicture,
+    contact_sheet,
+    ranking_figure,
+)
+from deepavfusion.evaluation.localization_items import Item, ItemSet
+from deepavfusion.evaluation.loop import Predictions
+from deepavfusion.evaluation.record import PictureEntry
+from deepavfusion.evaluation.sound_mapper import SoundMapper
+from deepavfusion.metrics.localization import Binarisation
+
+SHEET_SAMPLES = 5 * SHEET_COLUMNS
+PER_GROUP = 2
+"""Samples in each group of the ranking."""
+
+
+def write_pictures(
+    out: Path, items: Sequence[Item], found: Predictions, mapper: SoundMapper, headline: Binarisation
+) -> list[PictureEntry]:
+    """Draw `ranking.png` and `sheet.png` into a folder.
+
+    Args:
+        out: the folder.
+        items: all of the evaluation.
+        found: their predictions.
+        mapper: whose view of a clip is shown.
+        headline: the rule whose cIoU ranks samples.
+    """
+    ciou = np.asarray(found.values[f"ciou_{headline}_own"], np.float64)
+    ranked = [int(i) for i in np.argsort(-ciou, kind="stable") if not np.isnan(ciou[i])]
+    entries = []
+
+    def draw(rows: Sequence[int]) -> list[SoundingPicture]:
+        return [_picture(items[found.positions[row]], found, row, mapper, headline) for row in rows]
+
+    if ranked:
+        middle = max(0, len(ranked) // 2 - PER_GROUP // 2)
+        groups = [
+            ("best", draw(ranked[:PER_GROUP])),
+            ("median", draw(ranked[middle : middle + PER_GROUP])),
+            ("worst", draw(ranked[-PER_GROUP:])),
+        ]
+        title = f"best, median and worst of {len(ranked)} sounding pictures by cIoU {headline} ({mapper.name})"
+        entries.append(
+            _save(
+                out / "ranking.png",
+                ranking_figure(groups, title),
+                "Frames with the outline of what sounds, heat maps with the own sound and with silence",
+                f"Best, median and worst by cIoU ({headline}); the green outline is what sounds",
+            )
+        )
+    count = min(SHEET_SAMPLES, len(found.ids))
+    rows = [i * len(found.ids) // count for i in range(count)]
+    title = f"{count} of {len(found.ids)} clips with their own sound ({mapper.name})"
+    entries.append(
+        _save(
+            out / "sheet.png",
+            contact_sheet(draw(rows), title),
+            "Heat maps over the frames of many clips",
+            "Clips evenly over the list; each map from its own smallest to its own largest score",
+        )
+    )
+    return entries
+
+
+def _picture(item: Item, found: Predictions, row: int, mapper: SoundMapper, headline: str) -> SoundingPicture:
+    sample = ItemSet([item], CentreView.from_config(mapper.encoder))[0]
+    assert sample.truth is not None
+    heat, value = found.values["map"][row], float(found.values[f"ciou_{headline}_own"][row])
+    score = item.scene if np.isnan(value) else f"cIoU {value:.2f}"
+    return SoundingPicture(
+        name=item.id,
+        picture=sample.image,
+        heat=heat,
+        silent=found.values["map_silence"][row],
+        truth=truth_map(item, torch.from_numpy(sample.truth)).numpy(),
+        note=f"{score}, peak {float(np.nanmax(heat)):.2f}" if np.isfinite(heat).any() else f"{score}, not finite",
+    )
+
+
+def _save(path: Path, figure: Figure, alt: str, caption: str) -> PictureEntry:
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+    return PictureEntry(path.name, alt, caption)

@@ -1,0 +1,73 @@
+"""Videos with the map over every frame: each frame is scored with the window of sound around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepavfusion.atomic import replacing
+from deepavfusion.audio import SAMPLE_RATE, log_mel
+from deepavfusion.bandstand.writer import encode
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.opening import open_clip
+from deepavfusion.data.views import seconds
+from deepavfusion.data.waveforms import continue_sound
+from deepavfusion.evaluation.localization_figures import heat_overlay
+from deepavfusion.evaluation.sound_mapper import SoundMapper
+from deepavfusion.images import normalize
+
+FRAME_RATE = 10.0
+"""Frames per second of the videos."""
+MAX_SECONDS = 20.0
+"""Longer clips are shown from their start to here."""
+SHORT_SIDE = 240
+"""Pixels of the shorter side of the videos."""
+_BATCH = 16
+
+
+def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.device) -> None:
+    """Write a clip as mp4 with the map over every frame and its sound.
+
+    The colours of a video are on one scale, from the smallest to the largest score in it.
+
+    Raises:
+        ClipError: the clip cannot be read, or has no picture.
+    """
+    window = seconds(mapper.encoder)
+    with open_clip(clip) as media:
+        info = media.info
+        if not info.has_picture or not info.width or not info.height:
+            raise ValueError(f"{clip.id}: has no picture to show")
+        duration = min(info.duration_seconds, MAX_SECONDS)
+        times = np.arange(max(1, int(duration * FRAME_RATE))) / FRAME_RATE
+        scale = SHORT_SIDE / min(info.width, info.height)
+        size = tuple(2 * max(1, round(side * scale / 2)) for side in (info.height, info.width))
+        shown = [media.frame(float(t), FrameCrop.whole((size[0], size[1]))) for t in times]
+        seen = [media.frame(float(t), FrameCrop.whole(mapper.encoder.image_size)) for t in times]
+        sound = np.zeros(0, np.float32)
+        if info.has_sound:
+            sound = media.sound(0.0, info.duration_seconds, SAMPLE_RATE)
+    count = round(window * SAMPLE_RATE)
+    latest = max(0, len(sound) - count)
+    starts = [min(max(0, round((t - window / 2) * SAMPLE_RATE)), latest) for t in times]
+    maps = []
+    with torch.no_grad():
+        for first in range(0, len(times), _BATCH):
+            part = slice(first, first + _BATCH)
+            image = torch.from_numpy(np.stack(seen[part])).permute(0, 3, 1, 2)
+            waves = [sound[start : start + count] for start in starts[part]]
+            waves = [continue_sound(w, count) if len(w) else np.zeros(count, np.float32) for w in waves]
+            audio = log_mel(torch.from_numpy(np.stack(waves)).to(device), mapper.encoder.audio_size[0])
+            maps.append(mapper(normalize(image.to(device)), audio).amax(dim=1).cpu())
+    heat = torch.cat(maps).numpy()
+    limits = (float(np.nanmin(heat)), float(np.nanmax(heat)))
+    frames = [heat_overlay(picture, own, limits) for picture, own in zip(shown, heat, strict=True)]
+    kept = sound[: round(len(times) / FRAME_RATE * SAMPLE_RATE)]
+    mixture = np.clip(np.round(32767 * kept), -32768, 32767).astype(np.int16)
+    if not len(mixture):
+        mixture = np.zeros(round(len(times) / FRAME_RATE * SAMPLE_RATE), np.int16)
+    with replacing(path) as temporary:
+        encode(str(temporary), frames, mixture, FRAME_RATE, SAMPLE_RATE)

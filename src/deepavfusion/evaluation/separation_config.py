@@ -1,0 +1,82 @@
+"""Settings of the evaluation of separation. Never imports torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from deepavfusion.evaluation.config import EvaluationData
+
+OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
+"""Baselines that every evaluation has."""
+
+
+@dataclass(frozen=True)
+class EvaluateSeparationConfig:
+    """Score a separator on mixtures whose sources are known."""
+
+    run: str
+    """A finished run or a model folder."""
+    data: EvaluationData
+    """Which clips."""
+    mixtures: Literal["clips", "duets"] = "clips"
+    """clips: sum clips of one sound each; duets: recordings of several sources with stems (Bandstand)."""
+    pairs: str | None = None
+    """A published list of pairs to mix, such as vggmusic_eval_ss.csv, instead of drawn ones."""
+    sources: int = 2
+    """Sources per mixture; of duets, those with as many are taken."""
+    num_mixtures: int = 0
+    """How many mixtures are drawn; 0 draws one per clip."""
+    pairing: Literal["auto", "any", "different", "same"] = "auto"
+    """Classes of what is mixed; auto: in turn of different classes and of one, where clips have classes, else any."""
+    pictures: Literal["whole", "source"] = "whole"
+    """Show whole pictures, or paint over what else stands in them (needs annotations; always so for duets)."""
+    protocol: Literal["standard", "sound_of_pixels"] = "standard"
+    """standard: the model's window at 16 kHz, its mask, levels as they are; or the Sound-of-Pixels protocol."""
+    baselines: tuple[str, ...] = ()
+    """Other runs on the same mixtures, as [NAME=RUN,...], such as one that hears only."""
+    clean: bool = True
+    """Also ask for every source when it sounds alone: how much of it is lost?"""
+    examples: int = 3
+    """Mixtures of which sounds and spectrograms are written: the best, the worst and evenly between."""
+    seed: int = 0
+    """Of the drawing of mixtures and wrong pictures."""
+    out: str | None = None
+    """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
+    batch_size: int = 8
+    """Mixtures per forward pass of one process."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baselines", tuple(self.baselines))
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+        if not 2 <= self.sources <= 4:
+            raise ValueError(f"sources {self.sources} must be 2 to 4")
+        if self.num_mixtures < 0 or self.examples < 0 or self.seed < 0:
+            raise ValueError("num_mixtures, examples and seed must not be negative")
+        if self.pairs is not None and (
+            (self.mixtures, self.sources, self.num_mixtures, self.pictures) != ("clips", 2, 0, "whole")
+        ):
+            raise ValueError(
+                f"pairs {self.pairs}: the list says what is mixed; leave mixtures, sources, num_mixtures and pictures"
+            )
+        names = [name for name, _ in self.baseline_runs]
+        for name in names:
+            if name in OWN_BASELINES or names.count(name) > 1:
+                raise ValueError(f"baselines names {name!r} twice, or as one that there is anyway")
+
+    @property
+    def baseline_runs(self) -> tuple[tuple[str, str], ...]:
+        """Name and run of every baseline. Raises ValueError on an entry that is not NAME=RUN."""
+        entries = []
+        for entry in self.baselines:
+            found = re.fullmatch(r"([^=/]+)=(.+)", entry)
+            if found is None:
+                raise ValueError(f"baselines {entry!r} must be NAME=RUN")
+            entries.append((found[1], found[2]))
+        return tuple(entries)

@@ -1,0 +1,155 @@
+"""Localizer: the encoder with a head that says for every image patch whether what is heard comes from there.
+
+The head compares each patch with the sound:
+
+    x = sum over layers of Linear(LN(patch token))            (B, I, 2 H) = [patch ; patch factor]
+    s = Linear(LN(mean audio token)) + Linear(LN(mean fusion token))      = [sound ; sound factor]
+    logit = MLP(patch + sound + RMS(patch factor) * RMS(sound factor))
+
+The elementwise product lets a patch agree with a sound directly; from sums alone the MLP would have to build it. In an
+early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
+first time, so that both are compared with one and the same head.
+
+Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
+
+Shape legend: `B` batch, `I` image patches, `D` width of the encoder, `H` width of the head, `K` maps (classes, or one),
+`R C` rows and columns of patches.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
+from deepavfusion.models.fusion import where_present
+from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
+from deepavfusion.models.pretrained import PretrainedModel
+
+HEAD_STD = 0.01
+"""Standard deviation of the last layer's weights: maps start all but flat."""
+
+
+@dataclass
+class LocalizerOutput:
+    """Scores of patches and of whole pictures, as logits."""
+
+    maps: Tensor
+    """`(B, K, R, C)` float32."""
+    pooled: Tensor
+    """`(B, K)` float32: each map's pooled score."""
+
+
+class LocalizerHead(nn.Module):
+    """Compares every patch with the sound."""
+
+    def __init__(self, config: LocalizerConfig) -> None:
+        super().__init__()
+        dim, width = config.encoder.embed_dim, config.dim
+        self.layers = config.layers
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in config.layers)
+        self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
+        self.audio_norm, self.fusion_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.audio, self.fusion = nn.Linear(dim, 2 * width), nn.Linear(dim, 2 * width)
+        self.patch_factor, self.sound_factor = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.norm = nn.LayerNorm(width)
+        self.fc1, self.fc2 = nn.Linear(width, width), nn.Linear(width, config.num_maps)
+        self.apply(initialize)
+        nn.init.trunc_normal_(self.fc2.weight, std=HEAD_STD)
+
+    def forward(self, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
+        """Logits `(B, I, K)`; a sample without sound is compared with what the fusion tokens know alone."""
+        assert tokens.layers is not None
+        assert tokens.image is not None
+        patches: Tensor | None = None
+        for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
+            own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
+            x = linear(norm(own))
+            patches = x if patches is None else patches + x
+        assert patches is not None
+        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1)))
+        if tokens.audio is not None:
+            heard = self.audio(self.audio_norm(tokens.audio.mean(dim=1)))
+            sound = sound + where_present(heard, audio_present)
+        seen, seen_factor = patches.chunk(2, dim=-1)
+        heard, heard_factor = sound[:, None].chunk(2, dim=-1)
+        x = seen + heard + self.patch_factor(seen_factor) * self.sound_factor(heard_factor)
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
+class Localizer(nn.Module, PretrainedModel):
+    """The early-fusion encoder and the head that compares its patches with the sound."""
+
+    def __init__(self, config: LocalizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EarlyFusionEncoder(config.encoder)
+        self.head = LocalizerHead(config)
+        self.encoder_is_frozen = False
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is from here on: no gradients, no drop path."""
+        self.encoder_is_frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Localizer:
+        """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(
+        self,
+        image: Tensor,
+        audio: Tensor | None,
+        image_present: Tensor | None = None,
+        audio_present: Tensor | None = None,
+    ) -> LocalizerOutput:
+        """Score the patches of pictures by what is heard with them.
+
+        Args:
+            image: `(B, 3, H, W)`, ImageNet-normalised.
+            audio: `(B, 1, mels, frames)` log-mel; None if no sample has sound.
+            image_present: `(B,)` bool, False where a sample has no picture: its map is finite but means nothing.
+            audio_present: `(B,)` bool, False where a sample has no sound.
+
+        Raises:
+            ValueError: an input has another size than the configuration's.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
+            tokens = self.encoder(
+                image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
+            )
+        logits = self.head(tokens, audio_present).float()
+        pooled = pool_scores(logits.mT, self.config)
+        return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)
+
+    def layer_ids(self) -> dict[str, int]:
+        """Layer numbers as in the encoder; the head, like final norms, belongs to the last."""
+        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
+        last = self.config.encoder.depth + 1
+        return {name: ids.get(name, last) for name, _ in self.named_parameters()}
+
+
+def pool_scores(logits: Tensor, config: LocalizerHeadConfig) -> Tensor:
+    """One logit of several patches.
+
+    `top`: the mean of the largest `top_share` of them, at least of one. `logsumexp`: log(mean(exp(r x))) / r with `r`
+    the sharpness, which lies between mean and maximum and does not depend on how many patches there are.
+
+    Args:
+        logits: `(..., I)`.
+        config: the way and its share or sharpness.
+
+    Returns:
+        `(...)`.
+    """
+    count = logits.shape[-1]
+    if config.pooling == "top":
+        return logits.topk(max(1, round(config.top_share * count)), dim=-1).values.mean(dim=-1)
+    return (torch.logsumexp(config.sharpness * logits, dim=-1) - math.log(count)) / config.sharpness

@@ -1,0 +1,190 @@
+"""From the encoder's tokens to the pixels of what sounds: the sound decides twice.
+
+1. At the grid of patches, every image position reads the sound tokens (fusion and audio tokens) in two cross-attention
+   blocks: what is heard is compared with what is seen there.
+2. The result is brought up to the picture's size, twice as fine at every step, joined by the maps of lower layers and
+   by a shallow convolutional view of the picture itself, which has the edges that patches have lost.
+3. One learned query per class reads the sound tokens and becomes a mask kernel: the logit of a pixel is the product of
+   kernel and pixel embedding, so that silence can take every pixel away at once.
+
+An encoder that does not fuse has no fusion tokens worth reading: then audio tokens serve alone, through the same
+modules. Without sound, a learned token stands for its absence.
+
+Shape legend: `B` batch, `h w` patches down and across, `D` width of the encoder, `E` width of the decoder, `K` sound
+tokens, `C` logits per pixel, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepavfusion.models.attention import CrossAttention
+from deepavfusion.models.encoder import initialize
+from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.models.vit import Mlp
+
+HEAD_DIM = 32
+NUM_READINGS = 2
+"""Blocks in which image positions read the sound."""
+LEAST_DIM = 24
+"""Width that the maps keep at the finest resolutions."""
+PICTURE_DIM = 16
+"""Width of the convolutional view of the picture, at every resolution."""
+GROUPS = 8
+"""Groups of every GroupNorm."""
+FOREGROUND_PRIOR = 0.1
+"""Probability of sounding that a new binary model starts near, for every pixel."""
+
+
+@dataclass
+class SoundTokens:
+    """What a decoder knows beside the image maps."""
+
+    audio: Tensor | None
+    """`(B, A, D)` after the final norm, zero rows where absent; None where no sample has sound."""
+    audio_present: Tensor | None
+    """bool `(B,)`; None if all that are given have sound."""
+    fusion: Tensor | None
+    """`(B, F, D)` after the final norm; None from an encoder that does not fuse."""
+
+
+class SegmentationDecoder(nn.Module):
+    """Cross-attention to the sound, coarse-to-fine maps, and mask kernels made of the sound."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        dim, width, num_logits = config.encoder.embed_dim, config.decoder_dim, config.num_logits
+        num_maps, num_steps = len(config.layer_numbers), max(1, math.ceil(math.log2(config.encoder.patch_size)))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_maps))
+        self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
+        self.context = SoundContext(config)
+        self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
+        # Halved at every step, in whole groups.
+        widths = [max(-(-(width >> k) // GROUPS) * GROUPS, LEAST_DIM) for k in range(num_steps + 1)]
+        self.picture = PictureView(num_steps)
+        # The highest map starts; the next ones join at one step each, what is left over at the last.
+        self.joins = [min(k, num_steps) for k in range(1, num_maps)]
+        self.steps = nn.ModuleList(
+            RefiningStep(widths[k - 1], self.joins.count(k) * width, widths[k]) for k in range(1, num_steps + 1)
+        )
+        self.queries = nn.Parameter(torch.empty(1, num_logits, width))
+        self.asking = ReadingBlock(width)
+        self.kernel_norm = nn.LayerNorm(width)
+        self.kernel = nn.Linear(width, widths[-1] + 1)
+        self.apply(initialize)
+        nn.init.normal_(self.queries, std=0.02)
+        if num_logits == 1:
+            with torch.no_grad():
+                self.kernel.bias[-1] = math.log(FOREGROUND_PRIOR / (1 - FOREGROUND_PRIOR))
+
+    def forward(self, picture: Tensor, maps: list[Tensor], sound: SoundTokens) -> Tensor:
+        """Logits `(B, C, H, W)` of a picture `(B, 3, H, W)` from the image maps `(B, D, h, w)`, lowest layer first."""
+        rows, columns = maps[0].shape[-2:]
+        levels = [  # (B, h * w, E), highest layer first
+            linear(norm(tokens.flatten(2).transpose(1, 2)))
+            for linear, norm, tokens in zip(self.inputs, self.norms, maps, strict=True)
+        ][::-1]
+        context, key_mask = self.context(sound, len(picture))
+        x = levels[0]
+        for reading in self.readings:
+            x = reading(x, context, key_mask)
+        grids = [level.transpose(1, 2).unflatten(2, (rows, columns)) for level in (x, *levels[1:])]
+        y = grids[0]
+        for k, (step, view) in enumerate(zip(self.steps, self.picture(picture), strict=True), 1):
+            joining = [grid for grid, place in zip(grids[1:], self.joins, strict=True) if place == k]
+            y = step(y, joining, view)
+        asked = self.asking(self.queries.expand(len(picture), -1, -1), context, key_mask)
+        kernel, bias = self.kernel(self.kernel_norm(asked)).split([y.shape[1], 1], dim=-1)
+        logits = torch.einsum("bchw,bkc->bkhw", y, kernel) * y.shape[1] ** -0.5
+        return logits + bias[..., None]
+
+
+class SoundContext(nn.Module):
+    """The tokens that tell of the sound, at the decoder's width; the first stands for nothing to be heard."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        dim, width = config.encoder.embed_dim, config.decoder_dim
+        self.nothing = nn.Parameter(torch.empty(1, 1, width))
+        self.audio = nn.Linear(dim, width) if config.hears else None
+        self.fusion = nn.Linear(dim, width) if config.encoder.fused else None
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.nothing, std=0.02)
+
+    def forward(self, sound: SoundTokens, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Tokens `(B, K, E)` and, bool `(B, K)`, which of them there are."""
+        nothing = self.nothing.expand(batch_size, -1, -1)
+        tokens, present = [nothing], [torch.ones_like(nothing[..., 0], dtype=torch.bool)]
+        if self.fusion is not None and sound.fusion is not None:
+            tokens.append(self.fusion(sound.fusion))
+            present.append(present[0].expand(-1, tokens[-1].shape[1]))
+        if self.audio is not None and sound.audio is not None:
+            tokens.append(self.audio(sound.audio))
+            flags = present[0] if sound.audio_present is None else sound.audio_present.bool()[:, None]
+            present.append(flags.expand(-1, tokens[-1].shape[1]))
+        return self.norm(torch.cat(tokens, dim=1)), torch.cat(present, dim=1)
+
+
+class ReadingBlock(nn.Module):
+    """Pre-norm cross-attention to context tokens that are normalised already, and an MLP."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = CrossAttention(width, width, width // HEAD_DIM)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, 2 * width)
+
+    def forward(self, x: Tensor, context: Tensor, key_mask: Tensor) -> Tensor:
+        """`(B, N, E)` reading `(B, K, E)` where bool `(B, K)` is true -> `(B, N, E)`."""
+        x = x + self.attn(self.norm1(x), context, key_mask)
+        return x + self.mlp(self.norm2(x))
+
+
+class PictureView(nn.Module):
+    """A shallow convolutional view of the picture, one map for each step, the coarsest first, the last at full size."""
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__()
+        self.stem = conv_block(3, PICTURE_DIM)
+        self.halvings = nn.ModuleList(conv_block(PICTURE_DIM, PICTURE_DIM, stride=2) for _ in range(num_steps - 1))
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        views = [self.stem(picture)]
+        for halving in self.halvings:
+            views.append(halving(views[-1]))
+        return views[::-1]
+
+
+class RefiningStep(nn.Module):
+    """Bring a map to the size of a view of the picture and join it with that view and with maps of lower layers."""
+
+    def __init__(self, width_in: int, width_joining: int, width: int) -> None:
+        super().__init__()
+        self.lateral = nn.Conv2d(width_joining, width, 1) if width_joining else None
+        self.join = conv_block(width_in + PICTURE_DIM, width)
+        self.refine = conv_block(width, width)
+
+    def forward(self, x: Tensor, joining: list[Tensor], view: Tensor) -> Tensor:
+        size = view.shape[-2:]
+        x = self.join(torch.cat([_resized(x, size), view], dim=1))
+        if self.lateral is not None:  # mapped at the coarse grid, which is cheaper and the same as after upsampling
+            x = x + _resized(self.lateral(torch.cat(joining, dim=1)), size)
+        refined: Tensor = self.refine(x)
+        return refined
+
+
+def conv_block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution, GroupNorm (no batch statistics: small batches are common here) and GELU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.GroupNorm(GROUPS, width), nn.GELU()
+    )
+
+
+def _resized(x: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,118 @@
+"""Audio-visual segmenter: the early-fusion encoder and a decoder to the pixels of what sounds.
+
+Shape legend: `B` batch, `D` width, `h w` patches down and across, `C` logits per pixel, `H W` pixels, `M T` mel bands
+and frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.picture_size import set_picture_size
+from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.release_segmentation_decoder import ReleaseSegmentationDecoder
+from deepavfusion.models.segmentation_decoder import SegmentationDecoder, SoundTokens
+from deepavfusion.models.segmenter_config import SegmenterConfig
+
+DECODERS: dict[str, type[SegmentationDecoder] | type[ReleaseSegmentationDecoder]] = {
+    "attentive": SegmentationDecoder,
+    "release": ReleaseSegmentationDecoder,
+}
+
+
+class Segmenter(nn.Module, PretrainedModel):
+    """Picture and sound to one logit per pixel, or one for each class."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EarlyFusionEncoder(config.encoder)
+        if config.positions_grid is not None:
+            set_picture_size(self.encoder, config.encoder.image_size, config.positions_grid)
+        self.encoder_is_frozen = False
+        self.decoder = DECODERS[config.decoder](config)
+
+    def forward(
+        self,
+        image: Tensor,
+        audio: Tensor | None,
+        image_present: Tensor | None = None,
+        audio_present: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of every pixel.
+
+        Args:
+            image: `(B, 3, H, W)`, ImageNet-normalised.
+            audio: `(B, 1, M, T)` log-mel; None if no sample has sound.
+            image_present: `(B,)` bool, False where a sample has no picture; its logits mean nothing.
+            audio_present: the same for audio; the picture is then segmented unheard.
+
+        Returns:
+            `(B, C, H, W)` float32.
+
+        Raises:
+            ValueError: an input has another size than the configuration's.
+        """
+        if not self.config.hears:
+            audio, audio_present = None, None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
+            out = self.encoder(
+                image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
+            )
+        assert out.layers is not None
+        grid, maps = self.encoder.config.image_grid, []
+        for number in self.config.layer_numbers:
+            tokens = out.layers[number].image
+            assert tokens is not None
+            maps.append(tokens.transpose(1, 2).unflatten(2, grid))
+        sound = SoundTokens(out.audio, audio_present, out.fusion if self.config.encoder.fused else None)
+        return self.decoder(image, maps, sound).float()
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is from here on: no gradients, no drop path."""
+        self.encoder_is_frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def freeze_unused(self) -> None:
+        """Take out of training what cannot influence the masks, such as final norms that no decoder reads.
+
+        It would get no gradient, and saying so is what training in several processes needs. Found by one backward
+        pass.
+        """
+        was_training = self.training
+        sizes = ((1, 3, *self.config.encoder.image_size), (1, 1, *self.config.encoder.audio_size))
+        device = next(self.parameters()).device
+        with torch.enable_grad():
+            self.eval()(*(torch.zeros(size, device=device) for size in sizes)).sum().backward()
+        for parameter in self.parameters():
+            if parameter.grad is None:
+                parameter.requires_grad_(False)
+            parameter.grad = None
+        self.train(was_training)
+
+    def set_image_size(self, image_size: tuple[int, int]) -> None:
+        """Take pictures of another size from here on, with positions resampled to it.
+
+        Raises:
+            ValueError: the patch size does not divide the size.
+        """
+        grid = self.config.positions_grid or self.config.encoder.image_grid
+        set_picture_size(self.encoder, image_size, grid)
+        self.config = replace(self.config, encoder=self.encoder.config, positions_grid=grid)
+
+    def train(self, mode: bool = True) -> Segmenter:
+        """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.encoder.eval()
+        return self
+
+    def layer_ids(self) -> dict[str, int]:
+        """Layer numbers as in the encoder; the decoder, like final norms, belongs to the last."""
+        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
+        last = self.config.encoder.depth + 1
+        return {name: ids.get(name, last) for name, _ in self.named_parameters()}

@@ -1,0 +1,83 @@
+"""Configuration of the segmenter: the encoder, which of its layers are read, and the decoder. Does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from deepavfusion.models.config import EarlyFusionConfig
+
+SegmentationDecoderForm = Literal["attentive", "release"]
+NUM_MAPS = 4
+"""Layers that a decoder reads unless told otherwise; of 12 they are 0, 3, 7 and 11, as in the release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """The early-fusion encoder with a decoder from picture and sound to the pixels of what sounds."""
+
+    encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder."""
+    classes: tuple[str, ...] = ()
+    """Class names in the order of their numbers, background first; none for one mask of whatever sounds."""
+    decoder: SegmentationDecoderForm = "attentive"
+    """attentive: image tokens read fusion and audio tokens; release: the mean audio token is spread over the maps."""
+    decoder_dim: int = 128
+    """Width of the attentive decoder; the least width of the release's."""
+    layers: tuple[int, ...] = ()
+    """Zero-based layers whose image tokens are read, ascending; none takes four, evenly spaced to the last."""
+    modalities: Literal["both", "image"] = "both"
+    """image never hears anything: the baseline that guesses from the picture what sounds."""
+    positions_grid: tuple[int, int] | None = None
+    """Patch rows and columns over whose range the positions of the picture's patches are spread: the grid that the
+    encoder was trained on, where this picture size is another. None: patch i is at position i."""
+
+    def __post_init__(self) -> None:
+        for name in ("classes", "layers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.positions_grid is not None:
+            object.__setattr__(self, "positions_grid", tuple(self.positions_grid))
+        if len(self.classes) == 1 or len(set(self.classes)) < len(self.classes):
+            raise ValueError(
+                f"classes {list(self.classes)} must be background and at least one more, each once, or none"
+            )
+        if len(self.classes) > 255:
+            raise ValueError(f"classes: {len(self.classes)} are too many, masks hold numbers up to 255")
+        if self.decoder not in ("attentive", "release"):
+            raise ValueError(f"decoder {self.decoder!r} must be attentive or release")
+        if self.modalities not in ("both", "image"):
+            raise ValueError(f"modalities {self.modalities!r} must be both or image")
+        if self.decoder_dim < 32 or self.decoder_dim % 32:
+            raise ValueError(f"decoder_dim {self.decoder_dim} must be a positive multiple of 32")
+        depth = self.encoder.depth
+        if any(not 0 <= i < depth for i in self.layers) or sorted(set(self.layers)) != list(self.layers):
+            raise ValueError(f"layers {list(self.layers)} must be ascending layer numbers from 0 to {depth - 1}")
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The layers that are read, from the lowest to the highest."""
+        if self.layers:
+            return self.layers
+        depth = self.encoder.depth
+        return tuple(sorted({k * (depth - 1) // (NUM_MAPS - 1) for k in range(NUM_MAPS)}))
+
+    @property
+    def num_logits(self) -> int:
+        """Numbers per pixel: 1, or one for each class."""
+        return len(self.classes) or 1
+
+    @property
+    def hears(self) -> bool:
+        """Whether sound is listened to."""
+        return self.modalities == "both"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SegmenterConfig:
+        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
+        known = dict(values)
+        unknown = sorted(set(known) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}")
+        if isinstance(known.get("encoder"), dict):
+            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
+        return cls(**known)

@@ -1,0 +1,138 @@
+"""Our separation decoder: from audio tokens and the mixture's spectrogram to a mask, led by the picture.
+
+A patch of 16 x 16 cells is too coarse a unit for the harmonics of a note. So two roads meet at every level of a
+U-shaped network: convolutions over the mixture's own spectrogram, which know where the harmonics are, and the audio
+tokens of several encoder layers, which have looked at the picture and say what to do with them, as a scale and a shift
+for every cell of every level. A learned vector per row tells the convolutions how high they are: pitch matters.
+
+Shape legend: `B` batch, `A` audio tokens, `I` picture tokens, `D` encoder width, `M T` bands and frames, `F` bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepavfusion.models.attention import CrossAttention
+from deepavfusion.models.separator_config import SeparatorConfig
+from deepavfusion.models.vit import Mlp
+from deepavfusion.stft import N_FFT, mel_mapping
+
+HEAD_DIM = 32
+"""Width of one attention head."""
+
+
+class PictureAttention(nn.Module):
+    """Every audio position looks at the tokens of the picture."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attn = CrossAttention(dim, dim, max(1, dim // HEAD_DIM) if dim % HEAD_DIM == 0 else 1)
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""
+        return x + self.attn(self.norm(x), picture)
+
+
+class PicturePooling(nn.Module):
+    """Every audio position gets the mean of the picture's tokens."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""
+        return x + self.proj(picture.mean(dim=1, keepdim=True))
+
+
+class SeparationDecoder(nn.Module):
+    """Mask logits from token maps, picture tokens and the spectrogram of the mixture."""
+
+    def __init__(self, config: SeparatorConfig, num_outputs: int) -> None:
+        """
+        Args:
+            config: sizes.
+            num_outputs: numbers per cell of the mask.
+        """
+        super().__init__()
+        self.config = config
+        encoder, dim, widths, levels = config.encoder, config.decoder_dim, config.widths, config.num_levels
+        self.layers = tuple(dict.fromkeys(config.layers))
+        """Encoder layers that are read, each once."""
+        self.audio_embed = nn.ModuleList(_embed(encoder.embed_dim, dim) for _ in self.layers)
+        self.picture_embed = _embed(encoder.embed_dim, dim)
+        self.picture = PictureAttention(dim) if config.picture == "attention" else PicturePooling(dim)
+        self.norm, self.mlp = nn.LayerNorm(dim), Mlp(dim, 2 * dim)
+        self.modulate = nn.ModuleList(nn.Linear(dim, 2 * w * 4 ** (levels - k)) for k, w in enumerate(widths))
+        bands = encoder.audio_size[0]
+        self.rows = nn.ParameterList(torch.empty(1, w, bands >> k, 1) for k, w in enumerate(widths))
+        self.down = nn.ModuleList(
+            _convolve(widths[k - 1] if k else 1, w, stride=2 if k else 1) for k, w in enumerate(widths)
+        )
+        self.up = nn.ModuleList(_convolve(w + (widths[k + 1] if k < levels else dim), w) for k, w in enumerate(widths))
+        self.fine = nn.Conv2d(1, widths[0], 3, padding=1) if config.grid == "linear" else None
+        self.head = nn.Conv2d(widths[0], num_outputs, 3, padding=1)
+        for row in self.rows:
+            nn.init.normal_(row, std=0.02)
+
+    def forward(self, maps: Sequence[Tensor], picture: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
+        """Logits of the mask.
+
+        Args:
+            maps: audio tokens of `layers`, each `(B, A, D)`.
+            picture: tokens that tell what is wanted, `(B, I, D)`.
+            log_mel: of the mixture, `(B, 1, M, T)`.
+            log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`; without effect on mel masks.
+
+        Returns:
+            `(B, num_outputs, F, T)`, or `(B, num_outputs, M, T)` for mel masks.
+        """
+        x = torch.stack([embed(tokens) for embed, tokens in zip(self.audio_embed, maps, strict=True)]).sum(dim=0)
+        x = self.picture(x, self.picture_embed(picture))
+        x = x + self.mlp(self.norm(x))
+        skips = []
+        y = _standardized(log_mel)
+        for down in self.down:
+            y = down(y)
+            skips.append(y)
+        y = self._grid(x, 0)
+        for k in reversed(range(len(skips))):
+            scale, shift = self._grid(self.modulate[k](x), self.config.num_levels - k).chunk(2, dim=1)
+            skip = skips[k] * (1 + scale) + shift + self.rows[k]
+            if y.shape[-1] != skip.shape[-1]:
+                y = F.interpolate(y, scale_factor=2.0, mode="nearest")
+            y = self.up[k](torch.cat([y, skip], dim=1))
+        if self.fine is not None:
+            mapping = mel_mapping(y.shape[2], N_FFT, torch.float32, y.device).to(y.dtype)
+            y = torch.einsum("fm,bcmt->bcft", mapping, y)
+            y = F.gelu(y + self.fine(_standardized(log_power)))
+        return self.head(y)
+
+    def _grid(self, tokens: Tensor, doublings: int) -> Tensor:
+        """Tokens `(B, A, C * 4^n)` to a map with `n` doublings of the token grid, channels becoming cells."""
+        rows, columns = self.config.encoder.audio_grid
+        grid = tokens.transpose(1, 2).unflatten(2, (rows, columns))
+        return F.pixel_shuffle(grid, 1 << doublings)
+
+
+def _embed(dim: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, out_dim))
+
+
+def _convolve(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """A 3 x 3 convolution with normalisation: over all channels of a level where they are few."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 3, stride, padding=1),
+        nn.GroupNorm(max(1, out_channels // 16), out_channels),
+        nn.GELU(),
+    )
+
+
+def _standardized(log_power: Tensor) -> Tensor:
+    """Log10 power from -7 (silence) to about 4 brought near 0 and 1."""
+    return (log_power + 3) / 3

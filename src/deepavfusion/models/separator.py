@@ -1,0 +1,104 @@
+"""Visually guided separation: from a mixture and a picture of one source to that source's sound.
+
+The encoder looks at the picture and the mixture together; a decoder turns its audio tokens into a mask over the
+mixture's spectrogram. Without fusion in the encoder the decoder still sees the picture's tokens, so that early and no
+fusion differ in nothing else.
+
+Shape legend: `B` batch, `S` samples, `F` frequency bins, `T` frames of the STFT, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.audio import LOG_FLOOR, log_mel
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.release_separation_decoder import ReleaseSeparationDecoder
+from deepavfusion.models.separation_decoder import SeparationDecoder
+from deepavfusion.models.separator_config import SeparatorConfig
+from deepavfusion.stft import istft, mel_to_linear, stft
+
+
+@dataclass
+class SeparatorOutput:
+    """What the separator says of each mixture."""
+
+    mask: Tensor
+    """`(B, F, T)` float32 in [0, 1], or complex64 within `complex_limit`."""
+    mixture: Tensor
+    """`(B, F, T)` complex spectrogram of the mixture."""
+    num_samples: int
+    """`S`."""
+
+    @property
+    def spectrum(self) -> Tensor:
+        """`(B, F, T)` complex spectrogram of the source."""
+        return self.mask * self.mixture
+
+    def waveform(self) -> Tensor:
+        """`(B, S)` the source's sound."""
+        return istft(self.spectrum, self.num_samples)
+
+
+class Separator(nn.Module, PretrainedModel):
+    """The early-fusion encoder and a decoder of masks."""
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EarlyFusionEncoder(config.encoder)
+        outputs = 2 if config.target == "complex" else 1
+        self.decoder: SeparationDecoder | ReleaseSeparationDecoder
+        if config.decoder == "release":
+            self.decoder = ReleaseSeparationDecoder(config, outputs)
+        else:
+            self.decoder = SeparationDecoder(config, outputs)
+
+    def forward(self, image: Tensor, mixture: Tensor) -> SeparatorOutput:
+        """Predict the mask of the source that each picture shows.
+
+        Args:
+            image: `(B, 3, H, W)`, ImageNet-normalised.
+            mixture: `(B, S)` mono at 16 kHz, `S = config.num_samples`.
+
+        Raises:
+            ValueError: inputs of another size than the configuration's.
+        """
+        if mixture.ndim != 2 or mixture.shape[1] != self.config.num_samples:
+            raise ValueError(f"expected a mixture (B, {self.config.num_samples}), got {tuple(mixture.shape)}")
+        if self.config.condition == "none":
+            image = torch.zeros_like(image)  # ImageNet's mean colour: same network, nothing to see
+        spectrum = stft(mixture)  # (B, F, T)
+        mel = log_mel(mixture, self.config.encoder.audio_size[0])
+        tokens = self.encoder(image, mel, return_layers=True)
+        assert tokens.layers is not None
+        maps = [tokens.layers[i].audio for i in self.decoder.layers]
+        picture = tokens.layers[-1].image
+        if self.config.picture == "attention" and self.config.encoder.fused:
+            picture = torch.cat([picture, tokens.layers[-1].fusion], dim=1)
+        power = torch.log10(torch.view_as_real(spectrum[..., :-1]).square().sum(-1) + LOG_FLOOR)
+        logits = self.decoder(maps, picture, mel, power[:, None])
+        return SeparatorOutput(self._mask(logits.float()), spectrum, mixture.shape[1])
+
+    def _mask(self, logits: Tensor) -> Tensor:
+        """From logits over the frames of the log-mel spectrogram to a mask over one frame more, the STFT's last."""
+        if self.config.target == "complex":
+            limit = self.config.complex_limit
+            size = logits.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()  # (B, 1, F, T)
+            mask = torch.complex(*(logits * (limit * torch.tanh(size / limit) / size)).unbind(dim=1))
+        else:
+            mask = torch.sigmoid(logits[:, 0])
+            if self.config.grid == "mel":
+                with torch.autocast(mask.device.type, enabled=False):
+                    mask = mel_to_linear(mask)
+        return torch.cat([mask, mask[..., -1:]], dim=-1)
+
+    def layer_ids(self) -> dict[str, int]:
+        """Layer numbers as in the encoder; the decoder, like final norms, belongs to the last."""
+        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
+        last = self.config.encoder.depth + 1
+        return {name: ids.get(name, last) for name, _ in self.named_parameters()}

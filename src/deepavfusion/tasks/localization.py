@@ -1,0 +1,259 @@
+"""Visual sound localization on a pre-trained encoder (section 5b of the method).
+
+`self_supervised` knows no boxes. Each picture is encoded with its own sound and with one that is not its own: silence,
+or another clip's. Binary cross-entropy pulls the pooled map up for the first and down for the second. That tells
+whether something sounds, not where: an encoder in which every patch has seen the whole picture could put the answer
+anywhere. Collages ask for the place: of four pictures in one, cross-entropy over the pooled quarters wants the one
+whose sound is heard.
+
+`supervised` asks every patch by binary cross-entropy for the share of it that sounds.
+
+Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of patches, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepavfusion.audio import LOG_FLOOR, log_mel
+from deepavfusion.bandstand.scene_truth import SoundingClasses
+from deepavfusion.bandstand.truth import SoundingMasks
+from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.dataset import Batch, ClipStream
+from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
+from deepavfusion.data.sets.listing import split_labels
+from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, read_excluded, without_excluded
+from deepavfusion.data.truth import Truth
+from deepavfusion.data.views import TrainingView
+from deepavfusion.evaluation.localization_watch import probe_localization, training_pictures
+from deepavfusion.images import normalize
+from deepavfusion.models.localizer import Localizer, pool_scores
+from deepavfusion.models.localizer_config import LocalizerConfig
+from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.tasks.class_balance import multi_hot
+from deepavfusion.tasks.classification import read_classes
+from deepavfusion.tasks.localization_config import LocalizationConfig
+from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
+from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEST_SPLITS = frozenset({"localization", "listening", "duets", "segmentation_test", "twins_test"})
+"""Bandstand's splits that are made for testing; not trained on unless they are asked for by name."""
+
+
+class Localization:
+    """Train a localizer on clips."""
+
+    kind = "localization"
+
+    def __init__(self, config: LocalizationConfig) -> None:
+        """Lists clips and classes.
+
+        Raises:
+            ValueError: no clips to train on, boxes or classes that do not fit, or no encoder where `from_` points.
+        """
+        self.config = config
+        source = config.data.source
+        found = find_clips(source)
+        chosen = [clip for clip in found if _is_chosen(clip, config.splits)]
+        held_out = [clip for clip in found if _is_held_out(clip) and clip.split not in config.splits]
+        allowed = chosen if config.exclude is None else without_excluded(chosen, read_excluded(config.exclude))
+        classes = _classes(config.classes)
+        self.model_config = self._model_config(classes)
+        usable, self._truth = allowed, None
+        if config.recipe == "supervised":
+            usable, self._truth = self._with_truth(allowed, classes)
+        elif classes:
+            usable = [clip for clip in allowed if split_labels(clip.label)]
+            names = {name for clip in usable for name in split_labels(clip.label)} - set(classes)
+            if names:
+                raise ValueError(f"classes {config.classes}: does not name the labels {', '.join(sorted(names)[:5])}")
+        self.clips: Sequence[Clip] = usable
+        notes = {
+            "held out": len(held_out),
+            "of other splits": len(found) - len(chosen) - len(held_out),
+            f"excluded by {config.exclude}": len(chosen) - len(allowed),
+            "without boxes" if config.boxes else "without label": len(allowed) - len(usable),
+            "quarantined": len(quarantined(source)),
+        }
+        told = "".join(f", {count} {why}" for why, count in notes.items() if count)
+        if not usable:
+            raise ValueError(f"{source}: none of {len(found)} clips is left to train on{told}")
+        maps = f"{len(classes)} classes" if classes else "one map"
+        self.summary = f"{len(usable)} clips of {source} ({maps}{told}), recipe {config.recipe}"
+        self._held_out = held_out
+        self._check_collages()
+
+    def build_model(self) -> Localizer:
+        """The localizer, from torch's global generator."""
+        model = Localizer(self.model_config)
+        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
+        if not self.config.tune_encoder:
+            model.freeze_encoder()
+        return model
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """The encoder's weights, unless an untrained one is wanted."""
+        assert isinstance(model, Localizer)
+        if self.config.untrained:
+            say(f"untrained encoder as configured in {self.config.from_}")
+        else:
+            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """None: layer decay does what the ramp does in pre-training."""
+        return set()
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+        """Layers as the model counts them; the head belongs to the last."""
+        assert isinstance(model, Localizer)
+        return model.layer_ids()
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Random views of the clips, with masks for the supervised recipe."""
+        view = TrainingView.from_config(self.config.data, self.model_config.encoder)
+        stream = ClipStream(self.clips, view, self.config.training.seed, truth=self._truth)
+        return training_loader(stream, sampler, num_workers, device)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Samples of every term; terms with weight 0 are none."""
+        settings = self.config.contrast
+        seen, heard = batch.image_present, audible(batch, settings.quiet_db)
+        if self.config.recipe == "supervised":
+            counts = {"patch": int(seen.sum())}
+        else:
+            counts = {"match": int((seen & heard).sum())}
+        if settings.mismatch_weight:
+            counts["mismatch"] = int(seen.sum())
+        if settings.collage_weight:
+            others = (strangers(batch) & seen[None]).any(dim=1)
+            counts["collage"] = int((seen & heard & others).sum())
+        return counts
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Pictures and sounds of all pairs one after the other, `(V B, ...)` for `V` kinds of pairs, and targets."""
+        settings, encoder, device = self.config.contrast, self.model_config.encoder, batch.image.device
+        image, sound = normalize(batch.image), log_mel(batch.waveform, encoder.audio_size[0])
+        seen, heard = batch.image_present, audible(batch, settings.quiet_db)
+        others = strangers(batch).to(device, non_blocking=True)
+        pairs = [(image, sound, seen, batch.audio_present)]
+        inputs: dict[str, Any] = {"seen": seen, "matched": seen & heard, "targets": self._targets(batch)}
+        if settings.mismatch_weight:
+            foreign = others & heard[None]
+            partner = draw_partners(foreign)[:, 0]
+            draws = torch.rand(len(batch)).to(device, non_blocking=True)
+            silent = (draws < settings.silence_share) | ~foreign.any(dim=1)
+            silence = torch.log10(torch.tensor(LOG_FLOOR)).item()
+            wrong = torch.where(silent[:, None, None, None], silence, sound[partner])
+            pairs.append((image, wrong, seen, torch.ones_like(seen)))
+        if settings.collage_weight:
+            shown = others & seen[None]
+            members = torch.cat([torch.arange(len(batch), device=device)[:, None], draw_partners(shown, 3)], dim=1)
+            places = torch.rand(len(batch), NUM_CELLS).argsort(dim=1).to(device, non_blocking=True)
+            inputs["cell"] = (places == 0).long().argmax(dim=1)  # where the picture whose sound is heard went
+            inputs["in_collage"] = seen & heard & shown.any(dim=1)
+            pairs.append((collages(image, members.gather(1, places)), sound, seen, batch.audio_present))
+        names = ("image", "audio", "image_present", "audio_present")
+        return inputs | {name: torch.cat(parts) for name, parts in zip(names, zip(*pairs, strict=True), strict=True)}
+
+    def _targets(self, batch: Batch) -> Tensor:
+        """What the maps of the own pairs should be: shares `(B, K, R, C)` of truth, or flags `(B, K)` of labels."""
+        if self._truth is not None:
+            assert batch.truth is not None
+            classes = self.model_config.classes
+            numbers = range(1, 1 + len(classes)) if classes else ()
+            masks = torch.stack([batch.truth == n for n in numbers] or [batch.truth > 0], dim=1)
+            return F.avg_pool2d(masks.float(), self.model_config.encoder.patch_size)
+        device, classes = batch.image.device, self.model_config.classes
+        if not classes:
+            return torch.ones(len(batch), 1, device=device)
+        return multi_hot([split_labels(label) for label in batch.labels], classes).to(device, non_blocking=True)
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """Weighted mean losses: `match` or `patch` for own pairs, `mismatch`, `collage`."""
+        out = model(*(inputs[name] for name in ("image", "audio", "image_present", "audio_present")))
+        batch, settings, targets = len(inputs["seen"]), self.config.contrast, inputs["targets"]
+        maps, pooled = list(out.maps.split(batch)), list(out.pooled.split(batch))
+        per_patch = self.config.recipe == "supervised"
+        own = _cross_entropy(maps[0] if per_patch else pooled[0], targets)
+        terms = {"patch": _mean(own, inputs["seen"])} if per_patch else {"match": _mean(own, inputs["matched"])}
+        place = 0
+        if settings.mismatch_weight:
+            place += 1
+            wrong = maps[place] if per_patch else pooled[place]
+            losses = _cross_entropy(wrong, torch.zeros_like(wrong))
+            terms["mismatch"] = settings.mismatch_weight * _mean(losses, inputs["seen"])
+        if settings.collage_weight:
+            quarters = pool_scores(cells(maps[place + 1]), self.model_config)  # (B, K, 4)
+            weights = targets[..., None] / targets.sum(dim=1).clamp_min(1)[:, None, None]
+            losses = F.cross_entropy((weights * quarters).sum(dim=1), inputs["cell"], reduction="none")
+            terms["collage"] = settings.collage_weight * _mean(losses, inputs["in_collage"])
+        return terms
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+        """Maps of a few fixed clips with their own sound and with silence."""
+        assert isinstance(model, Localizer)
+        return training_pictures(model, self._held_out or self.clips, device)
+
+    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Scores on held-out clips of the source that have annotations beside them; empty without any."""
+        assert isinstance(model, Localizer)
+        return probe_localization(model, self._held_out, device, self.config.data.num_workers)
+
+    def _model_config(self, classes: Sequence[str]) -> LocalizerConfig:
+        encoder = replace(encoder_config(self.config.from_), drop_path=self.config.drop_path)
+        return LocalizerConfig(encoder=encoder, classes=tuple(classes), **asdict(self.config.head))
+
+    def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[list[Clip], Truth]:
+        """The clips that can be trained on with truth, and where it comes from."""
+        config = self.config
+        if config.boxes is None:
+            sharded = next((clip for clip in clips if clip.storage == "shard"), None)
+            if sharded is not None:
+                raise ValueError(f"data.source {config.data.source}: shards hold no masks; give the clips' manifest")
+            return list(clips), SoundingClasses(classes) if classes else SoundingMasks()
+        annotations = read_box_annotations(config.boxes, config.boxes_format, config.boxes_folder)
+        return [clip for clip in clips if clip.id in annotations], BoxMasks(annotations, classes)
+
+    def _check_collages(self) -> None:
+        if not self.config.contrast.collage_weight:
+            return
+        encoder = self.model_config.encoder
+        if any(side % 2 for side in (*encoder.image_grid, *encoder.image_size)):
+            raise ValueError(
+                f"contrast.collage_weight {self.config.contrast.collage_weight}: collages need an even number of "
+                f"patches in both directions, this encoder has {list(encoder.image_grid)}; set it to 0"
+            )
+        if self.config.training.batch_size // self.config.training.accumulation < 2:
+            raise ValueError("training.batch_size: collages need at least two clips in a batch")
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over all but the first dimension: `(B,)`."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(1).mean(dim=1)
+
+
+def _mean(losses: Tensor, counted: Tensor) -> Tensor:
+    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp_min(1)
+
+
+def _classes(place: str | None) -> tuple[str, ...]:
+    if place is None:
+        return ()
+    return read_classes(place)
+
+
+def _is_held_out(clip: Clip) -> bool:
+    return (clip.split or "").lower() in HELD_OUT_SPLITS | TEST_SPLITS
+
+
+def _is_chosen(clip: Clip, splits: Sequence[str]) -> bool:
+    return clip.split in splits if splits else not _is_held_out(clip)

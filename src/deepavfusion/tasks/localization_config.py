@@ -1,0 +1,176 @@
+"""Settings of training for visual sound localization and the recipes they start from. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.data.sounding_truth import BoxFormat
+from deepavfusion.models.localizer_config import LocalizerHeadConfig
+
+Recipe = Literal["self_supervised", "supervised"]
+
+_SHARED: dict[str, Any] = {
+    "optim.blr": 3e-4,
+    "optim.epochs": 50.0,
+    "optim.warmup_epochs": 5.0,
+    "optim.weight_decay": 0.05,
+    "optim.layer_decay": 0.75,
+    "training.batch_size": 256,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "self_supervised": _SHARED,
+    "supervised": {
+        **_SHARED,
+        "contrast.mismatch_weight": 0.5,
+        "contrast.silence_share": 1.0,
+        "contrast.collage_weight": 0.0,
+    },
+}
+"""What a recipe sets where nothing else is given; ours, nothing was published."""
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """Pairs of picture and sound that do not belong together, made from each batch."""
+
+    mismatch_weight: float = 1.0
+    """Weight of pictures with silence or another clip's sound, where nothing sounds; 0 makes none."""
+    silence_share: float = 0.3
+    """Probability that such a picture gets digital silence; otherwise another clip's sound."""
+    collage_weight: float = 1.0
+    """Weight of collages: four pictures in one, one of whose sounds is heard, and the map must tell which; 0 makes
+    none."""
+    quiet_db: float = -60.0
+    """Clips whose sound is quieter than this, root mean square against full scale, are no example of a sounding
+    picture."""
+
+    def __post_init__(self) -> None:
+        for name in ("mismatch_weight", "collage_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        if not 0 <= self.silence_share <= 1:
+            raise ValueError(f"silence_share {self.silence_share} must be a probability")
+
+
+@dataclass(frozen=True)
+class LocalizationConfig:
+    """Train a localizer, which says where in the picture the sound comes from."""
+
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    from_: str
+    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    optim: OptimConfig
+    """Optimiser and schedule; defaults are the recipe's."""
+    training: TrainingConfig
+    """The loop; the default batch is the recipe's."""
+    contrast: ContrastConfig
+    """Pairs that do not belong together; defaults are the recipe's."""
+    head: LocalizerHeadConfig
+    """The head on the encoder."""
+    recipe: Recipe = "self_supervised"
+    """self_supervised: from pairs that belong together and others, no boxes; supervised: from masks or boxes."""
+    splits: tuple[str, ...] = ()
+    """Splits to train on, such as [pretrain,twins_train]; empty takes all but the held-out ones."""
+    exclude: str | None = None
+    """A csv or text file whose first column names clips that must not be trained on, such as a test list."""
+    boxes: str | None = None
+    """Boxes for the supervised recipe; default: the annotations that lie beside Bandstand's clips."""
+    boxes_format: BoxFormat = "csv"
+    """Form of --boxes: csv (id,label,x1,y1,x2,y2), or the official file of vggss, flickr or music."""
+    boxes_folder: str | None = None
+    """For --boxes_format flickr: the folder of XML files."""
+    classes: str | None = None
+    """One map per class: a file with a class name per line, or a list that ships (vggsound, bandstand)."""
+    tune_encoder: bool = True
+    """Train the encoder too; false trains the head alone."""
+    drop_path: float = 0.0
+    """Probability of dropping a residual branch of the encoder in training."""
+    untrained: bool = False
+    """Take the configuration of --from without its weights: what the architecture does by itself."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "splits", tuple(self.splits))
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path {self.drop_path} must be in [0, 1)")
+        if self.boxes is not None and self.recipe != "supervised":
+            raise ValueError(f"boxes {self.boxes}: only --recipe supervised looks at them")
+        if self.recipe == "self_supervised" and not (self.contrast.mismatch_weight or self.contrast.collage_weight):
+            raise ValueError(
+                "contrast.mismatch_weight and contrast.collage_weight are both 0: nothing to contrast with"
+            )
+        if self.recipe == "supervised" and self.contrast.collage_weight:
+            raise ValueError(
+                f"contrast.collage_weight {self.contrast.collage_weight}: --recipe supervised makes no collages, set 0"
+            )
+        if self.optim.optimizer == "adamw":
+            blr, batch = (RECIPES[self.recipe][flag] for flag in ("optim.blr", "training.batch_size"))
+            check_rate(self.optim, self.training.batch_size, f"--recipe {self.recipe}", blr, batch)
+
+    @classmethod
+    def recipe_defaults(cls, recipe: str) -> dict[str, Any]:
+        """Settings that follow from the recipe, by flag."""
+        return RECIPES[recipe]
+
+    @classmethod
+    def with_recipe(
+        cls,
+        recipe: Recipe,
+        *,
+        run_dir: str,
+        from_: str,
+        data: DataConfig,
+        optim: Mapping[str, Any] = {},
+        training: Mapping[str, Any] = {},
+        contrast: Mapping[str, Any] = {},
+        head: Mapping[str, Any] = {},
+        **settings: Any,
+    ) -> LocalizationConfig:
+        """The configuration that the command line makes of a recipe and the settings given beside it."""
+        sections: dict[str, dict[str, Any]] = {"optim": {}, "training": {}, "contrast": {}}
+        for flag, value in RECIPES[recipe].items():
+            section, name = flag.split(".")
+            sections[section][name] = value
+        return cls(
+            run_dir=run_dir,
+            from_=from_,
+            data=data,
+            optim=OptimConfig(**{**sections["optim"], **optim}),
+            training=TrainingConfig(**{**sections["training"], **training}),
+            contrast=ContrastConfig(**{**sections["contrast"], **contrast}),
+            head=LocalizerHeadConfig(**head),
+            recipe=recipe,
+            **settings,
+        )
+
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        idle = []
+        if not self.tune_encoder:
+            changed = {
+                "optim.layer_decay": self.optim.layer_decay not in (1.0, _SHARED["optim.layer_decay"]),
+                "drop_path": self.drop_path != 0.0,
+                "training.gradient_checkpointing": self.training.gradient_checkpointing,
+            }
+            idle += [f"--{flag} has no effect on a frozen encoder" for flag, done in changed.items() if done]
+        if self.recipe == "supervised":
+            plain = LocalizerHeadConfig()
+            for name in ("pooling", "top_share", "sharpness"):
+                if getattr(self.head, name) != getattr(plain, name):
+                    idle.append(f"--head.{name} has no effect with --recipe supervised, which pools nothing")
+        if self.boxes is None and self.boxes_format != "csv":
+            idle.append("--boxes_format has no effect without --boxes")
+        if not self.contrast.mismatch_weight and self.contrast.silence_share != ContrastConfig().silence_share:
+            idle.append("--contrast.silence_share has no effect with --contrast.mismatch_weight 0")
+        return idle
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content

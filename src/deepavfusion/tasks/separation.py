@@ -1,0 +1,235 @@
+"""Visually guided source separation: clips are mixed, and each is asked back by its picture (section 5 of the method).
+
+The published targets are put right: a mask says which share of the mixture's magnitude a source has, so that a clean
+source is left as it is; it multiplies the complex spectrogram.
+
+Shape legend: `B` batch, `N` clips per group, `G` groups, `S` samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deepavfusion.bandstand.isolation import OthersHidden
+from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
+from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
+from deepavfusion.data.separable import single_sources
+from deepavfusion.data.views import TrainingView
+from deepavfusion.evaluation.loop import OneProcess, predict_all
+from deepavfusion.evaluation.separation import SeparationEvaluator, mixture_scores
+from deepavfusion.evaluation.separation_examples import separated_mixture
+from deepavfusion.evaluation.separation_figures import separation_figure
+from deepavfusion.images import normalize
+from deepavfusion.metrics.separation import separation_scores
+from deepavfusion.models.separator import Separator
+from deepavfusion.models.separator_config import SeparatorConfig
+from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.tasks.localization import TEST_SPLITS
+from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
+from deepavfusion.tasks.separation_config import SeparationConfig
+from deepavfusion.tasks.separation_loss import separation_loss
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PROBE_MIXTURES = 32
+"""Held-out mixtures scored while training, so that watching stays cheaper than training."""
+PROBE_BATCH = 4
+"""Mixtures scored at a time."""
+PROBE_SEED = 0
+"""Of the held-out mixtures: the same for every run."""
+
+
+class Separation:
+    """Train a separator on clips that hold one sound each."""
+
+    kind = "separation"
+
+    def __init__(self, config: SeparationConfig) -> None:
+        """Lists clips.
+
+        Raises:
+            ValueError: too few clips to mix, or no encoder where `from_` points.
+        """
+        self.config = config
+        found = find_clips(config.data.source)
+        held_out = [clip for clip in found if _split(clip) in HELD_OUT_SPLITS]
+        to_train = [clip for clip in found if _split(clip) not in HELD_OUT_SPLITS | TEST_SPLITS]
+        able, unable = single_sources(to_train, config.mixing.pictures)
+        self.clips: Sequence[Clip] = [part.clip for part in able]
+        group = config.mixing.group
+        if len(self.clips) < group:
+            reason = next((f"; {name}: {cause}" for name, cause in unable.items()), "")
+            raise ValueError(
+                f"{config.data.source}: mixtures of {group} need as many clips to train on, there are "
+                f"{len(self.clips)} of {len(found)}{reason}"
+            )
+        self.model_config = SeparatorConfig.from_parts(encoder_config(config.from_), config.decoding)
+        self.truth = OthersHidden() if config.mixing.pictures == "source" else None
+        self.probes = self._probe_mixtures(held_out)
+        left_out = {
+            "held out": len(found) - len(to_train),
+            "not of one source": len(unable),
+            "quarantined": len(quarantined(config.data.source)),
+        }
+        notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+        self.summary = (
+            f"{len(self.clips)} clips of {config.data.source}{f' ({notes})' if notes else ''}, mixtures of "
+            f"{' to '.join(map(str, dict.fromkeys(config.mixing.sources)))}, {config.decoding.target} masks, "
+            f"{config.criterion} loss"
+        )
+
+    def build_model(self) -> Separator:
+        """The separator with its own initialisation."""
+        model = Separator(self.model_config)
+        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
+        if self.config.freeze_encoder:
+            model.encoder.requires_grad_(False)
+        freeze_unused(model)
+        return model
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """The encoder's weights, unless an untrained one is wanted."""
+        assert isinstance(model, Separator)
+        if self.config.untrained:
+            say(f"untrained encoder as configured in {self.config.from_}")
+        else:
+            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """None: layer decay is there for it."""
+        return set()
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+        """Layers as the model counts them; the decoder belongs to the last."""
+        assert isinstance(model, Separator)
+        return model.layer_ids()
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
+        """Random views of clips, in groups that may be mixed.
+
+        Raises:
+            ValueError: groups would be torn apart by the division of the batch over processes.
+        """
+        mixing = self.config.mixing
+        share = sampler.batch_size // (sampler.accumulation * sampler.num_processes)
+        if share % mixing.group:
+            raise ValueError(
+                f"training.batch_size {sampler.batch_size} over {sampler.num_processes} processes x "
+                f"{sampler.accumulation} accumulations is {share} clips, which groups of {mixing.group} do not fill"
+            )
+        view = TrainingView.from_config(self.config.data, self.model_config.encoder)
+        seed = self.config.training.seed
+        stream = MixtureStream(self.clips, view, seed, mixing.group, mixing.partners, self.truth)
+        return training_loader(stream, sampler, num_workers, device)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Clips with a picture to ask by and a sound to find."""
+        return {"separation": int((batch.image_present & batch.audio_present).sum())}
+
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Pictures, mixtures and what they are made of; drawn from the sample numbers alone."""
+        mixing, device = self.config.mixing, batch.image.device
+        weights = torch.from_numpy(
+            mixing_weights(
+                self.config.training.seed,
+                batch.sample_numbers,
+                mixing.group,
+                mixing.sources,
+                mixing.silent,
+                mixing.single,
+            )
+        ).to(device, non_blocking=True)
+        groups = batch.waveform.unflatten(0, (-1, mixing.group))  # (G, N, S)
+        members = groups.repeat_interleave(mixing.group, dim=0) * weights[..., None]  # (B, N, S)
+        place = torch.tensor([number % mixing.group for number in batch.sample_numbers])
+        # Each sample's own sound first, then the others of its group in turn.
+        order = (place[:, None] + torch.arange(mixing.group)) % mixing.group
+        order = order.to(device, non_blocking=True)
+        members = members.gather(1, order[..., None].expand_as(members))
+        image = normalize(batch.image)
+        if batch.truth is not None:
+            image = image * (batch.truth == 0)[:, None]  # painted in ImageNet's mean colour
+        return {
+            "image": image,
+            "mixture": members.sum(dim=1),
+            "source": members[:, 0],
+            "others": members[:, 1:],
+            "present": batch.image_present & batch.audio_present,
+        }
+
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """The mean loss over clips with picture and sound."""
+        out = model(inputs["image"], inputs["mixture"])
+        losses = separation_loss(
+            self.config.criterion,
+            self.config.decoding.target,
+            out,
+            inputs["source"],
+            inputs["others"],
+            inputs["mixture"],
+        )
+        present = inputs["present"]
+        return {"separation": torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)}
+
+    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Scores of at most `PROBE_MIXTURES` mixtures of held-out clips; empty if there are too few."""
+        assert isinstance(model, Separator)
+        if not self.probes:
+            return {}
+        evaluator = SeparationEvaluator(model, self.probes, clean=False, full=False)
+        found = predict_all(evaluator, OneProcess(device), PROBE_BATCH, self.config.data.num_workers)
+        if not found.ids or found.values["reference_silent"].all():
+            return {}
+        scores = separation_scores(mixture_scores({k: torch.from_numpy(v) for k, v in found.values.items()}))
+        return {
+            "sdr": scores.estimate.sdr,
+            "sdr_improvement": scores.improvement.sdr,
+            "si_sdr_improvement": scores.improvement.si_sdr,
+            "num_mixtures": scores.num_scored,
+        }
+
+    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+        """Spectrograms of the first held-out mixture that can be read."""
+        assert isinstance(model, Separator)
+        if not self.probes:
+            return {}
+        evaluator = SeparationEvaluator(model, self.probes[:1], clean=False, full=False)
+        example = separated_mixture(evaluator, 0, device)
+        if not np.abs(example.mixture).max():
+            return {}
+        return {"separation": separation_figure(example, title=example.id)}
+
+    def _probe_mixtures(self, held_out: Sequence[Clip]) -> tuple[Mixture, ...]:
+        parts, _ = single_sources(held_out, self.config.mixing.pictures)
+        if len(parts) <= self.config.mixing.sources[0]:
+            return ()
+        return mix_clips(parts, self.config.mixing.sources[0], min(PROBE_MIXTURES, len(parts)), "auto", PROBE_SEED)
+
+
+def freeze_unused(model: Separator) -> None:
+    """Take what cannot influence the mask out of training, such as the last norms of streams that are read before them.
+
+    It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
+    """
+    was_training = model.training
+    sizes = ((1, 3, *model.config.encoder.image_size), (1, model.config.num_samples))
+    with torch.enable_grad():
+        out = model.eval()(*(torch.zeros(size) for size in sizes))
+        torch.view_as_real(out.mask.to(torch.complex64)).sum().backward()
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+    model.train(was_training)
+
+
+def _split(clip: Clip) -> str:
+    return (clip.split or "").lower()

@@ -1,0 +1,105 @@
+"""Settings of separation. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.models.separator_config import SeparationDecodingConfig
+
+BLR, BATCH = 3e-4, 512
+"""Of the release."""
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """How training mixtures are made of clips that hold one sound each."""
+
+    sources: tuple[int, int] = (2, 2)
+    """Fewest and most sources of a mixture, 2 to 4."""
+    silent: float = 0.05
+    """Probability that the source shown is silent in the mixture, and silence is the answer."""
+    single: float = 0.05
+    """Probability that the source shown sounds alone, and is to be left as it is."""
+    partners: Literal["any", "different"] = "any"
+    """Mix any clips, or only clips of different classes."""
+    pictures: Literal["whole", "source"] = "whole"
+    """Show the whole picture, or paint over what else stands in it (needs Bandstand's annotations)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        if len(self.sources) != 2 or not 2 <= self.sources[0] <= self.sources[1] <= 4:
+            raise ValueError(f"sources {list(self.sources)} must be two ascending counts from 2 to 4")
+        if min(self.silent, self.single) < 0 or self.silent + self.single > 1:
+            raise ValueError(f"silent {self.silent} and single {self.single} must be probabilities, together at most 1")
+
+    @property
+    def group(self) -> int:
+        """Clips that may be mixed with each other: as many consecutive samples."""
+        return self.sources[1]
+
+
+@dataclass(frozen=True)
+class SeparationConfig:
+    """Train the encoder and a decoder to separate the sound that a picture shows from a mixture."""
+
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    from_: str
+    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_epochs=40.0))
+    """Optimiser and schedule."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The loop."""
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    """How mixtures are made."""
+    decoding: SeparationDecodingConfig = field(default_factory=SeparationDecodingConfig)
+    """The decoder and its masks."""
+    loss: Literal["auto", "bce", "magnitude", "spectrum", "snr"] = "auto"
+    """bce: cross-entropy of the mask, weighted by the mixture's level; magnitude, spectrum: absolute error of masked
+    magnitudes or complex values; snr: signal-to-noise ratio of the waveform; auto is spectrum."""
+    freeze_encoder: bool = False
+    """Train the decoder alone."""
+    untrained: bool = False
+    """Take the configuration of --from without its weights: what the architecture does by itself."""
+
+    def __post_init__(self) -> None:
+        check_rate(self.optim, self.training.batch_size, "separation", recipe_blr=BLR, recipe_batch=BATCH)
+        share = self.training.batch_size // self.training.accumulation
+        if share % self.mixing.group:
+            raise ValueError(
+                f"mixing.sources {list(self.mixing.sources)} mixes {self.mixing.group} consecutive clips, which the "
+                f"{share} of a forward pass cannot be divided into: change --training.batch_size or accumulation"
+            )
+        if self.decoding.target == "complex" and self.loss in ("bce", "magnitude"):
+            raise ValueError(f"loss {self.loss} knows no phase: a complex mask needs spectrum or snr")
+        if self.untrained and self.freeze_encoder:
+            raise ValueError("freeze_encoder with --untrained true would leave a random encoder as it is")
+
+    @property
+    def criterion(self) -> str:
+        """The loss that `auto` stands for."""
+        return "spectrum" if self.loss == "auto" else self.loss
+
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        idle = []
+        if self.freeze_encoder and self.optim.layer_decay != 1.0:
+            idle.append("--optim.layer_decay has no effect on a frozen encoder")
+        if self.decoding.decoder == "release" and self.decoding.decoder_dim != SeparationDecodingConfig().decoder_dim:
+            idle.append("--decoding.decoder_dim has no effect on the release's decoder")
+        if self.decoding.target != "complex":
+            if self.decoding.complex_limit != SeparationDecodingConfig().complex_limit:
+                idle.append("--decoding.complex_limit has no effect without --decoding.target complex")
+            if self.decoding.target == "dominance" and self.criterion != "bce":
+                idle.append("--decoding.target dominance has no effect but with --loss bce: the others compare sounds")
+        return idle
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content

@@ -1,0 +1,67 @@
+"""Recipes of localization: what they set, what overrides them, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.configuration import DataConfig
+from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
+from deepavfusion.tasks.localization_config import LocalizationConfig
+
+BASE = ["--from", "runs/a", "--data.source", "clips", "--run_dir", "runs/b"]
+EVALUATION = ["--run", "runs/a", "--data.source", "clips"]
+
+
+def test_recipes_and_what_overrides_them() -> None:
+    own = parse_arguments(LocalizationConfig, BASE)
+    assert (own.recipe, own.contrast.mismatch_weight, own.contrast.silence_share) == ("self_supervised", 1.0, 0.3)
+    assert (own.optim.blr, own.optim.layer_decay, own.training.batch_size) == (3e-4, 0.75, 256)
+    told = parse_arguments(LocalizationConfig, [*BASE, "--recipe", "supervised", "--head.layers", "[0,2]"])
+    assert (told.contrast.mismatch_weight, told.contrast.silence_share, told.contrast.collage_weight) == (0.5, 1.0, 0.0)
+    assert told.head.layers == (0, 2)
+    written = LocalizationConfig.with_recipe(
+        "supervised", run_dir="runs/b", from_="runs/a", data=DataConfig(source="clips"), head={"layers": [0, 2]}
+    )
+    assert written == told
+
+
+def test_mistakes_are_named() -> None:
+    for words, message in (
+        (["--boxes", "b.csv"], "--boxes b.csv: only --recipe supervised looks at them"),
+        (["--contrast.silence_share", "1.5"], r"--contrast\.silence_share 1\.5 must be a probability"),
+        (["--contrast.mismatch_weight", "0", "--contrast.collage_weight", "0"], "both 0: nothing to contrast with"),
+        (["--recipe", "supervised", "--contrast.collage_weight", "1"], "makes no collages, set 0"),
+        (["--head.top_share", "0"], r"--head\.top_share 0\.0 must be above 0"),
+        (["--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe self_supervised was tuned"),
+        (["--drop_path", "1"], r"--drop_path 1\.0 must be in \[0, 1\)"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_arguments(LocalizationConfig, [*BASE, *words])
+
+
+def test_settings_without_effect_are_told() -> None:
+    words = ["--tune_encoder", "false", "--drop_path", "0.1", "--boxes_format", "vggss"]
+    assert parse_arguments(LocalizationConfig, [*BASE, *words]).without_effect() == [
+        "--drop_path has no effect on a frozen encoder",
+        "--boxes_format has no effect without --boxes",
+    ]
+    words = ["--recipe", "supervised", "--head.pooling", "logsumexp"]
+    assert len(parse_arguments(LocalizationConfig, [*BASE, *words]).without_effect()) == 1
+    for recipe in ("supervised", "self_supervised"):
+        assert parse_arguments(LocalizationConfig, [*BASE, "--recipe", recipe]).without_effect() == []
+
+
+def test_evaluation_settings() -> None:
+    config = parse_arguments(EvaluateLocalizationConfig, [*EVALUATION, "--baseline", "a=runs/b, c=untrained:runs/d"])
+    assert config.baselines() == {"a": "runs/b", "c": "untrained:runs/d"}
+    for words, message in (
+        (["--baseline", "runs/b"], "--baseline 'runs/b' must be NAME=RUN"),
+        (["--baseline", "a=x,a=y"], "--baseline 'a=y' must be NAME=RUN, every name once"),
+        (["--pairs", "p.csv"], "--pairs p.csv: they stand beside clips with boxes"),
+        (["--boxes_format", "vggss"], "--boxes_format vggss needs --boxes"),
+        (["--truth", "false", "--boxes", "b.csv"], "--truth false: without truth nothing is scored"),
+        (["--shifts", "0"], "--shifts 0 must be at least 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_arguments(EvaluateLocalizationConfig, [*EVALUATION, *words])
