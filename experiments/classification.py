@@ -49,8 +49,8 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
-    ("finetune", "few"): {"optim.blr": 4e-3, "optim.epochs": 60},
-    ("finetune", "all"): {"optim.blr": 4e-3, "optim.epochs": 12},
+    ("finetune", "few"): {"optim.blr": 1.6e-2, "optim.epochs": 80},
+    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 12},
 }
 VIEWS = {"augmentation.mixup": 0, "augmentation.drop_path": 0.1, "data.crop_area": "[0.7,1]"}
 """Fine-tuning: pictures are not mixed nor cut by half, for solos are small."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 PREEMPTED = 75
@@ -74,33 +76,58 @@ def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], No
                 raise ValueError(f"{step.product}: needs {need}, which is not there and no step makes")
     logs.mkdir(parents=True, exist_ok=True)
     waiting = [step for step in steps if not step.is_done]
-    done, total = len(steps) - len(waiting), len(steps)
-    say(f"{done} of {total} steps are done")
-    running: dict[Future[tuple[int, float]], AnyStep] = {}
-    code = 0
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    say(f"{len(steps) - len(waiting)} of {len(steps)} steps are done")
+    with _stoppable(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
         try:
-            while waiting or running:
-                ready = [step for step in waiting if all(need.exists() for need in step.needs)]
-                for step in ready[: jobs - len(running)]:
-                    waiting.remove(step)
-                    running[pool.submit(_do, step, logs / f"{_name(step)}.log")] = step
-                if not running:
-                    break  # what is left needs a step that failed
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    step = running.pop(future)
-                    status, seconds = future.result()
-                    done += status == 0
-                    say(
-                        f"[{done}/{total}] {'done' if status == 0 else f'exit {status}'} {seconds:.0f} s: {_name(step)}"
-                    )
-                    if status == PREEMPTED:
-                        return PREEMPTED
-                    code = code or int(status != 0)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)  # the commands got the signal too, and save
+            return _run(waiting, len(steps), pool, logs, jobs, say)
+        except (_Stopped, KeyboardInterrupt, BrokenProcessPool):
+            for worker in active_children():  # a command that is asked to stop saves before it does
+                worker.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
             return PREEMPTED
+
+
+class _Stopped(Exception):
+    """A command was asked to stop."""
+
+
+def _run(
+    waiting: list[AnyStep], total: int, pool: ProcessPoolExecutor, logs: Path, jobs: int, say: Callable[[str], None]
+) -> int:
+    """Run steps as soon as what they need is there; returns 1 if one failed. Raises _Stopped."""
+    running: dict[Future[tuple[int, float]], AnyStep] = {}
+    done, code = total - len(waiting), 0
+    while waiting or running:
+        ready = [step for step in waiting if all(need.exists() for need in step.needs)]
+        for step in ready[: jobs - len(running)]:
+            waiting.remove(step)
+            running[pool.submit(_do, step, logs / f"{_name(step)}.log")] = step
+        if not running:
+            break  # what is left needs a step that failed
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            step = running.pop(future)
+            status, seconds = future.result()
+            if status == PREEMPTED:
+                raise _Stopped
+            done += status == 0
+            how = "done" if status == 0 else f"exit {status}"
+            say(f"[{done}/{total}] {how} {seconds:.0f} s: {_name(step)}")
+            code = code or int(status != 0)
     return code
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C, so that nothing is left running behind a runner that was ended."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _name(step: AnyStep) -> str:
@@ -132,7 +159,7 @@ def _do(step: AnyStep, log: Path) -> tuple[int, float]:
 
 
 @contextlib.contextmanager
-def _output_to(descriptor: int):  # type: ignore[no-untyped-def]
+def _output_to(descriptor: int) -> Iterator[None]:
     """Send file descriptors 1 and 2 to a file, those of child processes too."""
     kept = [os.dup(1), os.dup(2)]
     try:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -59,3 +64,31 @@ def test_manifests_are_joined_and_cut(tmp_path: Path) -> None:
     cut(tmp_path / "one", 2, tmp_path / "few.csv")
     with open(tmp_path / "few.csv", newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["a", "b"]
+
+
+def test_a_runner_that_is_ended_leaves_nothing_running(tmp_path: Path) -> None:
+    code = f"""
+from functools import partial
+from pathlib import Path
+from experiments.steps import Making, run
+from tests.experiments.test_steps import wait_long
+out = Path({str(tmp_path)!r}) / "never"
+raise SystemExit(run([Making(partial(wait_long, out), out)], out.parent / "logs", 1, print))
+"""
+    runner = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "began").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(30) == 75
+    finally:
+        runner.kill()
+    worker = int((tmp_path / "began").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def wait_long(out: Path) -> None:
+    (out.parent / "began").write_text(str(os.getpid()))
+    time.sleep(120)
