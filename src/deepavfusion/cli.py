@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("deepavfusion", str(error), 2)
     try:
         verb = VERBS[name]
+        options = options if verb.as_options is None else verb.as_options()(options)
         config: Any = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
     except UsageError as error:
         return _fail(f"deepavfusion {name}", str(error), 2)

@@ -5,7 +5,7 @@ Nothing here imports torch: the function that does the work is imported when its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class Verb:
     """Does the work and returns the exit code."""
     positional: tuple[str, ...] = ()
     """Fields that may be given without a flag, in this order."""
+    as_options: Callable[[], Callable[[Sequence[str]], list[str]]] | None = None
+    """Gives the function that makes options of the words, where positions are not enough."""
 
 
 def _pretrain_config() -> type:
@@ -232,6 +234,51 @@ def _vggsounder(config: Any) -> int:
     return 0
 
 
+def _predict_config() -> type:
+    from deepavfusion.inference.predict_config import PredictConfig
+
+    return PredictConfig
+
+
+def _predict_words() -> Callable[[Sequence[str]], list[str]]:
+    from deepavfusion.inference.predict_config import with_files
+
+    return with_files
+
+
+def _predict(config: Any) -> int:
+    from deepavfusion.inference.predict import predict
+
+    return predict(config)
+
+
+def _bundle_config() -> type:
+    from deepavfusion.models.bundle_config import BundleConfig
+
+    return BundleConfig
+
+
+def _bundle(config: Any) -> int:
+    from deepavfusion.models.bundle import bundle
+
+    bundle(config)
+    print(f"bundle of {', '.join(config.places) or 'an encoder'} in {config.out}")
+    return 0
+
+
+def _export_config() -> type:
+    from deepavfusion.inference.export_config import ExportConfig
+
+    return ExportConfig
+
+
+def _export(config: Any) -> int:
+    from deepavfusion.inference.export import export
+
+    print(export(config))
+    return 0
+
+
 def _demo_config() -> type:
     from deepavfusion.demo import DemoConfig
 
@@ -383,6 +430,11 @@ VERBS: dict[str, Verb] = {
     "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
     "average": Verb("the mean of several evaluated classifiers", _average_config, _average),
     "vggsounder": Verb("score predictions by VGGSounder's labels", _vggsounder_config, _vggsounder, ("annotations",)),
+    "predict": Verb(
+        "use trained models on files", _predict_config, _predict, ("task", "files"), as_options=_predict_words
+    ),
+    "bundle": Verb("put the models of several tasks into one folder", _bundle_config, _bundle, ("out",)),
+    "export": Verb("write a model as ONNX or as torch's exported program", _export_config, _export, ("run",)),
     "embed": Verb("write an encoder's features of clips", _embed_config, _embed),
     "knn": Verb("classify features by their nearest neighbours", _neighbours_config, _neighbours),
     "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),

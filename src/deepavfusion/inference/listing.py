@@ -1,0 +1,126 @@
+"""Which files a prediction is made of, and the names of the folders that their results go to.
+
+A folder is searched recursively. In it a photo and a sound of the same name are one recording, and a sound beside a
+video of the same name is that video's own, extracted: it is left out. Files that are named one by one are taken as they
+are.
+
+The names of results are made of the files' names, letter by letter from a list of harmless ones: whatever a file is
+called, its results lie in a folder directly below the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deepavfusion.data.clips import CONTAINER_SUFFIXES
+from deepavfusion.inference.inputs import PICTURE_SUFFIXES, SOUND_SUFFIXES
+
+MAX_NAME = 80
+"""Characters of a result folder's name."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording of a prediction."""
+
+    path: str
+    """What is looked at, and heard unless `sound` is."""
+    sound: str | None
+    """What is heard, where that is a file of its own."""
+    folder: str
+    """Name of the folder of its results."""
+
+    @property
+    def given(self) -> str | tuple[str, str]:
+        """As the predictor takes it."""
+        return self.path if self.sound is None else (self.path, self.sound)
+
+
+def list_items(files: Sequence[str], sound: str | None = None) -> list[Item]:
+    """The recordings of files and folders, each once, in their order.
+
+    Args:
+        files: files and folders.
+        sound: is heard with every one of them.
+
+    Raises:
+        ValueError: a folder without anything to look at.
+    """
+    found: dict[str, tuple[str | None, str]] = {}
+    for given in files:
+        if os.path.isdir(given):
+            inside = _scan(given)
+            if not inside:
+                raise ValueError(f"{given}: no videos, sounds or photos in this folder")
+            for path, beside in inside:
+                found.setdefault(path, (beside, os.path.relpath(path, given)))
+        else:
+            found.setdefault(given, (None, os.path.basename(given.rstrip("/")) or given))
+    names = {path: safe_name(os.path.splitext(relative)[0]) for path, (_, relative) in found.items()}
+    count = Counter(name.lower() for name in names.values())  # some file systems do not tell cases apart
+    return [
+        Item(path, sound or beside, names[path] if count[names[path].lower()] == 1 else _apart(names[path], path))
+        for path, (beside, _) in found.items()
+    ]
+
+
+def safe_name(name: str) -> str:
+    """A name for a folder: letters, digits and `-_.` of any script, others replaced by `_`, no dot in front.
+
+    Parts of a relative path are joined by `__`. A name that had to be cut, or of which nothing is left, gets a hash.
+    """
+    parts = [part for part in unicodedata.normalize("NFC", name).split("/") if part not in ("", ".", "..")]
+    text = "__".join("".join(c if c.isalnum() or c in "-_." else "_" for c in part) for part in parts)
+    text = text.strip(". ")
+    if not text.strip("_") or len(text.encode()) > MAX_NAME or _RESERVED.match(text):
+        text = _apart(text.encode()[: MAX_NAME - 10].decode(errors="ignore") or "file", name)
+    return text
+
+
+def shown(name: str) -> str:
+    """A name for one line of a terminal: no line breaks, no control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _apart(name: str, path: str) -> str:
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
+    return f"{name}-{digest}"
+
+
+def _scan(folder: str) -> list[tuple[str, str | None]]:
+    """What is to be looked at below a folder, and a sound that belongs to it; sorted."""
+    found: list[tuple[str, str | None]] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kinds: dict[str, dict[str, str]] = {}
+        for name in sorted(name for name in names if not name.startswith(".")):
+            stem, suffix = os.path.splitext(name)
+            kind = _KINDS.get(suffix.lower())
+            if kind == "video":
+                found.append((os.path.join(place, name), None))
+            if kind is not None:
+                kinds.setdefault(stem, {}).setdefault(kind, name)
+                if kind != "video" and kinds[stem][kind] != name:  # the second photo, or sound, of a name
+                    kinds[name] = {kind: name}
+        for by_kind in kinds.values():
+            photo, sound = (by_kind.get(kind) for kind in ("photo", "sound"))
+            if photo is not None:
+                own = os.path.join(place, sound) if sound is not None and "video" not in by_kind else None
+                found.append((os.path.join(place, photo), own))
+            elif sound is not None and "video" not in by_kind:
+                found.append((os.path.join(place, sound), None))
+    return sorted(found)
+
+
+_KINDS = (
+    dict.fromkeys(PICTURE_SUFFIXES, "photo")
+    | dict.fromkeys(CONTAINER_SUFFIXES, "video")
+    | dict.fromkeys((suffix for suffix in SOUND_SUFFIXES), "sound")
+)

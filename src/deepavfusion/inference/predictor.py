@@ -1,0 +1,465 @@
+"""Trained models on whatever one has: `Predictor.from_pretrained(PLACE).classify("clip.mp4")`.
+
+Every method takes one input or a list of them (a path, a picture, `Arrays`, or a pair of picture and sound; see
+`inputs`) and gives a dataclass or a list of them (see `predictions`). Models are loaded when they are asked for first.
+`write` does what the methods and `save` do together, without keeping maps and sounds in memory: for hours of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from deepavfusion.atomic import replacing
+from deepavfusion.audio import SAMPLE_RATE
+from deepavfusion.inference.inputs import Input, name_of, open_recording, read_photo
+from deepavfusion.inference.map_files import MapLook, write_maps
+from deepavfusion.inference.maps import check_tracks, localize_moments, segment_moments
+from deepavfusion.inference.predictions import (
+    RESIDUAL,
+    Classification,
+    Embedding,
+    Levels,
+    Localization,
+    Segmentation,
+    Separation,
+    write_record,
+)
+from deepavfusion.inference.sources import WHOLE, Box, check_boxes, separate_recording
+from deepavfusion.inference.timeline import Compute, Progress, class_logits, features, windows_of
+from deepavfusion.inference.windows import step_times
+from deepavfusion.models.bundle import Bundle, SingleModel, TaskModel, lacking, open_models
+from deepavfusion.models.classifier import AudioVisualClassifier
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.localizer import Localizer
+from deepavfusion.models.segmenter import Segmenter
+from deepavfusion.models.separator import Separator
+
+Task = Literal["classification", "localization", "separation", "segmentation", "embedding"]
+TASKS: tuple[Task, ...] = ("classification", "localization", "separation", "segmentation", "embedding")
+STEP_SECONDS = 0.1
+"""From one moment of a map to the next."""
+MAX_KEPT_BYTES = 2**30
+"""Maps, masks and sounds of one recording that the methods keep in memory; `write` keeps none."""
+
+Result = TypeVar("Result")
+Inputs = Input | Sequence[Input]
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """Models that are in memory already, by task; the encoder is that of the first."""
+
+    models: Mapping[str, TaskModel]
+    encoder: EarlyFusionEncoder | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.models)
+
+    def load(self, task: str) -> TaskModel:
+        """Raises ValueError if there is none."""
+        if task not in self.models:
+            raise ValueError(lacking("this predictor", task, self.tasks))
+        return self.models[task]
+
+    def load_encoder(self) -> EarlyFusionEncoder:
+        if self.encoder is not None:
+            return self.encoder
+        return next(iter(self.models.values())).encoder
+
+
+class Predictor:
+    """All that the models of a bundle can say of a recording."""
+
+    def __init__(
+        self,
+        models: Bundle | SingleModel | LoadedModels,
+        device: str | torch.device = "auto",
+        *,
+        batch_size: int = 16,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    ) -> None:
+        """
+        Args:
+            models: an opened bundle, or models in memory.
+            device: cpu, cuda, or auto: CUDA if there is one.
+            batch_size: windows or frames per forward pass; results do not depend on it.
+            precision: of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere.
+
+        Raises:
+            ValueError: a batch size below 1, or a device that there is not.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} must be at least 1")
+        if str(device) == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device {device}: there is none; take cpu or auto")
+        place = torch.device(device)
+        low = precision == "bfloat16" or (precision == "auto" and place.type == "cuda")
+        self.models = models
+        self.compute = Compute(place, torch.bfloat16 if low else None, batch_size)
+        self._ready: dict[str, nn.Module] = {}
+
+    @classmethod
+    def from_pretrained(cls, place: str | Path, device: str | torch.device = "auto", **settings: Any) -> Predictor:
+        """The predictor of a bundle, of a finished run, of a model folder, of `shipped:NAME` or of `hf:OWNER/NAME`.
+
+        Args:
+            place: where the models are.
+            device: cpu, cuda or auto.
+            settings: `batch_size` and `precision`, as of the constructor.
+
+        Raises:
+            ValueError: nothing there that can be loaded; names the place and the fix.
+        """
+        return cls(open_models(place), device, **settings)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What can be asked for."""
+        return (*self.models.tasks, "embedding")
+
+    @overload
+    def classify(self, inputs: list[Input], hop_seconds: float | None = ...) -> list[Classification]: ...
+    @overload
+    def classify(
+        self, inputs: Input, hop_seconds: float | None = ..., progress: Progress | None = ...
+    ) -> Classification: ...
+    def classify(self, inputs: Any, hop_seconds: float | None = None, progress: Progress | None = None) -> Any:
+        """Which classes, when and in all.
+
+        Args:
+            inputs: one input or a list.
+            hop_seconds: from one window to the next at most; None is half a window.
+            progress: is told seconds done and in all.
+
+        Raises:
+            MediaError: a file that cannot be read.
+            ValueError: no such head, or an input that lacks what the model looks at; names it.
+        """
+        model = self._model("classification")
+        assert isinstance(model, AudioVisualClassifier)
+
+        def one(given: Input) -> Classification:
+            with open_recording(given) as recording:
+                windows = windows_of(recording, model.config.encoder, hop_seconds)
+                logits, present = class_logits(model, recording, windows, self.compute, progress)
+                return Classification(
+                    recording.name,
+                    recording.info.duration_seconds,
+                    model.config.classes,
+                    model.config.multi_label,
+                    windows.start_seconds,
+                    windows.length_seconds,
+                    logits,
+                    present,
+                )
+
+        return _each(one, inputs)
+
+    @overload
+    def embed(self, inputs: list[Input], hop_seconds: float | None = ...) -> list[Embedding]: ...
+    @overload
+    def embed(self, inputs: Input, hop_seconds: float | None = ..., progress: Progress | None = ...) -> Embedding: ...
+    def embed(self, inputs: Any, hop_seconds: float | None = None, progress: Progress | None = None) -> Any:
+        """The encoder's features over time. Arguments and errors as of `classify`."""
+        encoder = self._encoder()
+
+        def one(given: Input) -> Embedding:
+            with open_recording(given) as recording:
+                windows = windows_of(recording, encoder.config, hop_seconds)
+                rows, present = features(encoder, recording, windows, self.compute, progress)
+                return Embedding(
+                    recording.name,
+                    recording.info.duration_seconds,
+                    windows.start_seconds,
+                    windows.length_seconds,
+                    rows,
+                    present,
+                )
+
+        return _each(one, inputs)
+
+    @overload
+    def localize(self, inputs: list[Input], step_seconds: float = ...) -> list[Localization]: ...
+    @overload
+    def localize(self, inputs: Input, step_seconds: float = ..., progress: Progress | None = ...) -> Localization: ...
+    def localize(self, inputs: Any, step_seconds: float = STEP_SECONDS, progress: Progress | None = None) -> Any:
+        """Where it sounds, moment by moment.
+
+        Args:
+            inputs: one input or a list.
+            step_seconds: from one moment to the next.
+            progress: is told seconds done and in all.
+
+        Raises:
+            MediaError: a file that cannot be read.
+            ValueError: no such head, an input without picture or sound, or maps that are too many to keep.
+        """
+        model = self._model("localization")
+        assert isinstance(model, Localizer)
+        rows, columns = model.config.encoder.image_grid
+
+        def one(given: Input) -> Localization:
+            with open_recording(given) as recording:
+                times = step_times(recording.info.duration_seconds, step_seconds)
+                _check_kept(recording.name, 4 * len(times) * model.config.num_maps * rows * columns)
+                found = list(localize_moments(model, recording, times, self.compute, progress))
+                return Localization(
+                    recording.name,
+                    recording.info.duration_seconds,
+                    model.config.classes,
+                    step_seconds,
+                    times,
+                    np.concatenate([batch.maps for batch in found]),
+                    np.concatenate([batch.scores for batch in found]),
+                    given,
+                )
+
+        return _each(one, inputs)
+
+    @overload
+    def segment(self, inputs: list[Input], step_seconds: float = ...) -> list[Segmentation]: ...
+    @overload
+    def segment(self, inputs: Input, step_seconds: float = ..., progress: Progress | None = ...) -> Segmentation: ...
+    def segment(self, inputs: Any, step_seconds: float = STEP_SECONDS, progress: Progress | None = None) -> Any:
+        """What sounds, pixel by pixel, moment by moment. Arguments and errors as of `localize`."""
+        model = self._model("segmentation")
+        assert isinstance(model, Segmenter)
+        height, width = model.config.encoder.image_size
+
+        def one(given: Input) -> Segmentation:
+            with open_recording(given) as recording:
+                times = step_times(recording.info.duration_seconds, step_seconds)
+                _check_kept(recording.name, len(times) * height * width)
+                found = list(segment_moments(model, recording, times, self.compute, progress))
+                return Segmentation(
+                    recording.name,
+                    recording.info.duration_seconds,
+                    model.config.classes,
+                    step_seconds,
+                    times,
+                    np.concatenate([batch.maps for batch in found]),
+                    np.concatenate([batch.scores for batch in found]),
+                    given,
+                )
+
+        return _each(one, inputs)
+
+    @overload
+    def separate(
+        self, inputs: list[Input], pictures: Sequence[Any] = ..., boxes: Sequence[Box] = ...
+    ) -> list[Separation]: ...
+    @overload
+    def separate(
+        self,
+        inputs: Input,
+        pictures: Sequence[Any] = ...,
+        boxes: Sequence[Box] = ...,
+        consistent: bool = ...,
+        progress: Progress | None = ...,
+    ) -> Separation: ...
+    def separate(
+        self,
+        inputs: Any,
+        pictures: Sequence[Any] = (),
+        boxes: Sequence[Box] = (),
+        consistent: bool = False,
+        progress: Progress | None = None,
+    ) -> Any:
+        """The sound of what is in the picture, or in each of several pictures, and what remains.
+
+        Args:
+            inputs: one input or a list.
+            pictures: of the sources, paths or `(H, W, 3)` uint8; if there are none, the recording's own picture.
+            boxes: parts of the recording's picture, one per source: left, top, right, bottom in fractions; if there
+                are none, the whole picture is one source.
+            consistent: make the sources add up to the recording.
+            progress: is told seconds done and in all.
+
+        Raises:
+            MediaError: a file that cannot be read.
+            ValueError: no such head, an input without sound, or without a picture to ask by; names it.
+        """
+        asked = self._sources(pictures, boxes)
+        model = self._separator()
+
+        def one(given: Input) -> Separation:
+            with open_recording(given) as recording:
+                count = len(asked.pictures) or len(asked.boxes)
+                _check_kept(recording.name, round(4 * (count + 2) * recording.info.duration_seconds * SAMPLE_RATE))
+                blocks = list(
+                    separate_recording(
+                        model, recording, asked.pictures, asked.boxes, consistent, self.compute, progress
+                    )
+                )
+                sources = np.concatenate([block.sources for block in blocks], axis=1)
+                residual = np.concatenate([block.residual for block in blocks])
+                names = _source_names(count)
+                return Separation(recording.name, recording.info.duration_seconds, names, sources, residual)
+
+        return _each(one, inputs)
+
+    def write(
+        self,
+        task: Task,
+        given: Input,
+        folder: str | Path,
+        *,
+        about: Mapping[str, Any] = {},
+        hop_seconds: float | None = None,
+        step_seconds: float = STEP_SECONDS,
+        pictures: Sequence[Any] = (),
+        boxes: Sequence[Box] = (),
+        consistent: bool = False,
+        film: bool = True,
+        arrays: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Predict and save, in memory that does not grow with the maps and sounds; returns the record.
+
+        Args:
+            task: one of `tasks`.
+            given: one input.
+            folder: where the files go.
+            about: what else the record says.
+            hop_seconds: as of `classify`.
+            step_seconds: as of `localize`.
+            pictures, boxes, consistent: as of `separate`.
+            film: whether maps and masks are written as a film too.
+            arrays: whether they are written as a numpy file too.
+            progress: is told seconds done and in all.
+
+        Raises:
+            MediaError: a file that cannot be read.
+            ValueError: as the method of the task.
+        """
+        place = Path(folder)
+        if task == "classification":
+            return self.classify(given, hop_seconds, progress).save(place, about)
+        if task == "embedding":
+            return self.embed(given, hop_seconds, progress).save(place, about)
+        if task == "separation":
+            asked = self._sources(pictures, boxes)
+            return self._write_separation(given, place, asked, consistent, about, progress)
+        if task not in ("localization", "segmentation"):
+            raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
+        model = self._model(task)
+        with open_recording(given) as recording:
+            times = step_times(recording.info.duration_seconds, step_seconds)
+            if isinstance(model, Localizer):
+                check_tracks(recording, hears=True)
+                batches = localize_moments(model, recording, times, self.compute, progress)
+            else:
+                assert isinstance(model, Segmenter)
+                check_tracks(recording, hears=model.config.hears)
+                batches = segment_moments(model, recording, times, self.compute, progress)
+            look = MapLook(task, recording.name, model.config.classes, step_seconds)
+            # The film reads the recording through an opening of its own: both run through it side by side.
+            record = write_maps(place, given, look, times, batches, film=film, arrays=arrays)
+        return write_record(place, {**record, **about})
+
+    def digest(self, task: Task) -> str:
+        """A hash of all weights that a task's predictions come from: BLAKE2b of 8 bytes, hexadecimal."""
+        model = self._encoder() if task == "embedding" else self._model(task)
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _write_separation(
+        self,
+        given: Input,
+        folder: Path,
+        asked: _Asked,
+        consistent: bool,
+        about: Mapping[str, Any],
+        progress: Progress | None,
+    ) -> dict[str, Any]:
+        model = self._separator()
+        levels = Levels((*_source_names(len(asked.pictures) or len(asked.boxes)), RESIDUAL))
+        with open_recording(given) as recording, ExitStack() as stack:
+            blocks = separate_recording(
+                model, recording, asked.pictures, asked.boxes, consistent, self.compute, progress
+            )
+            writers: list[Any] = []
+            for block in blocks:
+                if not writers:  # nothing is written of a recording that gives nothing
+                    writers = [
+                        stack.enter_context(soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "FLOAT", format="WAV"))
+                        for path in [stack.enter_context(replacing(folder / f"{name}.wav")) for name in levels.names]
+                    ]
+                rows = [*block.sources, block.residual]
+                for writer, row in zip(writers, rows, strict=True):
+                    writer.write(row)
+                levels.add(rows)
+        return levels.save(folder, name_of(given), about)
+
+    def _sources(self, pictures: Sequence[Any], boxes: Sequence[Box]) -> _Asked:
+        if len(pictures) and len(boxes):
+            raise ValueError("boxes: parts of the recording's own picture are not asked for beside other pictures")
+        check_boxes(boxes)
+        return _Asked([_picture(one) for one in pictures], list(boxes) or ([] if len(pictures) else [WHOLE]))
+
+    def _separator(self) -> Separator:
+        model = self._model("separation")
+        assert isinstance(model, Separator)
+        return model
+
+    def _model(self, task: str) -> nn.Module:
+        if task not in self._ready:
+            self._ready[task] = self.models.load(task).to(self.compute.device).eval()
+        return self._ready[task]
+
+    def _encoder(self) -> EarlyFusionEncoder:
+        if "embedding" not in self._ready:
+            self._ready["embedding"] = self.models.load_encoder().to(self.compute.device).eval()
+        encoder = self._ready["embedding"]
+        assert isinstance(encoder, EarlyFusionEncoder)
+        return encoder
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """By what sources are asked for: pictures, or parts of the recording's own."""
+
+    pictures: list[NDArray[np.uint8]]
+    boxes: list[Box]
+
+
+def _picture(given: Any) -> NDArray[np.uint8]:
+    if isinstance(given, (str, Path)):
+        return read_photo(str(given))
+    array = np.asarray(given.convert("RGB") if hasattr(given, "convert") else given)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"pictures must be files or uint8 (H, W, 3), got {array.dtype} {array.shape}")
+    return array
+
+
+def _source_names(count: int) -> tuple[str, ...]:
+    return tuple(f"source_{n}" for n in range(count))
+
+
+def _check_kept(name: str, num_bytes: int) -> None:
+    if num_bytes > MAX_KEPT_BYTES:
+        raise ValueError(
+            f"{name}: the result would take {num_bytes / 2**30:.1f} GiB of memory; take a longer step, or "
+            f"Predictor.write, which writes as it goes"
+        )
+
+
+def _each(one: Callable[[Input], Result], inputs: Any) -> Result | list[Result]:
+    return [one(given) for given in inputs] if isinstance(inputs, list) else one(inputs)

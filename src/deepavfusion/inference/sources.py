@@ -1,0 +1,126 @@
+"""Whole recordings taken apart: the sound of what is in each picture, and what remains.
+
+The pictures of a window are taken from its middle, so that sources may move about; windows overlap by half and are put
+together by `overlap_add`.
+
+Shape legend: `N` sources, `n` samples, `H W` pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepavfusion.audio import SAMPLE_RATE
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.jpeg import crop_picture
+from deepavfusion.images import normalize
+from deepavfusion.inference.inputs import Recording
+from deepavfusion.inference.overlap_add import consistent, overlap_add
+from deepavfusion.inference.sliding_sound import sound_blocks
+from deepavfusion.inference.timeline import Compute, Progress, to_images
+from deepavfusion.models.separator import Separator
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom, in fractions of the picture."""
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+MIN_BOX_SIDE = 1 / 16
+"""Smaller parts of a picture would have to be enlarged beyond use."""
+
+
+@dataclass(frozen=True)
+class SourceBlock:
+    """A stretch of the recording, taken apart."""
+
+    mixture: NDArray[np.float32]
+    """`(n,)`."""
+    sources: NDArray[np.float32]
+    """`(N, n)`."""
+
+    @property
+    def residual(self) -> NDArray[np.float32]:
+        """`(n,)`: the mixture minus all sources."""
+        return self.mixture - self.sources.sum(axis=0)
+
+
+def check_boxes(boxes: Sequence[Box]) -> None:
+    """Raise ValueError for a box that is no part of a picture."""
+    for box in boxes:
+        if len(box) != 4 or not all(0 <= value <= 1 for value in box):
+            raise ValueError(f"boxes: {list(box)} must be left, top, right, bottom in fractions from 0 to 1")
+        if box[2] - box[0] < MIN_BOX_SIDE or box[3] - box[1] < MIN_BOX_SIDE:
+            raise ValueError(f"boxes: {list(box)} must be at least {MIN_BOX_SIDE} wide and high, right after left")
+
+
+def separate_recording(
+    model: Separator,
+    recording: Recording,
+    pictures: Sequence[NDArray[np.uint8]],
+    boxes: Sequence[Box],
+    mixture_consistent: bool,
+    compute: Compute,
+    progress: Progress | None,
+) -> Iterator[SourceBlock]:
+    """Take a recording apart, in bounded memory.
+
+    Args:
+        model: in evaluation mode, on its device.
+        recording: with sound.
+        pictures: `(h, w, 3)`, one per source; if there are none, parts of the recording's own picture are taken.
+        boxes: these parts, one per source.
+        mixture_consistent: make the estimates add up to the mixture.
+        compute: how.
+        progress: is told.
+
+    Raises:
+        MediaError: the recording cannot be read.
+        ValueError: no sound, or no picture to ask by.
+    """
+    info = recording.info
+    if not info.has_sound:
+        raise ValueError(f"{recording.name}: has no sound to take apart")
+    if not info.has_picture and not pictures:
+        raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
+    size, num_samples = model.config.encoder.image_size, model.config.num_samples
+    given = None
+    if pictures:
+        given = to_images(np.stack([crop_picture(picture, FrameCrop.whole(size)) for picture in pictures]))
+    parts = [FrameCrop(top, left, bottom - top, right - left, size) for left, top, right, bottom in boxes]
+    waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
+    number = 0
+
+    def read() -> Iterator[Tensor]:
+        for block in sound_blocks(recording):
+            waiting.append(torch.from_numpy(block))
+            yield waiting[-1]
+
+    def process(window: Tensor) -> Tensor:
+        nonlocal number
+        centre = (number + 1) * num_samples / 2 / SAMPLE_RATE
+        number += 1
+        image = given
+        if image is None:
+            moment = [min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)]
+            image = to_images(np.concatenate([recording.frames(moment, part) for part in parts]))
+        mixture = window.to(compute.device)
+        rows = []
+        for first in range(0, len(image), compute.batch_size):
+            own = normalize(image[first : first + compute.batch_size].to(compute.device))
+            with torch.inference_mode(), compute.autocast():
+                rows.append(model(own, mixture.expand(len(own), -1)))
+        estimates = torch.cat([row.waveform().float().cpu() for row in rows])
+        return consistent(estimates, window) if mixture_consistent else estimates
+
+    done = 0
+    for estimates in overlap_add(read(), num_samples, process):
+        mixture, count = torch.cat(waiting), estimates.shape[1]
+        waiting[:] = [mixture[count:]]
+        yield SourceBlock(mixture[:count].numpy(), estimates.numpy())
+        done += count
+        if progress is not None:
+            progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)

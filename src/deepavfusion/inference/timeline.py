@@ -1,0 +1,158 @@
+"""Whole recordings through models that give one answer per window: classes, and features.
+
+Windows are those of evaluation: the sound of a window, continued by its time-reversal where it is short, and the frame
+in the window's middle, cut from the picture's centre.
+
+Shape legend: `B` windows of a batch, `T` windows of a recording, `C` classes, `D` width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepavfusion.audio import SAMPLE_RATE, log_mel
+from deepavfusion.data.views import centre_crop, seconds
+from deepavfusion.data.waveforms import continue_sound
+from deepavfusion.images import normalize
+from deepavfusion.inference.inputs import Recording
+from deepavfusion.inference.sliding_sound import SlidingSound
+from deepavfusion.inference.windows import Windows, split
+from deepavfusion.models.classifier import AudioVisualClassifier, mean_pool, streams_of
+from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.encoder import EarlyFusionEncoder
+
+Progress = Callable[[float, float], None]
+"""Is called with the seconds of a recording that are done and that there are."""
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """Model inputs of consecutive windows; what a window lacks is zero and not present."""
+
+    image: Tensor
+    """`(B, 3, H, W)` ImageNet-normalised."""
+    audio: Tensor
+    """`(B, 1, M, T)` log-mel."""
+    image_present: Tensor
+    """`(B,)` bool."""
+    audio_present: Tensor
+    """`(B,)` bool."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a forward pass runs."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    """Under autocast; None is plain float32."""
+    batch_size: int = 16
+    """Windows or frames per forward pass."""
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+
+def windows_of(recording: Recording, config: EarlyFusionConfig, hop_seconds: float | None) -> Windows:
+    """The windows of a recording; by default they overlap by half."""
+    window = seconds(config)
+    return split(recording.info.duration_seconds, window, window / 2 if hop_seconds is None else hop_seconds)
+
+
+def window_batches(
+    recording: Recording, config: EarlyFusionConfig, windows: Windows, compute: Compute, progress: Progress | None
+) -> Iterator[WindowBatch]:
+    """Inputs of all windows in their order, a batch at a time.
+
+    Raises:
+        MediaError: the recording cannot be read.
+    """
+    info, sound = recording.info, SlidingSound(recording)
+    crop = centre_crop(info.height, info.width, config.image_size) if info.has_picture else None
+    count = round(seconds(config) * SAMPLE_RATE)
+    for first in range(0, len(windows.start_seconds), compute.batch_size):
+        part = slice(first, first + compute.batch_size)
+        starts, centres = windows.start_seconds[part], windows.centre_seconds[part]
+        frames = np.zeros((len(starts), *config.image_size, 3), np.uint8)
+        if crop is not None:
+            frames = recording.frames(centres.tolist(), crop)
+        waveforms, heard = np.zeros((len(starts), count), np.float32), []
+        for row, start in zip(waveforms, starts, strict=True):
+            own = sound.window(float(start), seconds(config))
+            heard.append(len(own) > 0)
+            if len(own):
+                row[:] = continue_sound(own, count)
+        yield WindowBatch(
+            normalize(to_images(frames).to(compute.device)),
+            log_mel(torch.from_numpy(waveforms).to(compute.device), config.audio_size[0]),
+            torch.full((len(starts),), crop is not None, device=compute.device),
+            torch.tensor(heard, device=compute.device),
+        )
+        if progress is not None:
+            progress(float(starts[-1]) + windows.length_seconds, info.duration_seconds)
+
+
+def to_images(frames: NDArray[np.uint8]) -> Tensor:
+    """`(B, H, W, 3)` to `(B, 3, H, W)`."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+
+
+def class_logits(
+    model: AudioVisualClassifier,
+    recording: Recording,
+    windows: Windows,
+    compute: Compute,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Logits `(T, C)` of every window, averaged over the heads, and whether there was anything to read, `(T,)`.
+
+    Raises:
+        MediaError: the recording cannot be read.
+        ValueError: it has nothing that the model looks at.
+    """
+    lacking = {"image": "picture", "audio": "sound"}.get(model.config.modalities)
+    if lacking is not None and not getattr(recording.info, f"has_{lacking}"):
+        raise ValueError(f"{recording.name}: has no {lacking}, which is all that this model looks at")
+    logits, present = [], []
+    for batch in window_batches(recording, model.config.encoder, windows, compute, progress):
+        with torch.inference_mode(), compute.autocast():
+            out = model(batch.image, batch.audio, batch.image_present, batch.audio_present)
+        logits.append(out.average.float().cpu().numpy())
+        present.append(torch.stack(list(out.present.values())).any(dim=0).cpu().numpy())
+    rows, flags = np.concatenate(logits), np.concatenate(present)
+    if not flags.any():
+        raise ValueError(f"{recording.name}: has nothing that this model looks at")
+    return rows, flags
+
+
+def features(
+    encoder: EarlyFusionEncoder,
+    recording: Recording,
+    windows: Windows,
+    compute: Compute,
+    progress: Progress | None = None,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.bool_]]]:
+    """The mean token `(T, D)` of every stream of every window, and whether the window has the stream, `(T,)`.
+
+    Raises:
+        MediaError: the recording cannot be read.
+    """
+    rows: dict[str, list[NDArray[np.float32]]] = {}
+    flags: dict[str, list[NDArray[np.bool_]]] = {}
+    for batch in window_batches(recording, encoder.config, windows, compute, progress):
+        with torch.inference_mode(), compute.autocast():
+            out = encoder(
+                batch.image, batch.audio, image_present=batch.image_present, audio_present=batch.audio_present
+            )
+        has = {"image": batch.image_present, "audio": batch.audio_present}
+        has["fusion"] = has["image"] | has["audio"]
+        for stream, mean in mean_pool(streams_of(out)).items():
+            rows.setdefault(stream, []).append(mean.float().cpu().numpy())
+            flags.setdefault(stream, []).append(has[stream].cpu().numpy())
+    return {k: np.concatenate(v) for k, v in rows.items()}, {k: np.concatenate(v) for k, v in flags.items()}

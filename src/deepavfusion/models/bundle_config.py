@@ -1,0 +1,50 @@
+"""Settings of `bundle`. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TASKS = ("classification", "localization", "separation", "segmentation")
+"""Tasks that a bundle may have heads for."""
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """Put trained models of several tasks into one folder that holds each encoder once."""
+
+    out: str
+    """The folder to write; a bundle that is there is replaced."""
+    classification: str | None = None
+    """A finished run of this task, or its model folder."""
+    localization: str | None = None
+    """A finished run of this task, or its model folder."""
+    separation: str | None = None
+    """A finished run of this task, or its model folder."""
+    segmentation: str | None = None
+    """A finished run of this task, or its model folder."""
+    encoder: str | None = None
+    """The encoder for features and for further training, such as the pre-training run; default: the one that most
+    heads stand on."""
+    float16: bool = False
+    """Store matrices in half precision: half the size, a relative error of up to 0.0005 in every weight."""
+    name: str = "deepavfusion bundle"
+    """Headline of the model card."""
+    summary: str = ""
+    """A sentence or two for the card."""
+    data: str = ""
+    """For the card: what the models were trained on."""
+    licence: str = "apache-2.0"
+    """For the card: licence of the weights."""
+    results: tuple[str, ...] = ()
+    """For the card: evaluation folders whose scores it shows, [A,B,...]."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", tuple(self.results))
+        if self.encoder is None and not self.places:
+            raise ValueError(f"out {self.out}: nothing to put into it; name at least one of --{', --'.join(TASKS)}")
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Runs or model folders by task."""
+        found = {task: getattr(self, task) for task in TASKS}
+        return {task: place for task, place in found.items() if place is not None}
