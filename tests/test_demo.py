@@ -10,30 +10,37 @@ from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.demo import DemoConfig, demo
 
 
+@pytest.mark.slow
 def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    config = DemoConfig(str(tmp_path), steps=3, clips=30, task_steps=2)
+    config = DemoConfig(str(tmp_path), steps=3, clips=90, task_steps=2)
     assert demo(config) == 0
     assert (tmp_path / "pretrain" / "model" / "model.safetensors").is_file()
     page = (tmp_path / "report.html").read_text()
     timings = json.loads((tmp_path / "timings.json").read_text())
     stages = [entry["stage"] for entry in timings]
     assert stages[:2] == ["world", "pretrain"]
-    for task in ("classification",):
+    starts = [f"{what}, {start} start" for start in ("untrained", "shipped") for what in ("train", "score")]
+    for task, baseline in (
+        ("classification", "untrained start"),
+        ("localization", "centre prior"),
+        ("separation", "mixture"),
+        ("segmentation", "empty picture"),
+    ):
         whats = [stage.split(": ")[1] for stage in stages if stage.startswith(f"{task}: ")]
-        assert whats == [f"{what}, {start} start" for start in ("untrained", "shipped") for what in ("train", "score")]
+        assert whats == (starts if task == "classification" else ["train", "score"])
         scores = json.loads((tmp_path / task / "results.json").read_text())
-        assert "untrained start" in scores["baselines"]
+        assert baseline in scores["baselines"]
         assert f'id="{task}"' in page
     assert all(entry["command"].startswith("deepavfusion ") for entry in timings)
-    assert "--clips 30" in re.sub("<[^>]*>", "", page)
+    assert "--clips 90" in re.sub("<[^>]*>", "", page)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
-    assert len(made) == 30
+    assert len(made) == 90
 
     assert demo(config) == 0  # all is there: nothing is made or trained again
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == made
     assert json.loads((tmp_path / "timings.json").read_text()) == timings
     printed = capsys.readouterr().out
-    assert '--splits "[pretrain,train,test]"' in printed
+    assert '--splits "[pretrain,train,test,' in printed
     assert "is there" in printed
 
 

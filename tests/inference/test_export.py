@@ -51,9 +51,8 @@ def expected(part: str, bundle: str, given: dict[str, torch.Tensor]) -> list[np.
     return [tensor.numpy() for tensor in (out if isinstance(out, tuple) else (out,))]
 
 
-@pytest.mark.parametrize(
-    "part", ["encoder", *(pytest.param(part, marks=pytest.mark.slow) for part in PARTS if part != "encoder")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
 def test_exported_programs(part: str, bundle: str, tmp_path: Path) -> None:
     out = tmp_path / "model.pt2"
     line = export(ExportConfig(bundle, str(out), part))  # type: ignore[arg-type]

@@ -113,9 +113,9 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 
 def test_photos_that_are_none_are_refused(tmp_path: Path) -> None:
     for name, content, message in (
-        ("huge.png", png(100_000, 100_000), "more pixels than is ever read|pixels, more than"),
+        ("huge.png", png(100_000, 100_000), "claims more pixels than is ever read"),
         ("wide.png", png(30_000, 2), "30000 x 2 pixels, more than is ever read"),
-        ("bomb.png", png(9_000, 9_900), "more than is ever read|no picture that can be read|more pixels"),
+        ("bomb.png", png(10_001, 10_000), "10001 x 10000 pixels, more than is ever read"),
         ("cut.png", png(40, 30)[:60], "no picture that can be read"),
         ("lies.png", png(40, 30, b"\0" * 50), "no picture that can be read"),
         ("not.bmp", b"BMnothing of the kind", "no picture that can be read"),

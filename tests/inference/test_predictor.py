@@ -20,6 +20,7 @@ from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference import Arrays, Predictor
 from deepavfusion.inference import predictor as predictor_module
+from deepavfusion.models import starting_point
 from deepavfusion.models.bundle import Bundle
 from tests.inference.tiny_models import (
     ENCODER,
@@ -275,12 +276,14 @@ def test_what_cannot_be_kept_is_not_begun(own: Predictor, clips: Path, monkeypat
             getattr(own, method)(clips / "long.mp4")
 
 
-def test_from_pretrained(clips: Path, tmp_path: Path) -> None:
+def test_from_pretrained(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = tiny_models()
     shared_encoder(models)
     Bundle.save(tmp_path / "b", {k: models[k] for k in ("classification", "localization")})
     opened = Predictor.from_pretrained(tmp_path / "b", "cpu", batch_size=2)
     assert opened.tasks == ("classification", "localization", "embedding")
+    monkeypatch.setattr(starting_point, "SHIPPED", tmp_path)
+    assert Predictor.from_pretrained("shipped:b", "cpu").tasks == opened.tasks
     models["classification"].save_pretrained(tmp_path / "run" / "model")
     single = Predictor.from_pretrained(str(tmp_path / "run"), "cpu")
     path = clips / "short.mp4"

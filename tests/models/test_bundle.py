@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from deepavfusion.models import EarlyFusionEncoder, Segmenter
-from deepavfusion.models.bundle import Bundle, SingleModel, bundle, digest_state, open_models
+from deepavfusion.models.bundle import Bundle, bundle, digest_state
 from deepavfusion.models.bundle_config import BundleConfig
 from deepavfusion.models.model_card import ModelCard
 from deepavfusion.models.picture_size import set_picture_size
 from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.models.trained_models import SingleModel, open_models
 from tests.inference.tiny_models import ENCODER, shared_encoder, tiny_models
 
 
@@ -234,3 +235,23 @@ def test_encoders_that_differ_in_drop_path_alone_are_one(models: dict[str, Any],
     saved = Bundle.save(tmp_path / "b", {**models, "classification": tuned["classification"]})
     assert len(saved.encoders) == 1
     assert saved.load("classification").config.encoder.drop_path == 0.2
+
+
+def test_a_bundle_comes_from_the_hub(models: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Bundle.save(tmp_path / "b", models)
+    asked = []
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        asked.append(name)
+        return str(tmp_path / "b")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert same(open_models("hf:me/mine").load("localization"), models["localization"])
+    assert asked == ["me/mine"]
+    with pytest.raises(ValueError, match="expected hf:OWNER/NAME"):
+        open_models("hf:mine")
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="hf:me/none: cannot be fetched from the hub"):
+        open_models("hf:me/none")

@@ -6,6 +6,7 @@ import pytest
 
 from deepavfusion.arguments import UsageError, parse_arguments
 from deepavfusion.configuration import DataConfig
+from deepavfusion.evaluation.config import named_places
 from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
 from deepavfusion.tasks.localization_config import LocalizationConfig
 
@@ -53,11 +54,11 @@ def test_settings_without_effect_are_told() -> None:
 
 
 def test_evaluation_settings() -> None:
-    config = parse_arguments(EvaluateLocalizationConfig, [*EVALUATION, "--baseline", "a=runs/b, c=untrained:runs/d"])
-    assert config.baselines() == {"a": "runs/b", "c": "untrained:runs/d"}
+    config = parse_arguments(EvaluateLocalizationConfig, [*EVALUATION, "--baselines", "[a=runs/b, c=untrained:runs/d]"])
+    assert named_places(config.baselines) == {"a": "runs/b", "c": "untrained:runs/d"}
     for words, message in (
-        (["--baseline", "runs/b"], "--baseline 'runs/b' must be NAME=RUN"),
-        (["--baseline", "a=x,a=y"], "--baseline 'a=y' must be NAME=RUN, every name once"),
+        (["--baselines", "[runs/b]"], r"--baselines 'runs/b' must be NAME=PLACE"),
+        (["--baselines", "[a=x,a=y]"], "--baselines names 'a' twice"),
         (["--pairs", "p.csv"], "--pairs p.csv: they stand beside clips with boxes"),
         (["--boxes_format", "vggss"], "--boxes_format vggss needs --boxes"),
         (["--truth", "false", "--boxes", "b.csv"], "--truth false: without truth nothing is scored"),
