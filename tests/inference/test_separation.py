@@ -92,4 +92,4 @@ def test_a_longer_file_needs_no_more_memory(model: Separator, tmp_path: Path) ->
         count, peaks[minutes] = map(int, done.stdout.split())
         assert count == 960000 * minutes
     assert peaks[10] < 2 * 2**20  # KiB
-    assert peaks[10] < peaks[0.5] + 100 * 2**10
+    assert peaks[10] < peaks[0.5] + 256 * 2**10  # ten minutes as floats would be 37 MiB a signal; allocators vary

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing
 from deepavfusion.inference.export_config import ExportConfig
-from deepavfusion.models.bundle import open_models
+from deepavfusion.models import fusion
 from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
+from deepavfusion.models.trained_models import open_models
 from deepavfusion.stft import N_FFT, mel_to_linear
 
 MAX_ONNX_BYTES = 2**31 - 2**20
@@ -209,7 +211,7 @@ def exported_program(exported: Exportable) -> torch.export.ExportedProgram:
     they keep (`stft.mel_mapping`) would be kept with tensors of the export that hold no numbers.
     """
     batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_recomputation():
         warnings.filterwarnings("ignore", message=".*lru_cache.*", category=UserWarning)
         return torch.export.export(
             exported.module,
@@ -217,3 +219,18 @@ def exported_program(exported: Exportable) -> torch.export.ExportedProgram:
             dynamic_shapes=tuple({0: batch} for _ in exported.inputs),
             strict=True,
         )
+
+
+@contextmanager
+def _without_recomputation() -> Iterator[None]:
+    """Bilinear fusion computes its logits anew in the backward pass; an exported program has none."""
+    kept = fusion.checkpoint
+
+    def plainly(function: Callable[..., Tensor], *inputs: Any, **settings: Any) -> Tensor:
+        return function(*inputs)
+
+    fusion.checkpoint = plainly
+    try:
+        yield
+    finally:
+        fusion.checkpoint = kept

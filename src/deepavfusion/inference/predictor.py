@@ -10,19 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import soundfile
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.inference.inputs import Input, name_of, open_recording, read_photo
+from deepavfusion.inference.inputs import Input, name_of, open_recording
 from deepavfusion.inference.map_files import MapLook, write_maps
 from deepavfusion.inference.maps import check_tracks, localize_moments, segment_moments
 from deepavfusion.inference.predictions import (
@@ -35,15 +33,15 @@ from deepavfusion.inference.predictions import (
     Separation,
     write_record,
 )
-from deepavfusion.inference.sources import WHOLE, Box, check_boxes, separate_recording
+from deepavfusion.inference.sources import AskedSources, Box, ask_for, separate_recording
 from deepavfusion.inference.timeline import Compute, Progress, class_logits, features, windows_of
 from deepavfusion.inference.windows import step_times
-from deepavfusion.models.bundle import Bundle, SingleModel, TaskModel, lacking, open_models
 from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
+from deepavfusion.models.trained_models import TrainedModels, open_models
 
 Task = Literal["classification", "localization", "separation", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "localization", "separation", "segmentation", "embedding")
@@ -56,35 +54,12 @@ Result = TypeVar("Result")
 Inputs = Input | Sequence[Input]
 
 
-@dataclass(frozen=True)
-class LoadedModels:
-    """Models that are in memory already, by task; the encoder is that of the first."""
-
-    models: Mapping[str, TaskModel]
-    encoder: EarlyFusionEncoder | None = None
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return tuple(self.models)
-
-    def load(self, task: str) -> TaskModel:
-        """Raises ValueError if there is none."""
-        if task not in self.models:
-            raise ValueError(lacking("this predictor", task, self.tasks))
-        return self.models[task]
-
-    def load_encoder(self) -> EarlyFusionEncoder:
-        if self.encoder is not None:
-            return self.encoder
-        return next(iter(self.models.values())).encoder
-
-
 class Predictor:
     """All that the models of a bundle can say of a recording."""
 
     def __init__(
         self,
-        models: Bundle | SingleModel | LoadedModels,
+        models: TrainedModels,
         device: str | torch.device = "auto",
         *,
         batch_size: int = 16,
@@ -293,22 +268,18 @@ class Predictor:
             MediaError: a file that cannot be read.
             ValueError: no such head, an input without sound, or without a picture to ask by; names it.
         """
-        asked = self._sources(pictures, boxes)
+        asked = ask_for(pictures, boxes)
         model = self._separator()
 
         def one(given: Input) -> Separation:
             with open_recording(given) as recording:
-                count = len(asked.pictures) or len(asked.boxes)
-                _check_kept(recording.name, round(4 * (count + 2) * recording.info.duration_seconds * SAMPLE_RATE))
-                blocks = list(
-                    separate_recording(
-                        model, recording, asked.pictures, asked.boxes, consistent, self.compute, progress
-                    )
+                _check_kept(
+                    recording.name, round(4 * (len(asked.names) + 2) * recording.info.duration_seconds * SAMPLE_RATE)
                 )
+                blocks = list(separate_recording(model, recording, asked, consistent, self.compute, progress))
                 sources = np.concatenate([block.sources for block in blocks], axis=1)
                 residual = np.concatenate([block.residual for block in blocks])
-                names = _source_names(count)
-                return Separation(recording.name, recording.info.duration_seconds, names, sources, residual)
+                return Separation(recording.name, recording.info.duration_seconds, asked.names, sources, residual)
 
         return _each(one, inputs)
 
@@ -352,7 +323,7 @@ class Predictor:
         if task == "embedding":
             return self.embed(given, hop_seconds, progress).save(place, about)
         if task == "separation":
-            asked = self._sources(pictures, boxes)
+            asked = ask_for(pictures, boxes)
             return self._write_separation(given, place, asked, consistent, about, progress)
         if task not in ("localization", "segmentation"):
             raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
@@ -384,17 +355,15 @@ class Predictor:
         self,
         given: Input,
         folder: Path,
-        asked: _Asked,
+        asked: AskedSources,
         consistent: bool,
         about: Mapping[str, Any],
         progress: Progress | None,
     ) -> dict[str, Any]:
         model = self._separator()
-        levels = Levels((*_source_names(len(asked.pictures) or len(asked.boxes)), RESIDUAL))
+        levels = Levels((*asked.names, RESIDUAL))
         with open_recording(given) as recording, ExitStack() as stack:
-            blocks = separate_recording(
-                model, recording, asked.pictures, asked.boxes, consistent, self.compute, progress
-            )
+            blocks = separate_recording(model, recording, asked, consistent, self.compute, progress)
             writers: list[Any] = []
             for block in blocks:
                 if not writers:  # nothing is written of a recording that gives nothing
@@ -407,12 +376,6 @@ class Predictor:
                     writer.write(row)
                 levels.add(rows)
         return levels.save(folder, name_of(given), about)
-
-    def _sources(self, pictures: Sequence[Any], boxes: Sequence[Box]) -> _Asked:
-        if len(pictures) and len(boxes):
-            raise ValueError("boxes: parts of the recording's own picture are not asked for beside other pictures")
-        check_boxes(boxes)
-        return _Asked([_picture(one) for one in pictures], list(boxes) or ([] if len(pictures) else [WHOLE]))
 
     def _separator(self) -> Separator:
         model = self._model("separation")
@@ -430,27 +393,6 @@ class Predictor:
         encoder = self._ready["embedding"]
         assert isinstance(encoder, EarlyFusionEncoder)
         return encoder
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """By what sources are asked for: pictures, or parts of the recording's own."""
-
-    pictures: list[NDArray[np.uint8]]
-    boxes: list[Box]
-
-
-def _picture(given: Any) -> NDArray[np.uint8]:
-    if isinstance(given, (str, Path)):
-        return read_photo(str(given))
-    array = np.asarray(given.convert("RGB") if hasattr(given, "convert") else given)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(f"pictures must be files or uint8 (H, W, 3), got {array.dtype} {array.shape}")
-    return array
-
-
-def _source_names(count: int) -> tuple[str, ...]:
-    return tuple(f"source_{n}" for n in range(count))
 
 
 def _check_kept(name: str, num_bytes: int) -> None:

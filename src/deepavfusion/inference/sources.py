@@ -8,19 +8,22 @@ Shape legend: `N` sources, `n` samples, `H W` pixels.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.images import normalize
-from deepavfusion.inference.inputs import Recording
+from deepavfusion.inference.inputs import Recording, read_photo
 from deepavfusion.inference.overlap_add import consistent, overlap_add
 from deepavfusion.inference.sliding_sound import sound_blocks
 from deepavfusion.inference.timeline import Compute, Progress, to_images
@@ -48,6 +51,36 @@ class SourceBlock:
         return self.mixture - self.sources.sum(axis=0)
 
 
+@dataclass(frozen=True)
+class AskedSources:
+    """By what sources are asked for: pictures of them, or parts of the recording's own picture."""
+
+    pictures: tuple[NDArray[np.uint8], ...] = ()
+    """`(h, w, 3)` each."""
+    boxes: tuple[Box, ...] = ()
+    """One per source, if there are no pictures."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sources, and so of their files."""
+        return tuple(f"source_{n}" for n in range(len(self.pictures) or len(self.boxes)))
+
+
+def ask_for(pictures: Sequence[Any], boxes: Sequence[Box]) -> AskedSources:
+    """What `pictures` (files, Pillow images or arrays) or `boxes` ask for; with neither, the whole picture.
+
+    Raises:
+        ValueError: both, or what is no picture or no box.
+        MediaError: a file that cannot be read.
+    """
+    if len(pictures) and len(boxes):
+        raise ValueError("boxes: parts of the recording's own picture are not asked for beside other pictures")
+    check_boxes(boxes)
+    if len(pictures):
+        return AskedSources(pictures=tuple(map(_picture, pictures)))
+    return AskedSources(boxes=tuple(boxes) or (WHOLE,))
+
+
 def check_boxes(boxes: Sequence[Box]) -> None:
     """Raise ValueError for a box that is no part of a picture."""
     for box in boxes:
@@ -60,8 +93,7 @@ def check_boxes(boxes: Sequence[Box]) -> None:
 def separate_recording(
     model: Separator,
     recording: Recording,
-    pictures: Sequence[NDArray[np.uint8]],
-    boxes: Sequence[Box],
+    asked: AskedSources,
     mixture_consistent: bool,
     compute: Compute,
     progress: Progress | None,
@@ -71,8 +103,7 @@ def separate_recording(
     Args:
         model: in evaluation mode, on its device.
         recording: with sound.
-        pictures: `(h, w, 3)`, one per source; if there are none, parts of the recording's own picture are taken.
-        boxes: these parts, one per source.
+        asked: by what sources are asked for.
         mixture_consistent: make the estimates add up to the mixture.
         compute: how.
         progress: is told.
@@ -84,13 +115,13 @@ def separate_recording(
     info = recording.info
     if not info.has_sound:
         raise ValueError(f"{recording.name}: has no sound to take apart")
-    if not info.has_picture and not pictures:
+    if not info.has_picture and not asked.pictures:
         raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
     size, num_samples = model.config.encoder.image_size, model.config.num_samples
     given = None
-    if pictures:
-        given = to_images(np.stack([crop_picture(picture, FrameCrop.whole(size)) for picture in pictures]))
-    parts = [FrameCrop(top, left, bottom - top, right - left, size) for left, top, right, bottom in boxes]
+    if asked.pictures:
+        given = to_images(np.stack([crop_picture(picture, FrameCrop.whole(size)) for picture in asked.pictures]))
+    parts = [FrameCrop(top, left, bottom - top, right - left, size) for left, top, right, bottom in asked.boxes]
     waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
     number = 0
 
@@ -124,3 +155,12 @@ def separate_recording(
         done += count
         if progress is not None:
             progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)
+
+
+def _picture(given: Any) -> NDArray[np.uint8]:
+    if isinstance(given, (str, os.PathLike)):
+        return read_photo(os.fspath(given))
+    array = np.asarray(given.convert("RGB") if isinstance(given, Image.Image) else given)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"pictures must be files or uint8 (H, W, 3), got {array.dtype} {array.shape}")
+    return array

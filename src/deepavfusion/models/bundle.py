@@ -40,9 +40,8 @@ from deepavfusion.models.model_card import CardPart, ModelCard, recipe_of, write
 from deepavfusion.models.pretrained import CONFIG_CLASSES, read_model_config, strip_prefix
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.starting_point import SHIPPED_PREFIX, WEIGHT_SUFFIXES, encoder_config, load_encoder
+from deepavfusion.models.starting_point import encoder_config, load_encoder
 from deepavfusion.models.starting_point import model_folder as find_model_folder
-from deepavfusion.models.weights import HUB_PREFIX
 from deepavfusion.version import __version__
 
 FORMAT_VERSION = 1
@@ -125,7 +124,7 @@ class Bundle:
             encoder = {f"encoder.{name}": value for name, value in self._encoder_state(head.encoder).items()}
             _fill(model, encoder | _read(self.folder / head.file))
         except (ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{self.folder}: {task}: {_one_line(error)}") from error
+            raise ValueError(f"{self.folder}: {task}: {one_line(error)}") from error
         return model
 
     def load_encoder(self) -> EarlyFusionEncoder:
@@ -140,7 +139,7 @@ class Bundle:
         try:
             _fill(encoder, self._encoder_state(self.base))
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.folder}: {_one_line(error)}") from error
+            raise ValueError(f"{self.folder}: {one_line(error)}") from error
         return encoder
 
     @staticmethod
@@ -168,7 +167,7 @@ class Bundle:
         loaded, recipes = {}, {}
         for task in sorted(models, key=_order):
             loaded[task], recipes[task] = _model_of(task, models[task])
-        base = encoder if isinstance(encoder, EarlyFusionEncoder) or encoder is None else _encoder_at(str(encoder))
+        base = encoder if isinstance(encoder, EarlyFusionEncoder) or encoder is None else encoder_at(str(encoder))
         if not loaded and base is None:
             raise ValueError(f"{folder}: nothing to save: give a model of {', '.join(TASKS)}, or an encoder")
         target = Path(os.path.abspath(folder))
@@ -210,56 +209,6 @@ class Bundle:
         return state
 
 
-@dataclass(frozen=True)
-class SingleModel:
-    """One saved model, such as that of a finished run, or published weights, with what a bundle offers."""
-
-    place: str
-    tasks: tuple[str, ...]
-
-    def load(self, task: str) -> TaskModel:
-        """The model of its task, in evaluation mode on the CPU. Raises ValueError if it is another task's."""
-        if task not in self.tasks:
-            raise ValueError(lacking(self.place, task, self.tasks))
-        return MODEL_CLASSES[task].from_pretrained(find_model_folder(self.place))
-
-    def load_encoder(self) -> EarlyFusionEncoder:
-        """Its encoder, in evaluation mode on the CPU. Raises ValueError if there are no weights."""
-        return _encoder_at(self.place)
-
-
-def open_models(place: str | Path) -> Bundle | SingleModel:
-    """What is at a place: a bundle, or the single model of a run.
-
-    Args:
-        place: a bundle, a finished run, a model folder, `shipped:NAME`, `hf:OWNER/NAME`, or published weights.
-
-    Raises:
-        ValueError: nothing of these is there; names the place and the fix.
-    """
-    name = str(place)
-    if name.startswith(HUB_PREFIX):
-        return open_models(_download(name))
-    path = Path(name)
-    if (path / BUNDLE).is_file():
-        return Bundle.open(path)
-    if path.suffix in WEIGHT_SUFFIXES and path.is_file():
-        return SingleModel(name, ())
-    try:
-        folder = find_model_folder(name)
-    except ValueError as error:
-        hint = (
-            ""
-            if path.exists() or name.startswith(SHIPPED_PREFIX)
-            else f"; a model on the hub is {HUB_PREFIX}OWNER/NAME"
-        )
-        raise ValueError(f"{error}{hint}") from error
-    if (folder / BUNDLE).is_file():
-        return Bundle.open(folder)
-    kind, _ = read_model_config(folder / "config.json")
-    return SingleModel(name, tuple(task for task in TASKS if MODEL_CLASSES[task].__name__ == kind))
-
-
 def bundle(config: BundleConfig) -> Bundle:
     """`deepavfusion bundle`: write a bundle from finished runs. Arguments and errors as of `Bundle.save`."""
     card = ModelCard(config.name, config.summary, config.data, config.licence, config.results)
@@ -279,6 +228,19 @@ def digest_state(state: Mapping[str, Tensor]) -> str:
 def lacking(place: str, task: str, tasks: tuple[str, ...]) -> str:
     """The message that a model has no head for a task."""
     return f"{place} has no head for {task}; it has {', '.join(tasks) or 'an encoder alone, for embedding'}"
+
+
+def encoder_at(place: str) -> EarlyFusionEncoder:
+    """The encoder of any place of trained weights. Raises ValueError if there are none."""
+    encoder = EarlyFusionEncoder(encoder_config(place))
+    load_encoder(encoder, place)
+    return encoder.eval()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without line breaks and not endless."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 300 else f"{text[:300]} ..."
 
 
 def _write(
@@ -359,7 +321,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path.name} cannot be read ({_one_line(error)})") from error
+        raise ValueError(f"{path.name} cannot be read ({one_line(error)})") from error
 
 
 def _model_of(task: str, model: TaskModel | str | Path) -> tuple[TaskModel, dict[str, Any]]:
@@ -378,34 +340,9 @@ def _model_of(task: str, model: TaskModel | str | Path) -> tuple[TaskModel, dict
     return wanted.from_pretrained(folder), recipe_of(Path(model))
 
 
-def _encoder_at(place: str) -> EarlyFusionEncoder:
-    encoder = EarlyFusionEncoder(encoder_config(place))
-    load_encoder(encoder, place)
-    return encoder.eval()
-
-
-def _download(place: str) -> Path:
-    """A repository of the hub as a local folder."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name = place.removeprefix(HUB_PREFIX)
-    if not re.fullmatch(r"[^/]+/[^/]+", name):
-        raise ValueError(f"{place}: expected {HUB_PREFIX}OWNER/NAME")
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "README.md"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"{place}: cannot be fetched from the hub ({_one_line(error)})") from error
-
-
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a, b)
 
 
 def _order(task: str) -> int:
     return TASKS.index(task) if task in TASKS else len(TASKS)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else f"{text[:300]} ..."
