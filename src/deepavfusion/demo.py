@@ -34,11 +34,11 @@ class DemoConfig:
     """Folder of everything the demo makes."""
     videos: str | None = None
     """Folder of your own video files, for the pre-training alone; by default the package generates its own."""
-    steps: int = 300
+    steps: int = 200
     """Optimiser steps of pre-training."""
     clips: int = 900
     """How many clips to generate when no videos are given."""
-    task_steps: int = 150
+    task_steps: int = 100
     """Optimiser steps of each task's training."""
 
     def __post_init__(self) -> None:
