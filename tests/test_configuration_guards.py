@@ -24,7 +24,8 @@ def test_rates_of_other_recipes_are_refused(blr: float, batch_size: int) -> None
 
 @pytest.mark.parametrize(("blr", "batch_size"), [(1.5e-4, 1), (1e-3, 2048), (2e-2, 4), (1.5e-5, 512)])
 def test_rates_that_people_use_pass(blr: float, batch_size: int) -> None:
-    make(optim=OptimConfig(blr=blr), training=TrainingConfig(batch_size=batch_size))
+    config = make(optim=OptimConfig(blr=blr), training=TrainingConfig(batch_size=batch_size))
+    assert (config.optim.blr, config.training.batch_size) == (blr, batch_size)
 
 
 def test_settings_in_vain_are_named() -> None:

@@ -7,6 +7,7 @@ Checks that cross sections live in the command's own dataclass and name the flag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -199,6 +200,23 @@ class PretrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """A JSON- and YAML-ready dictionary, tuples as lists."""
         return _plain(asdict(self))
+
+
+def recipe_sections(flags: Mapping[str, Any], **given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Values of configuration sections: a recipe's, and what is given over them.
+
+    Args:
+        flags: the recipe's settings by flag, such as `optim.blr`.
+        given: by section, values that override the recipe's.
+
+    Returns:
+        By section, the arguments of its dataclass.
+    """
+    sections: dict[str, dict[str, Any]] = {name: {} for name in given}
+    for flag, value in flags.items():
+        section, name = flag.split(".")
+        sections[section][name] = value
+    return {name: {**own, **given[name]} for name, own in sections.items()}
 
 
 def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float, recipe_batch: int = 512) -> None:

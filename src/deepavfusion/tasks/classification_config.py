@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
 from deepavfusion.models.config import Head, Modalities
 
 Recipe = Literal["probe", "attentive", "finetune"]
@@ -136,17 +136,14 @@ class ClassificationConfig:
         **settings: Any,
     ) -> ClassificationConfig:
         """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections: dict[str, dict[str, Any]] = {"optim": {}, "training": {}, "augmentation": {}}
-        for flag, value in RECIPES[recipe].items():
-            section, name = flag.split(".")
-            sections[section][name] = value
+        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training, augmentation=augmentation)
         return cls(
             run_dir=run_dir,
             from_=from_,
             data=data,
-            optim=OptimConfig(**{**sections["optim"], **optim}),
-            training=TrainingConfig(**{**sections["training"], **training}),
-            augmentation=AugmentationConfig(**{**sections["augmentation"], **augmentation}),
+            optim=OptimConfig(**sections["optim"]),
+            training=TrainingConfig(**sections["training"]),
+            augmentation=AugmentationConfig(**sections["augmentation"]),
             recipe=recipe,
             **settings,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
 from deepavfusion.data.sounding_truth import BoxFormat
 from deepavfusion.models.localizer_config import LocalizerHeadConfig
 
@@ -133,17 +133,14 @@ class LocalizationConfig:
         **settings: Any,
     ) -> LocalizationConfig:
         """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections: dict[str, dict[str, Any]] = {"optim": {}, "training": {}, "contrast": {}}
-        for flag, value in RECIPES[recipe].items():
-            section, name = flag.split(".")
-            sections[section][name] = value
+        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training, contrast=contrast)
         return cls(
             run_dir=run_dir,
             from_=from_,
             data=data,
-            optim=OptimConfig(**{**sections["optim"], **optim}),
-            training=TrainingConfig(**{**sections["training"], **training}),
-            contrast=ContrastConfig(**{**sections["contrast"], **contrast}),
+            optim=OptimConfig(**sections["optim"]),
+            training=TrainingConfig(**sections["training"]),
+            contrast=ContrastConfig(**sections["contrast"]),
             head=LocalizerHeadConfig(**head),
             recipe=recipe,
             **settings,

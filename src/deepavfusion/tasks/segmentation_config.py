@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
 from deepavfusion.models.segmenter_config import SegmentationDecoderForm
 
 Recipe = Literal["finetune", "frozen"]
@@ -140,16 +140,13 @@ class SegmentationConfig:
         **settings: Any,
     ) -> SegmentationConfig:
         """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections: dict[str, dict[str, Any]] = {"optim": {}, "training": {}}
-        for flag, value in RECIPES[recipe].items():
-            section, name = flag.split(".")
-            sections[section][name] = value
+        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training)
         return cls(
             run_dir=run_dir,
             from_=from_,
             data=data,
-            optim=OptimConfig(**{**sections["optim"], **optim}),
-            training=TrainingConfig(**{**sections["training"], **training}),
+            optim=OptimConfig(**sections["optim"]),
+            training=TrainingConfig(**sections["training"]),
             recipe=recipe,
             **settings,
         )
