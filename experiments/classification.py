@@ -1,13 +1,15 @@
 """Does pre-training pay, and does early fusion? Probes and fine-tuning on solos and digits, few labels and all.
 
-Probes read features of centre views, written once per encoder. What an arm reads:
+Probes read features of centre views, written once per encoder; fine-tuning goes on from the attentive probe. What an
+arm reads:
 
-    early        fusion tokens of the pre-trained early-fusion encoder
-    streams      its three streams, a head each, logits averaged
-    untrained    the same of its initialisation
-    image, audio one stream of two separate pre-trained encoders
-    separate     both streams of those, side by side
-    averaged     the mean of the logits of `image` and `audio`, trained apart
+    early              fusion tokens of the pre-trained early-fusion encoder (probes alone)
+    streams            its three streams, a head each, logits averaged
+    untrained          as early, of its initialisation (probes alone)
+    untrained_streams  as streams, of its initialisation
+    image, audio       one stream of two separate pre-trained encoders
+    separate           both streams of those, side by side
+    averaged           the mean of the logits of `image` and `audio`, trained apart
 """
 
 from __future__ import annotations
@@ -38,10 +40,14 @@ ARMS = {
     "early": Arm("early", "[fusion]"),
     "streams": Arm("early", "[image,audio,fusion]"),
     "untrained": Arm("early", "[fusion]", untrained=True),
+    "untrained_streams": Arm("early", "[image,audio,fusion]", untrained=True),
     "separate": Arm("separate", "[concat]"),
     "image": Arm("separate", "[image]", "image"),
     "audio": Arm("separate", "[audio]", "audio"),
 }
+
+FINE_TUNED = ("streams", "untrained_streams", "separate", "image", "audio")
+"""Arms that are fine-tuned: where all weights are trained there is no reason to read the fusion tokens alone."""
 
 # Passes over the clips and the rate; few clips need many passes.
 OPTIM: dict[tuple[str, str], dict[str, object]] = {
@@ -49,11 +55,18 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
-    ("finetune", "few"): {"optim.blr": 1.6e-2, "optim.epochs": 80},
-    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 12},
+    ("finetune", "few"): {"optim.blr": 1.6e-2, "optim.epochs": 40},
+    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 16},
 }
-VIEWS = {"augmentation.mixup": 0, "augmentation.drop_path": 0.1, "data.crop_area": "[0.7,1]"}
-"""Fine-tuning: pictures are not mixed nor cut by half, for solos are small."""
+FINE_TUNING: dict[str, object] = {
+    "keep_heads": "true",
+    "optim.layer_decay": 0.8,
+    "augmentation.mixup": 0,
+    "augmentation.drop_path": 0,
+    "data.crop_area": "[0.7,1]",
+    "training.batch_size": 16,
+}
+"""Pictures are not mixed nor cut by half, for instruments are small; small batches, for steps are what it takes."""
 WARMUP = 0.1
 
 
@@ -78,7 +91,7 @@ class Classification:
         for recipe in RECIPES:
             for name in self.worlds.sets:
                 for labels in LABELS:
-                    for arm in ARMS:
+                    for arm in FINE_TUNED if recipe == "finetune" else ARMS:
                         steps += self._steps(name, labels, recipe, arm, seed)
                     steps.append(self._averaged(name, labels, recipe, seed))
         return steps
@@ -88,27 +101,28 @@ class Classification:
         encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
         train, test = self.worlds.train(name, labels), self.worlds.shards(SETS[name], "test")
         steps: list[AnyStep] = []
-        words = ["train", "classification", "--recipe", recipe, "--from", str(encoder), "--run_dir", str(run)]
+        probe = self.run(name, labels, "attentive", arm, seed)
+        start = probe if recipe == "finetune" else encoder
+        words = ["train", "classification", "--recipe", recipe, "--from", str(start), "--run_dir", str(run)]
         words += ["--data.source", str(train), "--data.num_workers", "0", "--training.seed", str(seed)]
-        words += ["--untrained", "true"] if own.untrained else []
-        words += ["--heads", own.heads, "--training.batch_size", "32"]
         optim = OPTIM[recipe, labels]
         words += options({**optim, "optim.warmup_epochs": WARMUP * float(str(optim["optim.epochs"]))})
         words += ["--training.probe_every", "0", "--training.checkpoint_every", "200"]
         scoring = ["evaluate", "classification", str(run), "--data.source", str(test), "--data.num_workers", "0"]
         scoring += ["--out", str(self.evaluation(name, labels, recipe, arm, seed))]
-        needs, scoring_needs = [model, train], [run / "model"]
+        needs, scoring_needs = [probe / "model" if recipe == "finetune" else model, train], [run / "model"]
         if recipe != "finetune":  # of encoders that do not fuse, one file has what either sense makes alone
             own = replace(own, modalities="both")
             files = {part: self._features(name, part, own, seed) for part in ("train", "test")}
             for part, file in files.items():
                 steps.append(self._embed(file, self.worlds.shards(SETS[name], part), own, seed))
-            words += ["--features", str(files["train"])]
+            words += ["--untrained", "true"] if own.untrained else []
+            words += ["--heads", own.heads, "--training.batch_size", "32", "--features", str(files["train"])]
             scoring += ["--features", str(files["test"])]
             needs.append(files["train"])
             scoring_needs.append(files["test"])
         else:  # where a digit stands is its label: no mirroring
-            words += ["--modalities", own.modalities, *options(VIEWS)]
+            words += ["--modalities", own.modalities, *options(FINE_TUNING)]
             words += ["--data.flip", "0"] if name == "digits" else []
         steps.append(Step(tuple(words), run / "model", tuple(needs)))
         steps.append(Step(tuple(scoring), scoring_out(scoring), tuple(scoring_needs)))

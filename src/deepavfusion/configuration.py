@@ -70,7 +70,8 @@ class OptimConfig:
     unusual_blr: bool = False
     """Accept a base learning rate far outside the task's recipe."""
     pretrained_ramp: float = 0.5
-    """Share of training over which a ViT that starts from published weights rises to the full rate."""
+    """Share of training over which what starts from published weights or a pre-trained encoder rises to the full
+    rate, so that new parameters learn first."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))

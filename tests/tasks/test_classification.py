@@ -20,7 +20,7 @@ from deepavfusion.tasks.classification import Classification, freeze_unused, rea
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
-from deepavfusion.training.optimizer import build_optimizer
+from deepavfusion.training.optimizer import build_optimizer, set_lr
 from tests.tasks.classification_runs import make, quiet, write_data, write_encoder
 
 CPU = torch.device("cpu")
@@ -85,6 +85,44 @@ def test_fine_tuning_changes_every_weight_and_resumes_exactly(data: Path, encode
     rows = (tmp_path / "whole" / "probes.csv").read_text().splitlines()
     assert rows[0] == "step,top1_average,top1_image,top1_audio,top1_fusion,num_clips"
     assert rows[1].endswith(",2")
+
+
+def test_fine_tuning_goes_on_from_a_probe(data: Path, encoder: Path, tmp_path: Path) -> None:
+    probe = make("attentive", data, encoder, tmp_path / "probe", heads=("image", "audio"))
+    fit(Classification(probe), probe, quiet())
+    before = AudioVisualClassifier.from_pretrained(tmp_path / "probe" / "model").eval()
+    config = make("finetune", data, tmp_path / "probe", tmp_path / "run", keep_heads=True)
+    task = Classification(config)
+    model = task.build_model()
+    task.load_published(model, lambda line: None)
+    assert model.config.heads == ("image", "audio")
+    assert model.config.pooling == "attentive"
+    assert model.encoder.config.drop_path == config.augmentation.drop_path > 0
+    picture, sound = torch.randn(2, 3, 32, 48), torch.randn(2, 1, 32, 32)
+    assert torch.equal(model.eval()(picture, sound).average, before(picture, sound).average)
+    assert all(parameter.requires_grad for parameter in model.encoder.image.parameters())
+    with pytest.raises(ValueError, match="is no classifier; give a probe's run"):
+        Classification(make("finetune", data, encoder, tmp_path / "none", keep_heads=True))
+    (tmp_path / "classes.txt").write_text("ring\nsquare\ntriangle\ndisc\n")
+    other = {"keep_heads": True, "classes": str(tmp_path / "classes.txt")}
+    with pytest.raises(ValueError, match="knows 4 other classes"):
+        Classification(make("finetune", data, tmp_path / "probe", tmp_path / "other", **other))
+
+
+def test_new_parameters_learn_first_where_the_encoder_is_ramped(data: Path, encoder: Path, tmp_path: Path) -> None:
+    config = make("finetune", data, encoder, tmp_path, optim={"pretrained_ramp": 0.5, "epochs": 2, "warmup_epochs": 0})
+    task = Classification(config)
+    model = task.build_model()
+    optimizer = build_optimizer(model, config.optim, task.layer_ids(model), task.ramped(model))
+    set_lr(optimizer, config.optim, 4, 0, 8)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    assert {name for name, rate in rates.items() if rate == 0} == {n for n in rates if n.startswith("encoder.")}
+    set_lr(optimizer, config.optim, 4, 4, 8)
+    assert all(group["lr"] > 0 for group in optimizer.param_groups)
+    assert not Classification(replace(config, untrained=True)).ramped(model)
+    assert replace(config, untrained=True).without_effect() == [
+        "--optim.pretrained_ramp has no effect with --untrained true"
+    ]
 
 
 def test_one_batch_is_overfitted(data: Path, encoder: Path, tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_mistakes_are_named() -> None:
         ([*BASE, "--mixup", "1"], r"unknown option --mixup; did you mean --augmentation\.mixup"),
         ([*BASE, "--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe finetune was tuned with --optim\.blr 0\.0003"),
         ([*BASE, "--recipe", "probe", "--optim.optimizer", "adamw"], r"--optim\.blr 0\.3 .* --recipe attentive"),
+        ([*BASE, "--recipe", "probe", "--pooling", "attentive"], r"--pooling attentive: --recipe probe pools mean"),
+        ([*BASE, "--keep_heads", "true", "--heads", "[image]"], r"--keep_heads true: .* takes --heads and --pooling"),
+        ([*BASE, "--keep_heads", "true", "--untrained", "true"], r"--keep_heads true: heads belong to"),
         ([*BASE, "--features", "x.npz"], r"--features x\.npz: .*--recipe must be probe or attentive"),
         ([*BASE, "--augmentation.mixup", "-1"], r"--augmentation\.mixup -1"),
     ):

@@ -8,7 +8,7 @@ Shape legend: `B` batch, `C` classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,19 @@ from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.sampling import BalancedStream, balancing_weights
 from deepavfusion.data.sets.listing import LABEL_SEPARATOR, split_labels
 from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabulary
+from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.classification import ClassifierEvaluator, numbers_of, score_heads, truth
 from deepavfusion.evaluation.loop import Evaluator, OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
-from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.models.pretrained import read_model_config
+from deepavfusion.models.starting_point import encoder_config, model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig
+from deepavfusion.tasks.encoder_task import EncoderTask
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
-from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +49,7 @@ PROBE_BATCH = 32
 AUTO_HEADS: tuple[Head, ...] = ("image", "audio", "fusion")
 
 
-class Classification:
+class Classification(EncoderTask):
     """Train a classifier on clips."""
 
     kind = "classification"
@@ -58,11 +60,11 @@ class Classification:
         Raises:
             ValueError: no labelled clips to train on, labels that do not fit, or no encoder where `from_` points.
         """
-        self.config = config
+        self.config: ClassificationConfig = config
         found = find_clips(config.data.source)
         labelled = [clip for clip in found if clip.label]
-        self.clips: Sequence[Clip] = [clip for clip in labelled if not _is_held_out(clip)]
-        held_out = [clip for clip in labelled if _is_held_out(clip)]
+        self.clips: Sequence[Clip] = [clip for clip in labelled if not is_held_out(clip)]
+        held_out = [clip for clip in labelled if is_held_out(clip)]
         if not self.clips:
             raise ValueError(
                 f"{config.data.source}: none of {len(found)} clips has a label and is not held out; give a manifest "
@@ -104,28 +106,20 @@ class Classification:
         if self.config.recipe == "finetune":
             count = len(self.clips)
             drawn = class_counts(list(self.label_sets.values()), self.model_config.classes, self.sampling * count)
-            model.set_biases(log_odds(drawn, count))
+            if not self.config.keep_heads:
+                model.set_biases(log_odds(drawn, count))
             freeze_unused(model)
         else:
             model.freeze_encoder()
         return model
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
+        """The encoder's weights, unless an untrained one is wanted, and the heads' if they are kept."""
+        super().load_published(model, say)
         assert isinstance(model, AudioVisualClassifier)
-        if self.config.untrained:
-            say(f"untrained encoder as configured in {self.config.from_}")
-        else:
-            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
-
-    def ramped(self, model: nn.Module) -> set[str]:
-        """None: layer decay does what the ramp does in pre-training."""
-        return set()
-
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
-        """Layers as the model counts them; heads belong to the last."""
-        assert isinstance(model, AudioVisualClassifier)
-        return model.layer_ids()
+        if self.config.keep_heads:
+            model.load_heads(AudioVisualClassifier.from_pretrained(model_folder(self.config.from_)))
+            say(f"heads {', '.join(model.config.heads)} from {self.config.from_}")
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips."""
@@ -216,6 +210,9 @@ class Classification:
     def _model_config(self, classes: Sequence[str]) -> ClassifierConfig:
         config, encoder = self.config, encoder_config(self.config.from_)
         drop_path = config.augmentation.drop_path if config.recipe == "finetune" else 0.0
+        if config.keep_heads:
+            kept = _kept_config(config.from_, classes, config.labels == "multi")
+            return replace(kept, encoder=replace(encoder, drop_path=drop_path), modalities=config.modalities)
         heads = config.heads
         if isinstance(heads, str):
             possible = possible_heads(encoder, config.modalities)
@@ -225,8 +222,8 @@ class Classification:
             classes=tuple(classes),
             heads=heads,
             modalities=config.modalities,
-            pooling="attentive" if config.recipe == "attentive" else "mean",
-            batch_norm=config.recipe != "finetune",
+            pooling=config.head_pooling,
+            batch_norm=config.recipe != "finetune" or config.head_pooling == "attentive",
             multi_label=config.labels == "multi",
         )
 
@@ -255,6 +252,19 @@ def read_classes(place: str) -> tuple[str, ...]:
     return lines
 
 
+def _kept_config(place: str, classes: Sequence[str], multi_label: bool) -> ClassifierConfig:
+    """Configuration of the classifier whose heads are kept. Raises ValueError if it classifies something else."""
+    _, config = read_model_config(model_folder(place) / "config.json")
+    if not isinstance(config, ClassifierConfig):
+        raise ValueError(f"keep_heads true: --from {place} is no classifier; give a probe's run, or false")
+    if config.classes != tuple(classes) or config.multi_label != multi_label:
+        raise ValueError(
+            f"keep_heads true: the classifier in --from {place} knows {len(config.classes)} other classes or another "
+            f"kind of labels than the {len(classes)} of the training clips; give false"
+        )
+    return config
+
+
 def freeze_unused(model: AudioVisualClassifier) -> None:
     """Take what cannot influence the heads out of training, such as the audio ViT of a model that only sees.
 
@@ -279,7 +289,3 @@ def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
     if len(clips) <= count:
         return list(clips)
     return [clips[i * len(clips) // count] for i in range(count)]
-
-
-def _is_held_out(clip: Clip) -> bool:
-    return (clip.split or "").lower() in HELD_OUT_SPLITS

@@ -16,6 +16,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "probe": {
         "optim.optimizer": "lars",
         "optim.blr": 0.3,
+        "optim.pretrained_ramp": 0.0,
         "optim.epochs": 60.0,
         "optim.warmup_epochs": 10.0,
         "optim.weight_decay": 0.0,
@@ -23,6 +24,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "attentive": {
         "optim.blr": 1e-3,
+        "optim.pretrained_ramp": 0.0,
         "optim.epochs": 60.0,
         "optim.warmup_epochs": 10.0,
         "optim.weight_decay": 0.0,
@@ -30,6 +32,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "finetune": {
         "optim.blr": 3e-4,
+        "optim.pretrained_ramp": 0.0,
         "optim.epochs": 100.0,
         "optim.warmup_epochs": 20.0,
         "optim.weight_decay": 0.05,
@@ -91,8 +94,14 @@ class ClassificationConfig:
     """Some of image, audio, fusion, concat; auto is the first three, without those that would have nothing to read."""
     modalities: Modalities = "both"
     """Train on both, or on image or audio alone."""
+    pooling: Literal["auto", "mean", "attentive"] = "auto"
+    """What a head reads of its stream when fine-tuning: the mean token, or what one learned query reads, which serves
+    objects of few patches; auto is the published mean. Probes pool as their recipe says."""
     balance: Literal["none", "sampling", "loss"] = "none"
     """Treat all classes alike by drawing their clips equally often, or by weights in the loss."""
+    keep_heads: bool = False
+    """Go on from the heads of --from too, a classifier of the same classes, such as a probe: heads first, then all
+    weights, which keeps features that a new head's gradients would spoil (Kumar et al., ICLR 2022)."""
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
     features: str | None = None
@@ -102,6 +111,13 @@ class ClassificationConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.heads, str):
             object.__setattr__(self, "heads", tuple(self.heads))
+        own = "attentive" if self.recipe == "attentive" else "mean"
+        if self.recipe != "finetune" and self.head_pooling != own:
+            raise ValueError(f"pooling {self.pooling}: --recipe {self.recipe} pools {own}; leave --pooling away")
+        if self.keep_heads and (self.recipe != "finetune" or self.heads != "auto" or self.pooling != "auto"):
+            raise ValueError("keep_heads true: needs --recipe finetune, and takes --heads and --pooling from --from")
+        if self.keep_heads and self.untrained:
+            raise ValueError("keep_heads true: heads belong to the weights that --untrained true leaves out")
         if self.features is not None and self.recipe == "finetune":
             raise ValueError(
                 f"features {self.features}: the encoder is not run on them, so --recipe must be probe or attentive"
@@ -148,18 +164,28 @@ class ClassificationConfig:
             **settings,
         )
 
+    @property
+    def head_pooling(self) -> Literal["mean", "attentive"]:
+        """How heads read their stream, as the recipe or `pooling` says."""
+        if self.pooling != "auto":
+            return self.pooling
+        return "attentive" if self.recipe == "attentive" else "mean"
+
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
         idle = []
         if self.recipe != "finetune":
             changed = {
                 "optim.layer_decay": self.optim.layer_decay != 1.0,
+                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
                 "augmentation.drop_path": self.augmentation.drop_path != 0.0,
                 "training.gradient_checkpointing": self.training.gradient_checkpointing,
             }
             idle += [
                 f"--{flag} has no effect on a frozen encoder" for flag, is_changed in changed.items() if is_changed
             ]
+        elif self.untrained and self.optim.pretrained_ramp:
+            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
         if self.modalities != "both" and self.augmentation.modality_dropout:
             idle.append(f"--augmentation.modality_dropout has no effect with --modalities {self.modalities}")
         default = DataConfig(source=self.data.source)

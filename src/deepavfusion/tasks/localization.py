@@ -13,7 +13,7 @@ Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,27 +29,25 @@ from deepavfusion.data.dataset import Batch, ClipStream
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, read_excluded, without_excluded
+from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, split_of
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.localization_watch import probe_localization, training_pictures
 from deepavfusion.images import normalize
 from deepavfusion.models.localizer import Localizer, pool_scores
 from deepavfusion.models.localizer_config import LocalizerConfig
-from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.models.starting_point import encoder_config
 from deepavfusion.tasks.class_balance import multi_hot
 from deepavfusion.tasks.classification import read_classes
+from deepavfusion.tasks.encoder_task import EncoderTask
 from deepavfusion.tasks.localization_config import LocalizationConfig
-from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEST_SPLITS = frozenset({"localization", "listening", "duets", "segmentation_test", "twins_test"})
-"""Bandstand's splits that are made for testing; not trained on unless they are asked for by name."""
 
-
-class Localization:
+class Localization(EncoderTask):
     """Train a localizer on clips."""
 
     kind = "localization"
@@ -60,7 +58,7 @@ class Localization:
         Raises:
             ValueError: no clips to train on, boxes or classes that do not fit, or no encoder where `from_` points.
         """
-        self.config = config
+        self.config: LocalizationConfig = config
         source = config.data.source
         found = find_clips(source)
         chosen = [clip for clip in found if _is_chosen(clip, config.splits)]
@@ -99,23 +97,6 @@ class Localization:
         if not self.config.tune_encoder:
             model.freeze_encoder()
         return model
-
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
-        assert isinstance(model, Localizer)
-        if self.config.untrained:
-            say(f"untrained encoder as configured in {self.config.from_}")
-        else:
-            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
-
-    def ramped(self, model: nn.Module) -> set[str]:
-        """None: layer decay does what the ramp does in pre-training."""
-        return set()
-
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
-        """Layers as the model counts them; the head belongs to the last."""
-        assert isinstance(model, Localizer)
-        return model.layer_ids()
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips, with masks for the supervised recipe."""
@@ -252,7 +233,8 @@ def _classes(place: str | None) -> tuple[str, ...]:
 
 
 def _is_held_out(clip: Clip) -> bool:
-    return (clip.split or "").lower() in HELD_OUT_SPLITS | TEST_SPLITS
+    """Of a split that is not trained on unless it is asked for by name."""
+    return split_of(clip) in HELD_OUT_SPLITS | WORLD_TEST_SPLITS
 
 
 def _is_chosen(clip: Clip, splits: Sequence[str]) -> bool:

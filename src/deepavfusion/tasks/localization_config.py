@@ -15,6 +15,7 @@ Recipe = Literal["self_supervised", "supervised"]
 
 _SHARED: dict[str, Any] = {
     "optim.blr": 3e-4,
+    "optim.pretrained_ramp": 0.0,
     "optim.epochs": 50.0,
     "optim.warmup_epochs": 5.0,
     "optim.weight_decay": 0.05,
@@ -152,10 +153,13 @@ class LocalizationConfig:
         if not self.tune_encoder:
             changed = {
                 "optim.layer_decay": self.optim.layer_decay not in (1.0, _SHARED["optim.layer_decay"]),
+                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
                 "drop_path": self.drop_path != 0.0,
                 "training.gradient_checkpointing": self.training.gradient_checkpointing,
             }
             idle += [f"--{flag} has no effect on a frozen encoder" for flag, done in changed.items() if done]
+        elif self.untrained and self.optim.pretrained_ramp:
+            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
         if self.recipe == "supervised":
             plain = LocalizerHeadConfig()
             for name in ("pooling", "top_share", "sharpness"):

@@ -19,6 +19,7 @@ from deepavfusion.configuration import PretrainConfig
 from deepavfusion.data.clips import Clip, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate, generator
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
+from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.figures import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
@@ -30,8 +31,6 @@ from deepavfusion.models.weights import load_audiomae, load_mae
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HELD_OUT_SPLITS = frozenset({"val", "valid", "validation", "test", "testing"})
-"""Splits that are never trained on."""
 MAX_PROBE_CLIPS = 2000
 """Clips of the nearest-neighbour probe, so that watching stays cheaper than training."""
 PROBE_BATCH = 32
@@ -51,7 +50,7 @@ class MaskedPretraining:
         """Lists the clips. Raises ValueError if there are none to train on."""
         self.config = config
         found = find_clips(config.data.source)
-        self.clips: Sequence[Clip] = [clip for clip in found if not _is_held_out(clip)]
+        self.clips: Sequence[Clip] = [clip for clip in found if not is_held_out(clip)]
         self._probe_clips = probe_clips(found)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
         notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
@@ -195,14 +194,10 @@ def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
     """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
     `MAX_PROBE_CLIPS`. Empty if no class has two."""
     labelled = [clip for clip in clips if clip.label is not None]
-    chosen = [clip for clip in labelled if _is_held_out(clip)] or labelled
+    chosen = [clip for clip in labelled if is_held_out(clip)] or labelled
     if len(chosen) > MAX_PROBE_CLIPS:
         chosen = [chosen[i * len(chosen) // MAX_PROBE_CLIPS] for i in range(MAX_PROBE_CLIPS)]
     return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
-
-
-def _is_held_out(clip: Clip) -> bool:
-    return (clip.split or "").lower() in HELD_OUT_SPLITS
 
 
 def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:

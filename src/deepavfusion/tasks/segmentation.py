@@ -5,7 +5,7 @@ Shape legend: `B` batch, `H W` pixels, `S` samples of sound.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +29,13 @@ from deepavfusion.evaluation.segmentation import MaskScores, SegmenterEvaluator
 from deepavfusion.evaluation.segmentation_data import Picture, mask_truth
 from deepavfusion.evaluation.segmentation_pictures import draw_overlays
 from deepavfusion.images import normalize
+from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.picture_size import load_resized
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.starting_point import encoder_config
 from deepavfusion.tasks import segmentation_loss as losses
+from deepavfusion.tasks.encoder_task import EncoderTask
 from deepavfusion.tasks.segmentation_config import SegmentationConfig
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ WORLD_SPLIT = "segmentation_train"
 """The training split of a Bandstand world."""
 
 
-class Segmentation:
+class Segmentation(EncoderTask):
     """Train a segmenter on labelled pictures."""
 
     kind = "segmentation"
@@ -59,7 +61,7 @@ class Segmentation:
         Raises:
             ValueError: no labelled pictures to train on, or no encoder where `from_` points.
         """
-        self.config = config
+        self.config: SegmentationConfig = config
         found = find_clips(config.data.source)
         split, chosen = choose_split(found, config.split, config.data.source)
         labelled = [clip for clip in chosen if clip.storage != "framed" or still_of(clip).mask is not None]
@@ -88,22 +90,9 @@ class Segmentation:
         model.freeze_unused()
         return model
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
-        assert isinstance(model, Segmenter)
-        if self.config.untrained:
-            say(f"untrained encoder as configured in {self.config.from_}")
-        else:
-            say(f"encoder from {load_resized(model.encoder, self.config.from_)}")
-
-    def ramped(self, model: nn.Module) -> set[str]:
-        """None."""
-        return set()
-
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
-        """Layers as the model counts them; the decoder belongs to the last."""
-        assert isinstance(model, Segmenter)
-        return model.layer_ids()
+    def load_weights(self, encoder: EarlyFusionEncoder) -> str:
+        """As for any task, with positions resampled for pictures of another size."""
+        return load_resized(encoder, self.config.from_)
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the pictures and, through the same crops, of their masks."""

@@ -15,6 +15,7 @@ Recipe = Literal["finetune", "frozen"]
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
         "optim.blr": 2e-4,
+        "optim.pretrained_ramp": 0.0,
         "optim.epochs": 100.0,
         "optim.warmup_epochs": 20.0,
         "optim.weight_decay": 0.05,
@@ -22,6 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "frozen": {
         "optim.blr": 5e-4,
+        "optim.pretrained_ramp": 0.0,
         "optim.epochs": 60.0,
         "optim.warmup_epochs": 10.0,
         "optim.weight_decay": 0.05,
@@ -157,12 +159,15 @@ class SegmentationConfig:
         if self.recipe == "frozen":
             changed = {
                 "optim.layer_decay": self.optim.layer_decay != 1.0,
+                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
                 "drop_path": self.drop_path != 0.0,
                 "training.gradient_checkpointing": self.training.gradient_checkpointing,
             }
             idle += [
                 f"--{flag} has no effect on a frozen encoder" for flag, is_changed in changed.items() if is_changed
             ]
+        elif self.untrained and self.optim.pretrained_ramp:
+            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
         if self.modalities == "image" and self.listening != ListeningConfig():
             idle.append("--listening has no effect with --modalities image")
         return idle

@@ -8,7 +8,7 @@ Shape legend: `B` batch, `N` clips per group, `G` groups, `S` samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
 from deepavfusion.data.separable import single_sources
+from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, is_held_out, split_of
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.separation import SeparationEvaluator, mixture_scores
@@ -30,9 +31,8 @@ from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
-from deepavfusion.models.starting_point import encoder_config, load_encoder
-from deepavfusion.tasks.localization import TEST_SPLITS
-from deepavfusion.tasks.pretraining import HELD_OUT_SPLITS
+from deepavfusion.models.starting_point import encoder_config
+from deepavfusion.tasks.encoder_task import EncoderTask
 from deepavfusion.tasks.separation_config import SeparationConfig
 from deepavfusion.tasks.separation_loss import separation_loss
 
@@ -47,7 +47,7 @@ PROBE_SEED = 0
 """Of the held-out mixtures: the same for every run."""
 
 
-class Separation:
+class Separation(EncoderTask):
     """Train a separator on clips that hold one sound each."""
 
     kind = "separation"
@@ -58,10 +58,10 @@ class Separation:
         Raises:
             ValueError: too few clips to mix, or no encoder where `from_` points.
         """
-        self.config = config
+        self.config: SeparationConfig = config
         found = find_clips(config.data.source)
-        held_out = [clip for clip in found if _split(clip) in HELD_OUT_SPLITS]
-        to_train = [clip for clip in found if _split(clip) not in HELD_OUT_SPLITS | TEST_SPLITS]
+        held_out = [clip for clip in found if is_held_out(clip)]
+        to_train = [clip for clip in found if split_of(clip) not in HELD_OUT_SPLITS | WORLD_TEST_SPLITS]
         able, unable = single_sources(to_train, config.mixing.pictures)
         self.clips: Sequence[Clip] = [part.clip for part in able]
         group = config.mixing.group
@@ -94,23 +94,6 @@ class Separation:
             model.encoder.requires_grad_(False)
         freeze_unused(model)
         return model
-
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
-        assert isinstance(model, Separator)
-        if self.config.untrained:
-            say(f"untrained encoder as configured in {self.config.from_}")
-        else:
-            say(f"encoder from {load_encoder(model.encoder, self.config.from_)}")
-
-    def ramped(self, model: nn.Module) -> set[str]:
-        """None: layer decay is there for it."""
-        return set()
-
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
-        """Layers as the model counts them; the decoder belongs to the last."""
-        assert isinstance(model, Separator)
-        return model.layer_ids()
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of clips, in groups that may be mixed.
@@ -229,7 +212,3 @@ def freeze_unused(model: Separator) -> None:
             parameter.requires_grad_(False)
         parameter.grad = None
     model.train(was_training)
-
-
-def _split(clip: Clip) -> str:
-    return (clip.split or "").lower()

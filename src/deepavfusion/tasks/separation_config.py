@@ -51,7 +51,9 @@ class SeparationConfig:
     """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
     data: DataConfig
     """Where the clips are and how a training view of one is drawn."""
-    optim: OptimConfig = field(default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_epochs=40.0))
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_epochs=40.0, pretrained_ramp=0.0)
+    )
     """Optimiser and schedule."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The loop."""
@@ -90,6 +92,9 @@ class SeparationConfig:
         idle = []
         if self.freeze_encoder and self.optim.layer_decay != 1.0:
             idle.append("--optim.layer_decay has no effect on a frozen encoder")
+        if self.optim.pretrained_ramp and (self.freeze_encoder or self.untrained):
+            start = "on a frozen encoder" if self.freeze_encoder else "with --untrained true"
+            idle.append(f"--optim.pretrained_ramp has no effect {start}")
         if self.decoding.decoder == "release" and self.decoding.decoder_dim != SeparationDecodingConfig().decoder_dim:
             idle.append("--decoding.decoder_dim has no effect on the release's decoder")
         if self.decoding.target != "complex":

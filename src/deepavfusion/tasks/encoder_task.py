@@ -1,0 +1,54 @@
+"""What all tasks on a pre-trained encoder have in common: where its weights come from and how fast it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+from torch import nn
+
+from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.starting_point import load_encoder
+
+
+class EncoderRunConfig(Protocol):
+    """Settings that say which encoder."""
+
+    @property
+    def from_(self) -> str: ...
+    @property
+    def untrained(self) -> bool: ...
+
+
+class EncoderModel(Protocol):
+    """A model with an encoder inside."""
+
+    @property
+    def encoder(self) -> EarlyFusionEncoder: ...
+    def layer_ids(self) -> dict[str, int]: ...
+
+
+class EncoderTask:
+    """Base of the tasks on an encoder; each has a configuration with `from_` and `untrained`."""
+
+    config: EncoderRunConfig
+
+    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        """The encoder's weights, unless an untrained one is wanted."""
+        if self.config.untrained:
+            say(f"untrained encoder as configured in {self.config.from_}")
+        else:
+            say(f"encoder from {self.load_weights(cast(EncoderModel, model).encoder)}")
+
+    def load_weights(self, encoder: EarlyFusionEncoder) -> str:
+        """Fill the encoder from the place that the configuration names; says from what."""
+        return load_encoder(encoder, self.config.from_)
+
+    def ramped(self, model: nn.Module) -> set[str]:
+        """All of a pre-trained encoder: where `optim.pretrained_ramp` is not 0, new parameters learn first."""
+        names = (name for name, _ in model.named_parameters())
+        return set() if self.config.untrained else {name for name in names if name.startswith("encoder.")}
+
+    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+        """Layers as the model counts them; what is not the encoder belongs to the last."""
+        return cast(EncoderModel, model).layer_ids()
