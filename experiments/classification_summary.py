@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
-from deepavfusion.evaluation.results import SavedPredictions, read_predictions
+from deepavfusion.evaluation.classification.results import SavedPredictions, read_predictions
 from deepavfusion.metrics.intervals import paired_interval
 from experiments.classification import ARMS, LABELS, RECIPES, SEEDS, Classification
 
 EVERY_ARM = (*ARMS, "averaged")
-REFERENCE = "early"
+REFERENCES = ("streams", "early")
+"""Arms that all others are compared with: the whole encoder, and what its fusion tokens know alone."""
 
 
 def summarize_classification(runs: Classification, out: Path) -> None:
@@ -51,13 +52,14 @@ def _row(
         "num_clips": len(next(iter(hits.values()))["class"]),
         **{part: float(np.mean([h[part].mean() for h in hits.values()])) for part in next(iter(hits.values()))},
     }
-    both = sorted(set(own) & set(found[REFERENCE]))
-    if arm != REFERENCE and both:
-        ours = np.stack([_hits(found[REFERENCE][seed])["class"] for seed in both])
-        theirs = np.stack([hits[seed]["class"] for seed in both])
-        interval = paired_interval(ours, theirs)
-        row["early_minus_arm"] = {"value": interval.difference, "low": interval.low, "high": interval.high}
-        row["early_minus_arm"]["num_seeds"] = len(both)
+    for reference in REFERENCES:
+        both = sorted(set(own) & set(found[reference]))
+        if arm != reference and both:
+            ours = np.stack([_hits(found[reference][seed])["class"] for seed in both])
+            theirs = np.stack([hits[seed]["class"] for seed in both])
+            interval = paired_interval(ours, theirs)
+            difference = {"value": interval.difference, "low": interval.low, "high": interval.high}
+            row[f"{reference}_minus_arm"] = {**difference, "num_seeds": len(both)}
     return row
 
 

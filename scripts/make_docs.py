@@ -95,13 +95,30 @@ def classification_parts(record: dict) -> str:
 
 
 def _accuracy(cell: dict) -> str:
-    """Mean over seeds; in brackets the interval of early fusion minus this arm; how many seeds if not three."""
+    """Mean over seeds; in brackets the interval of `streams` minus this arm; how many seeds if not three."""
     text = f"{cell['class']:.3f}"
-    difference = cell.get("early_minus_arm")
-    if difference:
-        text += f" [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    if "streams_minus_arm" in cell:
+        text += f" {_interval(cell['streams_minus_arm'])}"
     seeds = cell["num_seeds"]
     return text if seeds == 3 else f"{text} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+
+def _interval(difference: dict) -> str:
+    return f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
+
+
+def classification_fusion(record: dict) -> str:
+    """What the fusion tokens know alone, against every other arm."""
+    others = ("untrained", "image", "audio", "separate", "averaged")
+    rows = [f"| set | labels | recipe | early | minus {' | minus '.join(others)} |"]
+    rows.append("|---|---|---|--:" + "|--:" * len(others) + "|")
+    cells = {(r["set"], r["labels"], r["recipe"], r["arm"]): r for r in record["rows"]}
+    for key in dict.fromkeys(key[:3] for key in cells):
+        if (*key, "early") in cells:
+            own = [cells.get((*key, arm), {}).get("early_minus_arm") for arm in others]
+            shown = ["" if d is None else f"{d['value']:+.3f} {_interval(d)}" for d in own]
+            rows.append(f"| {' | '.join(key)} | {cells[(*key, 'early')]['class']:.3f} | {' | '.join(shown)} |")
+    return "\n".join(rows) + "\n"
 
 
 def bandstand_caps(runs: list) -> str:
@@ -123,11 +140,12 @@ TABLES: dict[str, Callable] = {
     "bench_model": bench_model,
     "bench_step": bench_step,
     "classification": classification,
+    "classification_fusion": classification_fusion,
     "classification_parts": classification_parts,
     "resume_matrix": resume_matrix,
 }
 
-FILES = {"classification_parts": "classification"}
+FILES = {"classification_parts": "classification", "classification_fusion": "classification"}
 """The result file of a table, where it is not named as the table."""
 
 

@@ -70,14 +70,14 @@ def _train_localization(config: Any) -> int:
 
 
 def _evaluate_localization_config() -> type:
-    from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
+    from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
 
     return EvaluateLocalizationConfig
 
 
 def _evaluate_localization(config: Any) -> int:
     from deepavfusion.counting import counting
-    from deepavfusion.evaluation.localize import evaluate_localization, show
+    from deepavfusion.evaluation.localization.evaluate import evaluate_localization, show
 
     with counting("samples") as progress:
         result = evaluate_localization(config, progress)
@@ -100,14 +100,14 @@ def _train_segmentation(config: Any) -> int:
 
 
 def _evaluate_segmentation_config() -> type:
-    from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
+    from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
 
     return EvaluateSegmentationConfig
 
 
 def _evaluate_segmentation(config: Any) -> int:
     from deepavfusion.counting import counting
-    from deepavfusion.evaluation.segment_scores import evaluate_segmentation, show
+    from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation, show
 
     with counting("pictures") as progress:
         result = evaluate_segmentation(config, progress)
@@ -130,14 +130,14 @@ def _train_separation(config: Any) -> int:
 
 
 def _evaluate_separation_config() -> type:
-    from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig
+    from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 
     return EvaluateSeparationConfig
 
 
 def _evaluate_separation(config: Any) -> int:
     from deepavfusion.counting import counting
-    from deepavfusion.evaluation.separate_scores import evaluate_separation, show
+    from deepavfusion.evaluation.separation.evaluate import evaluate_separation, show
 
     with counting("mixtures") as progress:
         result = evaluate_separation(config, progress)
@@ -154,7 +154,7 @@ def _evaluate_config() -> type:
 
 def _evaluate(config: Any) -> int:
     from deepavfusion.counting import counting
-    from deepavfusion.evaluation.evaluate import evaluate, show
+    from deepavfusion.evaluation.classification.evaluate import evaluate, show
 
     with counting("clips") as progress:
         result = evaluate(config, progress)
@@ -184,7 +184,7 @@ def _embed_config() -> type:
 
 def _embed(config: Any) -> int:
     from deepavfusion.counting import counting, report
-    from deepavfusion.evaluation.embedding import embed
+    from deepavfusion.evaluation.features.embedding import embed
 
     with counting("clips") as progress:
         summary = embed(config, progress)
@@ -200,8 +200,8 @@ def _neighbours_config() -> type:
 
 
 def _neighbours(config: Any) -> int:
-    from deepavfusion.evaluation.evaluate import show
-    from deepavfusion.evaluation.neighbours import neighbours
+    from deepavfusion.evaluation.classification.evaluate import show
+    from deepavfusion.evaluation.features.neighbours import neighbours
 
     show(neighbours(config))
     return 0
@@ -214,8 +214,8 @@ def _average_config() -> type:
 
 
 def _average(config: Any) -> int:
-    from deepavfusion.evaluation.ensemble import average
-    from deepavfusion.evaluation.evaluate import show
+    from deepavfusion.evaluation.classification.ensemble import average
+    from deepavfusion.evaluation.classification.evaluate import show
 
     show(average(config))
     return 0
@@ -228,7 +228,7 @@ def _vggsounder_config() -> type:
 
 
 def _vggsounder(config: Any) -> int:
-    from deepavfusion.evaluation.vggsounder import score_vggsounder, show
+    from deepavfusion.evaluation.classification.vggsounder import score_vggsounder, show
 
     show(score_vggsounder(config))
     return 0

@@ -3,8 +3,8 @@
 import sys
 
 from deepavfusion.evaluation.config import EvaluationData
-from deepavfusion.evaluation.segment_scores import evaluate_segmentation
-from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation
 
 if __name__ == "__main__":
     run, source, out = sys.argv[1:]

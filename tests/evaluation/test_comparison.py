@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepavfusion.evaluation.classification import Labelled
+from deepavfusion.evaluation.classification.ensemble import average
+from deepavfusion.evaluation.classification.evaluator import Labelled
+from deepavfusion.evaluation.classification.results import hit_at_1, write_results
 from deepavfusion.evaluation.comparison import compare, mean_ap_statistic
 from deepavfusion.evaluation.config import AverageConfig, CompareConfig
 from deepavfusion.evaluation.coverage import ClipSelection, coverage
-from deepavfusion.evaluation.ensemble import average
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import Record
-from deepavfusion.evaluation.results import hit_at_1, write_results
 from deepavfusion.report.results import read_evaluation
 
 CLASSES = ("a", "b", "c")

@@ -16,10 +16,10 @@ from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.features import read_features
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.views import CentreView
+from deepavfusion.evaluation.classification.evaluate import evaluate
 from deepavfusion.evaluation.config import EmbedConfig, EvaluateConfig, EvaluationData, NeighboursConfig
-from deepavfusion.evaluation.embedding import embed
-from deepavfusion.evaluation.evaluate import evaluate
-from deepavfusion.evaluation.neighbours import neighbours, vote
+from deepavfusion.evaluation.features.embedding import embed
+from deepavfusion.evaluation.features.neighbours import neighbours, vote
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.starting_point import digest_weights

@@ -19,9 +19,9 @@ from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import find_clips, read_manifest, write_manifest
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.classification import ClassifierEvaluator, truth
+from deepavfusion.evaluation.classification.evaluate import evaluate, show
+from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, truth
 from deepavfusion.evaluation.config import EvaluateConfig, EvaluationData
-from deepavfusion.evaluation.evaluate import evaluate, show
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierConfig

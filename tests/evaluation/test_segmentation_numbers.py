@@ -8,13 +8,13 @@ import torch
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.sets.masks import palette
-from deepavfusion.evaluation.segmentation import MaskScores
-from deepavfusion.evaluation.segmentation_data import Picture
-from deepavfusion.evaluation.segmentation_figures import Overlay, outline, overlay, overlay_figure
-from deepavfusion.evaluation.segmentation_localizer import LocalizerMasks, iou_above, scale_of
-from deepavfusion.evaluation.segmentation_numbers import baseline, mean_number, numbers_of, ratio_number, score
-from deepavfusion.evaluation.segmentation_report import _ranked
-from deepavfusion.evaluation.sound_mapper import SoundMapper
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
+from deepavfusion.evaluation.segmentation.evaluator import MaskScores
+from deepavfusion.evaluation.segmentation.figures import Overlay, outline, overlay, overlay_figure
+from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, iou_above, scale_of
+from deepavfusion.evaluation.segmentation.numbers import baseline, mean_number, numbers_of, ratio_number, score
+from deepavfusion.evaluation.segmentation.pictures import Picture
+from deepavfusion.evaluation.segmentation.report import _ranked
 from deepavfusion.models import EarlyFusionConfig
 
 

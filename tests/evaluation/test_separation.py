@@ -25,9 +25,9 @@ from deepavfusion.data.mixtures import Part, mix_clips
 from deepavfusion.evaluation.config import EvaluationData
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.record import read_samples
-from deepavfusion.evaluation.separate_scores import SeparationResult, evaluate_separation, show
-from deepavfusion.evaluation.separation import MODEL, SeparationEvaluator, attenuation, oracle
-from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig
+from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
+from deepavfusion.evaluation.separation.evaluate import SeparationResult, evaluate_separation, show
+from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator, attenuation, oracle
 from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import score_mixtures
 from deepavfusion.models import Separator, SeparatorConfig
@@ -260,8 +260,8 @@ def test_two_processes_equal_one(data: Path, run: Path, tmp_path: Path) -> None:
     program.write_text(
         "import sys\n"
         "from deepavfusion.evaluation.config import EvaluationData\n"
-        "from deepavfusion.evaluation.separate_scores import evaluate_separation\n"
-        "from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig\n"
+        "from deepavfusion.evaluation.separation.evaluate import evaluate_separation\n"
+        "from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig\n"
         "data = EvaluationData(sys.argv[2], split='all', num_workers=0)\n"
         "evaluate_separation(EvaluateSeparationConfig(sys.argv[1], data, batch_size=2, examples=1, num_mixtures=5,"
         " out=sys.argv[3]))\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from deepavfusion.evaluation.sound_of_pixels import (
+from deepavfusion.evaluation.separation.sound_of_pixels import (
     NUM_SAMPLES,
     apply_masks,
     binary_masks,

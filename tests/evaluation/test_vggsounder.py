@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from deepavfusion.data.sets.vocabularies import shipped_classes
-from deepavfusion.evaluation.classification import Labelled
+from deepavfusion.evaluation.classification.evaluator import Labelled
+from deepavfusion.evaluation.classification.results import write_results
+from deepavfusion.evaluation.classification.vggsounder import score_vggsounder
 from deepavfusion.evaluation.config import VggsounderConfig
 from deepavfusion.evaluation.coverage import ClipSelection
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.results import write_results
-from deepavfusion.evaluation.vggsounder import score_vggsounder
 
 CLASSES = shipped_classes("vggsound")
 IDS = [f"{letter * 11}_000001" for letter in "abcd"]

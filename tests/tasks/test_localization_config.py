@@ -7,7 +7,7 @@ import pytest
 from deepavfusion.arguments import UsageError, parse_arguments
 from deepavfusion.configuration import DataConfig
 from deepavfusion.evaluation.config import named_places
-from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
+from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
 from deepavfusion.tasks.localization_config import LocalizationConfig
 
 BASE = ["--from", "runs/a", "--data.source", "clips", "--run_dir", "runs/b"]

@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
+from deepavfusion.evaluation.classification.results import (
+    PREDICTIONS,
+    SavedPredictions,
+    heads_of_saved,
+    hit_at_1,
+    read_predictions,
+)
 from deepavfusion.evaluation.config import CompareConfig
 from deepavfusion.evaluation.record import SAMPLES, read_samples
-from deepavfusion.evaluation.results import PREDICTIONS, SavedPredictions, heads_of_saved, hit_at_1, read_predictions
 from deepavfusion.metrics.intervals import Interval, Statistic, paired_interval, paired_statistic_interval
 
 MEAN_AP_RESAMPLES = 1000

@@ -27,7 +27,7 @@ from deepavfusion.data.sets.listing import LABEL_SEPARATOR, split_labels
 from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabulary
 from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import TrainingView
-from deepavfusion.evaluation.classification import ClassifierEvaluator, numbers_of, score_heads, truth
+from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, score_heads, truth
 from deepavfusion.evaluation.loop import Evaluator, OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput

@@ -32,7 +32,7 @@ from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, rea
 from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, split_of
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
-from deepavfusion.evaluation.localization_watch import probe_localization, training_pictures
+from deepavfusion.evaluation.localization.watch import probe_localization, training_pictures
 from deepavfusion.images import normalize
 from deepavfusion.models.localizer import Localizer, pool_scores
 from deepavfusion.models.localizer_config import LocalizerConfig

@@ -25,9 +25,9 @@ from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.coverage import SPLITS
 from deepavfusion.evaluation.loop import OneProcess, predict_all
-from deepavfusion.evaluation.segmentation import MaskScores, SegmenterEvaluator
-from deepavfusion.evaluation.segmentation_data import Picture, mask_truth
-from deepavfusion.evaluation.segmentation_pictures import draw_overlays
+from deepavfusion.evaluation.segmentation.drawings import draw_overlays
+from deepavfusion.evaluation.segmentation.evaluator import MaskScores, SegmenterEvaluator
+from deepavfusion.evaluation.segmentation.pictures import Picture, mask_truth
 from deepavfusion.images import normalize
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.picture_size import load_resized

@@ -12,14 +12,14 @@ from rich.table import Table
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.truth import Truth
 from deepavfusion.evaluation.config import named_places
+from deepavfusion.evaluation.localization.sound_mapper import UNTRAINED, load_mapper
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
 from deepavfusion.evaluation.record import SAMPLES, Score
-from deepavfusion.evaluation.segmentation import VALUES, MaskModel, MaskScores, SegmenterEvaluator
-from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation_data import PictureSelection, Sound, mask_truth, select_pictures
-from deepavfusion.evaluation.segmentation_localizer import LocalizerMasks, ScoreSurvey, ThresholdSearch, scale_of
-from deepavfusion.evaluation.segmentation_report import Scored, SegmentationReport, SegmentationResult
-from deepavfusion.evaluation.sound_mapper import UNTRAINED, load_mapper
+from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskModel, MaskScores, SegmenterEvaluator
+from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, ScoreSurvey, ThresholdSearch, scale_of
+from deepavfusion.evaluation.segmentation.pictures import PictureSelection, Sound, mask_truth, select_pictures
+from deepavfusion.evaluation.segmentation.report import Scored, SegmentationReport, SegmentationResult
 from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.starting_point import model_folder

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from deepavfusion.data.locations import write_json
 from deepavfusion.data.sets.vggsounder import ModalAnnotation, read_annotations
-from deepavfusion.evaluation.classification import numbers_of
+from deepavfusion.evaluation.classification.evaluator import numbers_of
+from deepavfusion.evaluation.classification.results import SavedPredictions, heads_of_saved, read_predictions
 from deepavfusion.evaluation.config import VggsounderConfig
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage
-from deepavfusion.evaluation.results import SavedPredictions, heads_of_saved, read_predictions
 from deepavfusion.metrics.classification import (
     ModalityConfusion,
     MultiLabelScores,

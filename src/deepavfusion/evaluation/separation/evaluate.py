@@ -23,11 +23,11 @@ from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.mixtures import Mixture
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
 from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score
-from deepavfusion.evaluation.separation import MODEL, RATIOS, SeparationEvaluator, mixture_scores
-from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig
-from deepavfusion.evaluation.separation_examples import write_examples
-from deepavfusion.evaluation.separation_figures import improvement_figure
-from deepavfusion.evaluation.separation_plan import MixturePlan, plan_mixtures, protocol_name
+from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
+from deepavfusion.evaluation.separation.evaluator import MODEL, RATIOS, SeparationEvaluator, mixture_scores
+from deepavfusion.evaluation.separation.examples import write_examples
+from deepavfusion.evaluation.separation.figures import improvement_figure
+from deepavfusion.evaluation.separation.plan import MixturePlan, plan_mixtures, protocol_name
 from deepavfusion.metrics.separation import SeparationScores, separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.starting_point import model_folder

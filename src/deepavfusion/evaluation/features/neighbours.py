@@ -19,11 +19,11 @@ from torch import Tensor
 from deepavfusion.data.features import STREAMS, Features, read_features
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sets.vocabularies import vocabulary
-from deepavfusion.evaluation.classification import AVERAGE, truth
+from deepavfusion.evaluation.classification.evaluator import AVERAGE, truth
+from deepavfusion.evaluation.classification.results import ClassificationResult, write_results
 from deepavfusion.evaluation.config import NeighboursConfig
 from deepavfusion.evaluation.coverage import ClipSelection
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.results import ClassificationResult, write_results
 
 _ROWS = 1024
 """Rows of the similarity matrix computed at a time."""

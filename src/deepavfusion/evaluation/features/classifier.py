@@ -10,7 +10,7 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, whole_batch
 from deepavfusion.data.loading import ClipLoader, ShareSampler
-from deepavfusion.evaluation.classification import outcome
+from deepavfusion.evaluation.classification.evaluator import outcome
 from deepavfusion.evaluation.loop import Outcome
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.starting_point import digest_weights

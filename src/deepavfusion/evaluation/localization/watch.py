@@ -11,12 +11,12 @@ from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.localization import LocalizationEvaluator
-from deepavfusion.evaluation.localization_figures import SoundingPicture, ranking_figure
-from deepavfusion.evaluation.localization_items import annotated_items, with_foreign_sounds
-from deepavfusion.evaluation.localization_scores import as_scores, score_table
+from deepavfusion.evaluation.localization.evaluator import LocalizationEvaluator
+from deepavfusion.evaluation.localization.figures import SoundingPicture, ranking_figure
+from deepavfusion.evaluation.localization.items import annotated_items, with_foreign_sounds
+from deepavfusion.evaluation.localization.scores import as_scores, score_table
+from deepavfusion.evaluation.localization.sound_mapper import of_localizer
 from deepavfusion.evaluation.loop import OneProcess, predict_all
-from deepavfusion.evaluation.sound_mapper import of_localizer
 from deepavfusion.images import normalize
 from deepavfusion.models import Localizer
 

@@ -18,21 +18,21 @@ from deepavfusion.data.sets.pairs import read_sounding_pairs
 from deepavfusion.data.sounding_truth import read_box_annotations
 from deepavfusion.evaluation.config import named_places
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, select_clips
-from deepavfusion.evaluation.localization import RULES, SOUNDS_HEARD, LocalizationEvaluator
-from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
-from deepavfusion.evaluation.localization_items import (
+from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
+from deepavfusion.evaluation.localization.evaluator import RULES, SOUNDS_HEARD, LocalizationEvaluator
+from deepavfusion.evaluation.localization.items import (
     Item,
     annotated_items,
     boxed_items,
     paired_items,
     with_foreign_sounds,
 )
-from deepavfusion.evaluation.localization_pictures import write_pictures
-from deepavfusion.evaluation.localization_scores import CONDITIONS, Table, against, as_scores, score_table
+from deepavfusion.evaluation.localization.overlay_video import write_overlay
+from deepavfusion.evaluation.localization.pictures import write_pictures
+from deepavfusion.evaluation.localization.scores import CONDITIONS, Table, against, as_scores, score_table
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_mapper
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.overlay_video import write_overlay
 from deepavfusion.evaluation.record import RESULTS, Baseline, PictureEntry, Record, Score
-from deepavfusion.evaluation.sound_mapper import SoundMapper, load_mapper
 from deepavfusion.metrics.localization import Binarisation
 from deepavfusion.training.processes import Processes, autocast_dtype
 

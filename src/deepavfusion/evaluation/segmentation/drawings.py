@@ -15,10 +15,10 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView, seconds
-from deepavfusion.evaluation.segmentation import segment
-from deepavfusion.evaluation.segmentation_data import Picture, PictureBatch, PictureSet, Sound
-from deepavfusion.evaluation.segmentation_figures import Overlay, overlay_figure
-from deepavfusion.evaluation.segmentation_video import predicted_masks, write_overlay_video
+from deepavfusion.evaluation.segmentation.evaluator import segment
+from deepavfusion.evaluation.segmentation.figures import Overlay, overlay_figure
+from deepavfusion.evaluation.segmentation.overlay_video import predicted_masks, write_overlay_video
+from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSet, Sound
 from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.models.segmenter import Segmenter
 

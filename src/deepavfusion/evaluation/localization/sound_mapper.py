@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepavfusion.evaluation.localization_config import MapMethod
+from deepavfusion.evaluation.localization.config import MapMethod
 from deepavfusion.models import EarlyFusionEncoder, Localizer
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.localizer_config import LocalizerConfig

@@ -23,10 +23,10 @@ from deepavfusion.data.truth import Truth
 from deepavfusion.evaluation.config import named_places
 from deepavfusion.evaluation.coverage import Coverage, coverage
 from deepavfusion.evaluation.record import SAMPLES, Baseline, PictureEntry, Record, Score, paired_baselines
-from deepavfusion.evaluation.segmentation import VALUES, MaskScores
-from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation_data import PictureSelection
-from deepavfusion.evaluation.segmentation_numbers import (
+from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.segmentation.drawings import draw_overlays, draw_videos
+from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskScores
+from deepavfusion.evaluation.segmentation.numbers import (
     Number,
     baseline,
     mean_number,
@@ -34,7 +34,7 @@ from deepavfusion.evaluation.segmentation_numbers import (
     ratio_number,
     score,
 )
-from deepavfusion.evaluation.segmentation_pictures import draw_overlays, draw_videos
+from deepavfusion.evaluation.segmentation.pictures import PictureSelection
 from deepavfusion.metrics.semantic_segmentation import SemanticSegmentation
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.starting_point import model_folder

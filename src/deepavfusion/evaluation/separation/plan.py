@@ -10,9 +10,9 @@ from deepavfusion.data.mixtures import Mixture, mix_clips, mix_pairs, mix_record
 from deepavfusion.data.separable import recordings, single_sources
 from deepavfusion.data.sets.manifest_report import digest_ids
 from deepavfusion.data.sets.pairs import read_mixture_pairs
-from deepavfusion.evaluation import sound_of_pixels
 from deepavfusion.evaluation.coverage import Coverage, select_clips
-from deepavfusion.evaluation.separation_config import EvaluateSeparationConfig
+from deepavfusion.evaluation.separation import sound_of_pixels
+from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.metrics.separation import PROTOCOL
 
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Outcome
-from deepavfusion.evaluation.segmentation import SegmenterEvaluator, segment
-from deepavfusion.evaluation.segmentation_data import PictureBatch
-from deepavfusion.evaluation.sound_mapper import SoundMapper
+from deepavfusion.evaluation.segmentation.evaluator import SegmenterEvaluator, segment
+from deepavfusion.evaluation.segmentation.pictures import PictureBatch
 from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.models.segmenter_config import SegmenterConfig
 

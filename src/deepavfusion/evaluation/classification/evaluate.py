@@ -10,12 +10,12 @@ from rich.table import Table
 
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.features import read_features
-from deepavfusion.evaluation.classification import ClassifierEvaluator, numbers_of, truth
+from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, truth
+from deepavfusion.evaluation.classification.results import ClassificationResult, write_results
 from deepavfusion.evaluation.config import EvaluateConfig, named_places
 from deepavfusion.evaluation.coverage import ClipSelection, select_clips
-from deepavfusion.evaluation.features import FeatureEvaluator
+from deepavfusion.evaluation.features.classifier import FeatureEvaluator
 from deepavfusion.evaluation.loop import Progress, predict_all
-from deepavfusion.evaluation.results import ClassificationResult, write_results
 from deepavfusion.models import AudioVisualClassifier
 from deepavfusion.models.starting_point import model_folder
 from deepavfusion.training.processes import Processes, autocast_dtype

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.evaluation.record import CONFIDENCE, Baseline, Score
-from deepavfusion.evaluation.segmentation import MaskScores
+from deepavfusion.evaluation.segmentation.evaluator import MaskScores
 from deepavfusion.metrics.intervals import Interval, Statistic, paired_statistic_interval
 
 NUM_RESAMPLES = 2000

@@ -21,8 +21,8 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
 from deepavfusion.data.mixture_set import MixtureSet, RatedView
 from deepavfusion.data.mixtures import Mixture
-from deepavfusion.evaluation import sound_of_pixels
 from deepavfusion.evaluation.loop import Outcome
+from deepavfusion.evaluation.separation import sound_of_pixels
 from deepavfusion.images import normalize
 from deepavfusion.inference.separation import separate_recording
 from deepavfusion.metrics.separation import MixtureScores, Ratios, score_mixtures

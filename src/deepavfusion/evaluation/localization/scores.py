@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepavfusion.evaluation.localization import RULES
+from deepavfusion.evaluation.localization.evaluator import RULES
 from deepavfusion.evaluation.record import Baseline, Score, mean_baseline, mean_score
 from deepavfusion.metrics.detection import extended_scores, listening_scores
 from deepavfusion.metrics.localization import Binarisation, MapScores, multi_source_scores

@@ -25,10 +25,10 @@ from deepavfusion.data.sets.manifest import ManifestConfig, build_manifest
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EvaluationData, named_places
-from deepavfusion.evaluation.segment_scores import evaluate_segmentation, load_segmenter, show
-from deepavfusion.evaluation.segmentation import segment
-from deepavfusion.evaluation.segmentation_config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation_data import (
+from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation, load_segmenter, show
+from deepavfusion.evaluation.segmentation.evaluator import segment
+from deepavfusion.evaluation.segmentation.pictures import (
     PictureSet,
     mask_truth,
     partners,
@@ -36,7 +36,7 @@ from deepavfusion.evaluation.segmentation_data import (
     select_pictures,
     twin_regions,
 )
-from deepavfusion.evaluation.segmentation_report import SegmentationResult
+from deepavfusion.evaluation.segmentation.report import SegmentationResult
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder, Segmenter, SegmenterConfig
 from tests.evaluation.segmentation_data import write_avss, write_s4

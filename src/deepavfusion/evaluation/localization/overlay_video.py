@@ -15,8 +15,8 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import seconds
 from deepavfusion.data.waveforms import continue_sound
-from deepavfusion.evaluation.localization_figures import heat_overlay
-from deepavfusion.evaluation.sound_mapper import SoundMapper
+from deepavfusion.evaluation.localization.figures import heat_overlay
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.images import normalize
 
 FRAME_RATE = 10.0

@@ -21,9 +21,9 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
 from deepavfusion.data.sounding_truth import GRID
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.localization_items import Item, ItemSet
+from deepavfusion.evaluation.localization.items import Item, ItemSet
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Outcome
-from deepavfusion.evaluation.sound_mapper import SoundMapper
 from deepavfusion.images import normalize
 from deepavfusion.metrics.localization import (
     Binarisation,

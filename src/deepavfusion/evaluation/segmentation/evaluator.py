@@ -22,7 +22,7 @@ from deepavfusion.data.loading import ClipLoader, evaluation_loader
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView, seconds
 from deepavfusion.evaluation.loop import Outcome
-from deepavfusion.evaluation.segmentation_data import Picture, PictureBatch, PictureSample, PictureSet, Sound
+from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSample, PictureSet, Sound
 from deepavfusion.images import normalize
 from deepavfusion.metrics.segmentation import BinarySegmentation, at_mask_size
 from deepavfusion.metrics.semantic_segmentation import SemanticSegmentation, semantic_labels

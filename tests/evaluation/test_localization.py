@@ -16,16 +16,16 @@ from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.clips import read_manifest, write_manifest
 from deepavfusion.data.dataset import collate
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation import localize
 from deepavfusion.evaluation.config import EvaluationData
-from deepavfusion.evaluation.localization import LocalizationEvaluator, prior_map, sources_chosen
-from deepavfusion.evaluation.localization_config import EvaluateLocalizationConfig
-from deepavfusion.evaluation.localization_items import Item, ItemSet, annotated_items, with_foreign_sounds
-from deepavfusion.evaluation.localization_scores import FOREIGN, IMAGE_ONLY, WHOLE, score_table
-from deepavfusion.evaluation.localize import evaluate_localization, show
+from deepavfusion.evaluation.localization import evaluate as localize
+from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
+from deepavfusion.evaluation.localization.evaluate import evaluate_localization, show
+from deepavfusion.evaluation.localization.evaluator import LocalizationEvaluator, prior_map, sources_chosen
+from deepavfusion.evaluation.localization.items import Item, ItemSet, annotated_items, with_foreign_sounds
+from deepavfusion.evaluation.localization.scores import FOREIGN, IMAGE_ONLY, WHOLE, score_table
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_mapper, shifted_maps
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.record import read_samples
-from deepavfusion.evaluation.sound_mapper import SoundMapper, load_mapper, shifted_maps
 from deepavfusion.models import Localizer, LocalizerConfig
 from deepavfusion.report.results import read_evaluation
 from tests.tasks.classification_runs import quiet

@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 from deepavfusion.atomic import replacing
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.localization import truth_map
-from deepavfusion.evaluation.localization_figures import (
+from deepavfusion.evaluation.localization.evaluator import truth_map
+from deepavfusion.evaluation.localization.figures import (
     SHEET_COLUMNS,
     SoundingPicture,
     contact_sheet,
     ranking_figure,
 )
-from deepavfusion.evaluation.localization_items import Item, ItemSet
+from deepavfusion.evaluation.localization.items import Item, ItemSet
+from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
-from deepavfusion.evaluation.sound_mapper import SoundMapper
 from deepavfusion.metrics.localization import Binarisation
 
 SHEET_SAMPLES = 5 * SHEET_COLUMNS

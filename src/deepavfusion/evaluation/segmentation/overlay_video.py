@@ -20,8 +20,8 @@ from deepavfusion.data.opening import open_clip
 from deepavfusion.data.sample_clips import FRAME_RATE, write_clip
 from deepavfusion.data.views import OpenClip, seconds
 from deepavfusion.data.waveforms import continue_sound
-from deepavfusion.evaluation.segmentation import segment
-from deepavfusion.evaluation.segmentation_figures import overlay
+from deepavfusion.evaluation.segmentation.evaluator import segment
+from deepavfusion.evaluation.segmentation.figures import overlay
 from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.segmenter import Segmenter

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from deepavfusion.evaluation.classification import AVERAGE
+from deepavfusion.evaluation.classification.evaluator import AVERAGE
+from deepavfusion.evaluation.classification.results import (
+    ClassificationResult,
+    heads_of_saved,
+    read_predictions,
+    write_results,
+)
 from deepavfusion.evaluation.config import AverageConfig
 from deepavfusion.evaluation.coverage import ClipSelection
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.results import ClassificationResult, heads_of_saved, read_predictions, write_results
 
 
 def average(config: AverageConfig) -> ClassificationResult:

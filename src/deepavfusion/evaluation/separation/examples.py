@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from deepavfusion.atomic import replacing
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
-from deepavfusion.evaluation.separation import MODEL, SeparationEvaluator
-from deepavfusion.evaluation.separation_figures import RANGE_DB, SeparatedMixture, separation_figure, write_sounds
+from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator
+from deepavfusion.evaluation.separation.figures import RANGE_DB, SeparatedMixture, separation_figure, write_sounds
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Evaluation of classifiers: predictions of whole clips, their scores, and what is made of several."""

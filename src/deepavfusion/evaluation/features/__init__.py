@@ -1,0 +1,1 @@
+"""Features written to files, and what is read from them."""

@@ -1,0 +1,1 @@
+"""Evaluation of localization: what is scored, score maps, protocols, pictures."""

@@ -1,0 +1,1 @@
+"""Evaluation of segmentation: what is scored, masks, protocols, pictures."""
