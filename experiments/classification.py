@@ -56,7 +56,7 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
     ("finetune", "few"): {"optim.blr": 1.6e-2, "optim.epochs": 40},
-    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 16},
+    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 20},
 }
 FINE_TUNING: dict[str, object] = {
     "keep_heads": "true",
