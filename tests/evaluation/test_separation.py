@@ -239,10 +239,10 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
     config = parse_arguments(
         EvaluateSeparationConfig, [*words, "--baselines", "[a=runs/x,b c=runs/y=1]"], positional=("run",)
     )
-    assert config.baseline_runs == (("a", "runs/x"), ("b c", "runs/y=1"))
+    assert config.baseline_runs == {"a": "runs/x", "b c": "runs/y=1"}
     for extra, message in (
-        (["--baselines", "[runs/x]"], "'runs/x' must be NAME=RUN"),
-        (["--baselines", "[mixture=runs/x]"], "'mixture' twice, or as one that there is anyway"),
+        (["--baselines", "[runs/x]"], "'runs/x' must be NAME=PLACE"),
+        (["--baselines", "[mixture=runs/x]"], "'mixture', which there is anyway"),
         (["--sources", "5"], "--sources 5 must be 2 to 4"),
         (["--pairs", "p.csv", "--mixtures", "duets"], "the list says what is mixed"),
     ):

@@ -13,7 +13,7 @@ Shapes: `B` mixtures, `N` sources, `T` samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import fast_bss_eval
@@ -144,7 +144,21 @@ def score_mixtures(references: Tensor, estimates: Tensor, mixture: Tensor) -> Mi
         estimates: `(B, N, T)` predictions of them.
         mixture: `(B, T)` what the predictions were made from.
 
+    Returns and raises what `score_systems` does, for the one system.
+    """
+    return score_systems(references, {"": estimates}, mixture)[""]
+
+
+def score_systems(references: Tensor, systems: Mapping[str, Tensor], mixture: Tensor) -> dict[str, MixtureScores]:
+    """Score several systems on the same mixtures; the mixture's own ratios are computed once.
+
+    Args:
+        references: `(B, N, T)` true sources.
+        systems: by name, `(B, N, T)` predictions of them.
+        mixture: `(B, T)` what the predictions were made from.
+
     Returns:
+        By name.
         Ratios in float64 whatever the input. A prediction that is silent (energy below 1e-5) or not finite has an
         SDR and SI-SDR of -30 dB and neither SIR nor SAR. A mixture with a silent reference has no ratios.
 
@@ -152,38 +166,43 @@ def score_mixtures(references: Tensor, estimates: Tensor, mixture: Tensor) -> Mi
         ValueError: shapes that do not fit, signals no longer than the filter, or references or a mixture with values
             that are no numbers.
     """
-    if references.ndim != 3 or estimates.shape != references.shape or mixture.shape != references[:, 0].shape:
-        shapes = [tuple(t.shape) for t in (references, estimates, mixture)]
-        raise ValueError(f"expected references and estimates (B, N, T) and a mixture (B, T), got {shapes}")
+    for estimates in systems.values():
+        if references.ndim != 3 or estimates.shape != references.shape or mixture.shape != references[:, 0].shape:
+            shapes = [tuple(t.shape) for t in (references, estimates, mixture)]
+            raise ValueError(f"expected references and estimates (B, N, T) and a mixture (B, T), got {shapes}")
     if references.shape[-1] <= FILTER_LENGTH:
         raise ValueError(f"BSS-eval needs more than {FILTER_LENGTH} samples, got {references.shape[-1]}")
     if not bool(references.isfinite().all() & mixture.isfinite().all()):
         raise ValueError("references or the mixture hold values that are no numbers")
-    references, mixture = references.double(), mixture.double()
-    not_finite = ~estimates.isfinite().all(dim=-1)
-    estimates = torch.where(not_finite[..., None], 0.0, estimates.double())
-    silent = (_energy(estimates) < SILENCE) & ~not_finite
+    references, unprocessed = references.double(), mixture.double()[:, None].expand_as(references)
+    not_finite = {name: ~estimates.isfinite().all(dim=-1) for name, estimates in systems.items()}
+    usable = {name: torch.where(not_finite[name][..., None], 0.0, systems[name].double()) for name in systems}
+    silent = {name: (_energy(usable[name]) < SILENCE) & ~not_finite[name] for name in systems}
     reference_silent = (_energy(references) < SILENCE).any(dim=1)
-    unprocessed = mixture[:, None].expand_as(references)
-    of_estimates, of_mixture = [], []
+    signals = torch.stack([*usable.values(), unprocessed], dim=1)  # (B, E + 1, N, T)
     singular = torch.zeros_like(reference_silent)
+    rows = []
     for b in range(len(references)):
         if reference_silent[b]:
-            nothing = references.new_full((3, references.shape[1]), torch.nan)
-            of_estimates.append(nothing)
-            of_mixture.append(nothing)
-            continue
-        both, singular[b] = _bss_eval(references[b], torch.stack([estimates[b], unprocessed[b]]))
-        of_estimates.append(both[:, 0])
-        of_mixture.append(both[:, 1])
-    return MixtureScores(
-        estimate=_ratios(of_estimates, references, estimates, silent | not_finite, reference_silent),
-        mixture=_ratios(of_mixture, references, unprocessed, _energy(unprocessed) < SILENCE, reference_silent),
-        silent=silent,
-        not_finite=not_finite,
-        reference_silent=reference_silent,
-        singular=singular,
-    )
+            rows.append(references.new_full((3, *signals.shape[1:3]), torch.nan))
+        else:
+            ratios, singular[b] = _bss_eval(references[b], signals[b])
+            rows.append(ratios)
+    values = torch.stack(rows, dim=1)  # (3, B, E + 1, N)
+    of_mixture = _ratios(values[:, :, -1], references, unprocessed, _energy(unprocessed) < SILENCE, reference_silent)
+    return {
+        name: MixtureScores(
+            estimate=_ratios(
+                values[:, :, e], references, usable[name], silent[name] | not_finite[name], reference_silent
+            ),
+            mixture=of_mixture,
+            silent=silent[name],
+            not_finite=not_finite[name],
+            reference_silent=reference_silent,
+            singular=singular,
+        )
+        for e, name in enumerate(systems)
+    }
 
 
 def separation_scores(mixtures: MixtureScores) -> SeparationScores:
@@ -232,9 +251,10 @@ def _bss_eval(references: Tensor, estimates: Tensor) -> tuple[Tensor, bool]:
 
 
 def _ratios(
-    values: list[Tensor], references: Tensor, estimates: Tensor, unusable: Tensor, reference_silent: Tensor
+    values: Tensor, references: Tensor, estimates: Tensor, unusable: Tensor, reference_silent: Tensor
 ) -> Ratios:
-    sdr, sir, sar = torch.stack(values, dim=1)
+    """Ratios from SDR, SIR and SAR `(3, B, N)`, with what stands for those of unusable estimates."""
+    sdr, sir, sar = values
     nothing = reference_silent[:, None]
     if references.shape[1] == 1:
         sir = torch.full_like(sir, torch.nan)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-from deepavfusion.evaluation.config import EvaluationData
+from deepavfusion.evaluation.config import EvaluationData, named_places
 
 OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
 """Baselines that every evaluation has."""
@@ -35,7 +34,7 @@ class EvaluateSeparationConfig:
     protocol: Literal["standard", "sound_of_pixels"] = "standard"
     """standard: the model's window at 16 kHz, its mask, levels as they are; or the Sound-of-Pixels protocol."""
     baselines: tuple[str, ...] = ()
-    """Other runs on the same mixtures, as [NAME=RUN,...], such as one that hears only."""
+    """Other runs on the same mixtures, [NAME=RUN,...], such as one that hears only."""
     clean: bool = True
     """Also ask for every source when it sounds alone: how much of it is lost?"""
     examples: int = 3
@@ -65,18 +64,11 @@ class EvaluateSeparationConfig:
             raise ValueError(
                 f"pairs {self.pairs}: the list says what is mixed; leave mixtures, sources, num_mixtures and pictures"
             )
-        names = [name for name, _ in self.baseline_runs]
-        for name in names:
-            if name in OWN_BASELINES or names.count(name) > 1:
-                raise ValueError(f"baselines names {name!r} twice, or as one that there is anyway")
+        taken = sorted(set(self.baseline_runs) & set(OWN_BASELINES))
+        if taken:
+            raise ValueError(f"baselines names {taken[0]!r}, which there is anyway")
 
     @property
-    def baseline_runs(self) -> tuple[tuple[str, str], ...]:
-        """Name and run of every baseline. Raises ValueError on an entry that is not NAME=RUN."""
-        entries = []
-        for entry in self.baselines:
-            found = re.fullmatch(r"([^=/]+)=(.+)", entry)
-            if found is None:
-                raise ValueError(f"baselines {entry!r} must be NAME=RUN")
-            entries.append((found[1], found[2]))
-        return tuple(entries)
+    def baseline_runs(self) -> dict[str, str]:
+        """Run of every baseline by name. Raises ValueError on an entry that is not NAME=PLACE."""
+        return named_places(self.baselines)

@@ -74,13 +74,17 @@ def _evaluate(
 ) -> SeparationResult | None:
     model, *others = (
         Separator.from_pretrained(model_folder(run)).to(processes.device)
-        for run in (config.run, *(run for _, run in config.baseline_runs))
+        for run in (config.run, *config.baseline_runs.values())
     )
     plan = plan_mixtures(config)
-    names = [name for name, _ in config.baseline_runs]
     dtype = autocast_dtype(config.precision, processes.device.type)
     evaluator = SeparationEvaluator(
-        model, plan.mixtures, dict(zip(names, others, strict=True)), config.protocol, config.clean, dtype=dtype
+        model,
+        plan.mixtures,
+        dict(zip(config.baseline_runs, others, strict=True)),
+        config.protocol,
+        config.clean,
+        dtype=dtype,
     )
     found = predict_all(evaluator, processes, config.batch_size, config.data.num_workers, progress)
     if not processes.first:

@@ -25,7 +25,7 @@ from deepavfusion.evaluation.loop import Outcome
 from deepavfusion.evaluation.separation import sound_of_pixels
 from deepavfusion.images import normalize
 from deepavfusion.inference.separation import separate_recording
-from deepavfusion.metrics.separation import MixtureScores, Ratios, score_mixtures
+from deepavfusion.metrics.separation import MixtureScores, Ratios, score_systems
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.stft import complex_mask, dominance_mask, istft, linear_to_mel, mel_to_linear, ratio_mask, stft
@@ -107,8 +107,8 @@ class SeparationEvaluator:
         separated = self.separate(batch, device)
         mixture, references = (t.cpu() for t in (separated.mixture, separated.references))
         values: dict[str, Tensor] = {}
-        for system, estimates in separated.estimates.items():
-            scores = score_mixtures(references, estimates.cpu(), mixture)
+        estimates = {system: sounds.cpu() for system, sounds in separated.estimates.items()}
+        for system, scores in score_systems(references, estimates, mixture).items():
             values |= {f"{name}/{system}": getattr(scores.estimate, name) for name in RATIOS}
             if system == MODEL:
                 values |= {f"{name}/mixture": getattr(scores.mixture, name) for name in RATIOS}
