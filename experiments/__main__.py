@@ -11,6 +11,7 @@ from experiments.classification import Classification
 from experiments.classification_summary import summarize_classification
 from experiments.encoders import SEEDS, Encoders
 from experiments.localization import Localization
+from experiments.segmentation import Segmentation
 from experiments.shipped import shipping
 from experiments.steps import AnyStep, run
 from experiments.worlds import Worlds
@@ -36,12 +37,13 @@ def main() -> int:
     encoders = Encoders(results / "encoders", worlds)
     classification = Classification(results / "classification", worlds, encoders)
     localization = Localization(results / "localization", worlds, encoders)
+    segmentation = Segmentation(results / "segmentation", worlds, encoders)
     steps: list[AnyStep] = worlds.steps()
     if 0 in words.seeds:
         steps += [encoders.step("early", 0), shipping(encoders, SHIPPED)]
     for seed in words.seeds:
         steps += [encoders.step(kind, seed) for kind in ("early", "separate")]
-        steps += [*classification.steps(seed), *localization.steps(seed)]
+        steps += [*classification.steps(seed), *localization.steps(seed), *segmentation.steps(seed)]
     if words.only:
         steps = [step for step in steps if any(part in str(step.product) for part in words.only)]
     if words.list:
@@ -51,6 +53,7 @@ def main() -> int:
     code = 0 if words.summarize else run(steps, results / "logs", words.jobs, _say)
     summarize_classification(classification, DOCS / "classification.json")
     localization.summarize(DOCS / "localization.json")
+    segmentation.summarize(DOCS / "segmentation.json")
     return code
 
 

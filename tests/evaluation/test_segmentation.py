@@ -257,6 +257,10 @@ def test_kinds_of_scenes_listening_and_baselines(world: Path, run: Path, tmp_pat
     with np.load(tmp_path / "out" / "samples.npz") as samples:
         values = dict(zip(samples["ids"].tolist(), samples["avsbench miou"].tolist(), strict=True))
         masked = samples["avsbench miou, none_sounding"]
+        own_scores = [name for name in samples.files if name in result.scores]
+        for name in own_scores:  # every score with a value per picture is their mean
+            assert result.scores[name].value == pytest.approx(np.nanmean(samples[name]), abs=1e-9), name
+    assert {"avsbench f_score", "avsbench f_score, one_sounding", "mask area, silence"} <= set(own_scores)
     own = [value for name, value in values.items() if kinds[name][0] == "none_sounding"]
     assert result.scores["avsbench miou, none_sounding"].value == pytest.approx(np.mean(own))
     assert np.nanmean(masked) == pytest.approx(np.mean(own))

@@ -102,10 +102,7 @@ class SegmentationReport:
         numbers = self._numbers(self.own) | self._listening()
         scores = {name: score(number) for name, number in numbers.items()}
         total = self._total(self.own.scores, self.kept)
-        samples = {self.main: self._column("iou")}
-        for group, members in self._groups().items():
-            inside = np.isin(self.kept, members)
-            samples[f"{self.main}, {group}"] = np.where(inside, self._column("iou"), np.nan)
+        samples = self._samples()
         ids = [self.pictures[i].clip.id for i in self.kept]
         record = Record(
             title="Audio-visual segmentation",
@@ -133,6 +130,32 @@ class SegmentationReport:
             _write_classes(self.out / "classes.csv", self.classes, total.semantic)
         return SegmentationResult(self.out, record.protocol, self.coverage, record.scores, record.baselines)
 
+    def _samples(self) -> dict[str, NDArray[np.float64]]:
+        """By score, one value per picture whose mean is the score; NaN where a picture has none."""
+        samples: dict[str, NDArray[np.float64]] = {}
+        for ending, members in {"": self.kept, **{f", {name}": own for name, own in self._groups().items()}}.items():
+            inside = np.isin(self.kept, members)
+            samples[f"{self.main}{ending}"] = np.where(inside, self._column("iou"), np.nan)
+            if not self.classes:
+                samples[f"avsbench f_score{ending}"] = self._f_scores(inside)
+        samples["twins told apart"] = self._told_apart(self.own)
+        samples["mask area, own sound"] = self._column("area")
+        for sound, found in self.heard.items():
+            samples[f"mask area, {sound}"] = found.values["area"][self.kept]
+        return {name: values for name, values in samples.items() if not np.isnan(values).all()}
+
+    def _f_scores(self, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """F of the pictures `inside` at the threshold that is best for them together; NaN where nothing sounds."""
+        sums = [self.own.scores[i].binary.clip_sums() for i in self.kept]
+        curves = np.concatenate([own.f_curve for own in sums])
+        counted = inside & np.array([own.num_frames_with_truth[0] > 0 for own in sums])
+        return np.where(counted, curves[:, curves[counted].sum(axis=0).argmax()], np.nan)
+
+    def _told_apart(self, found: Scored) -> NDArray[np.float64]:
+        """Of twins, 1 where the mean probability is higher on the one that sounds, 1/2 where they are equal."""
+        margin = found.values["twin_margin"][self.kept]
+        return np.where(np.isnan(margin), np.nan, (margin > 0) + 0.5 * (margin == 0))
+
     def _numbers(self, found: Scored) -> dict[str, Number]:
         """All scores of one model, kinds of scenes apart."""
         numbers = numbers_of(self._total(found.scores, self.kept), self.config.videos_per_batch)
@@ -142,9 +165,7 @@ class SegmentationReport:
             numbers[f"{self.main}, {group}"] = Number(total.avsbench().miou, sums.clips, sums.miou)
             if not self.classes and not math.isnan(f_score := total.avsbench().f_score):
                 numbers[f"avsbench f_score, {group}"] = Number(f_score, sums.clips, sums.f_score)
-        margin = found.values["twin_margin"][self.kept]
-        right = np.where(np.isnan(margin), np.nan, (margin > 0) + 0.5 * (margin == 0))
-        if (twins := mean_number(right, self.videos)) is not None:
+        if (twins := mean_number(self._told_apart(found), self.videos)) is not None:
             numbers["twins told apart"] = twins
         return numbers
 

@@ -1,0 +1,127 @@
+"""The pixels of what sounds: pre-trained early fusion against an untrained start, no fusion, a deaf model, the release.
+
+All arms learn from the same masks, scenes and twins together, with the same decoder and budget; `release` has the
+published decoder on the early-fusion encoder. Some training samples are heard with silence or another clip's sound and
+have empty masks.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deepavfusion.atomic import write_text
+from deepavfusion.data.locations import write_whole
+from experiments.encoders import SEEDS, Encoders
+from experiments.paired import paired_rows
+from experiments.steps import AnyStep, Making, Step, options
+from experiments.worlds import Worlds
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a segmenter stands on."""
+
+    encoder: str
+    """`early` or `separate`."""
+    settings: dict[str, object]
+    """What differs from the other arms."""
+
+
+ARMS = {
+    "early": Arm("early", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}),
+    "untrained": Arm("early", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1, "untrained": "true"}),
+    "separate": Arm("separate", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}),
+    "image": Arm("early", {"modalities": "image"}),
+    "release": Arm(
+        "early", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1, "decoder.form": "release"}
+    ),
+}
+SETS = ("segmentation_test", "twins_test")
+TRAINING = {
+    "training.batch_size": 16,
+    "optim.blr": 1.6e-2,
+    "optim.epochs": 16,
+    "optim.warmup_epochs": 1,
+    "data.crop_area": "[0.7,1]",
+    "training.probe_every": 0,
+    "training.picture_every": 0,
+    "training.checkpoint_every": 200,
+    "data.num_workers": 0,
+}
+SCORES = {
+    "segmentation_test": (
+        "avsbench miou",
+        "avsbench f_score",
+        "avsbench miou, silent lookalike",
+        "avsbench f_score, silent lookalike",
+        "mask area, own sound",
+        "mask area, silence",
+    ),
+    "twins_test": ("avsbench miou", "avsbench f_score", "twins told apart"),
+}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Where the runs lie, and the steps that make them."""
+
+    root: Path
+    worlds: Worlds
+    encoders: Encoders
+
+    def run(self, arm: str, seed: int) -> Path:
+        return self.root / f"{arm}-{seed}"
+
+    def evaluation(self, arm: str, seed: int, part: str) -> Path:
+        return self.run(arm, seed) / "evaluation" / part
+
+    def steps(self, seed: int) -> list[AnyStep]:
+        scenes = self.worlds.root / "band_scenes"
+        made = self.worlds.shards("band_scenes", "twins_test") / "shards.json"
+        clips = self.worlds.root / "masks_train.csv"
+        parts = [scenes / f"{name}.csv" for name in ("segmentation_train", "twins_train")]
+        steps: list[AnyStep] = [Making(partial(one_split, parts, clips), clips, (made,))]
+        for name, arm in ARMS.items():
+            run, model = self.run(name, seed), self.encoders.model(arm.encoder, seed)
+            words = ["train", "segmentation", "--from", str(self.encoders.place(arm.encoder, seed))]
+            words += ["--run_dir", str(run), "--data.source", str(clips), "--training.seed", str(seed)]
+            words += options({**TRAINING, **arm.settings})
+            steps.append(Step(tuple(words), run / "model", (model, clips)))
+        for name in ARMS:
+            for part in SETS:
+                out = self.evaluation(name, seed, part)
+                words = ["evaluate", "segmentation", str(self.run(name, seed))]
+                words += ["--data.source", str(scenes / f"{part}.csv"), "--data.split", "all"]
+                words += ["--data.num_workers", "0", "--out", str(out)]
+                steps.append(Step(tuple(words), out / "results.json", (self.run(name, seed) / "model", made)))
+        return steps
+
+    def summarize(self, out: Path) -> None:
+        """Write the small result file of what is done."""
+        rows = []
+        for part in SETS:
+            folders = {arm: {seed: self.evaluation(arm, seed, part) for seed in SEEDS} for arm in ARMS}
+            rows += [{"set": part, **row} for row in paired_rows(folders, SCORES[part], "early")]
+        if rows:
+            write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+def one_split(manifests: list[Path], out: Path) -> None:
+    """Write one manifest of the clips of several, all of the first one's split."""
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    for manifest in manifests:
+        with open(manifest, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            columns = list(table.fieldnames or ())
+            for row in table:
+                path = (manifest.parent / row["path"]).relative_to(out.parent)
+                rows.append({**row, "path": str(path), "split": manifests[0].stem, "label": ""})
+    with write_whole(str(out)) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
