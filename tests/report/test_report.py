@@ -6,13 +6,18 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.clips import Clip
 from deepavfusion.report import write_report
+from deepavfusion.report.demo_run import evaluation_parts
+from deepavfusion.report.page import build_page
 from deepavfusion.report.plots import draw_curve
-from deepavfusion.report.sections import Curve, Estimate, Series
+from deepavfusion.report.results import read_evaluation
+from deepavfusion.report.sections import Curve, Estimate, Page, Section, Series
 from deepavfusion.report.world import choose_clips
 from tests.report.conftest import HOSTILE, METRICS, PROBES, RESULTS, TIMINGS
 from tests.report.test_markup import Recorder
@@ -174,3 +179,27 @@ def test_an_interval_has_both_ends() -> None:
 def test_clips_of_all_splits_come_first() -> None:
     clips = [Clip(f"{split}{i}", "x.mp4", split=split) for split in ("a", "b", "c") for i in range(3)]
     assert [clip.id for clip in choose_clips(clips, 5)] == ["a0", "b0", "c0", "a1", "b1"]
+
+
+def test_many_scores_are_folded_and_sounds_play(tmp_path: Path) -> None:
+    (tmp_path / "best").mkdir()
+    tone = np.sin(np.arange(4000) / 9)
+    soundfile.write(tmp_path / "best" / "mixture.wav", tone, 8000)
+    scores = {f"score {i}": {"value": i / 10} for i in range(9)}
+    sounds = {"duets_000001": {"mixture": "best/mixture.wav"}}
+    record = {"protocol": "p", "num_scored": 3, "scores": scores, "sounds": sounds}
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    parts = evaluation_parts(read_evaluation(tmp_path / "results.json"))
+    html = build_page(Page("t", "l", (), (Section("a", "s", "l", tuple(parts)),)))
+    shown, folded = html.split("<details>")
+    assert "score 5" in shown
+    assert "score 6" not in shown
+    assert "3 more scores" in folded
+    assert all(f"score {i}" in folded for i in (6, 7, 8))
+    stored = re.search(r'<audio src="data:audio/wav;base64,([^"]+)"', html)
+    assert stored is not None
+    assert base64.b64decode(stored[1]) == (tmp_path / "best" / "mixture.wav").read_bytes()
+    assert 'data-seconds="0.5"' in html
+    (tmp_path / "results.json").write_text(json.dumps({**record, "sounds": {"x": {"mixture": 3}}}))
+    with pytest.raises(ValueError, match=r"sounds\.x\.mixture"):
+        read_evaluation(tmp_path / "results.json")

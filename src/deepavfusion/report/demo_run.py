@@ -12,16 +12,19 @@ and makes no sense is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deepavfusion.atomic import write_text
-from deepavfusion.report.embedding import embed_picture
+from deepavfusion.data.media import MediaFile
+from deepavfusion.report.embedding import embed_clip, embed_picture
 from deepavfusion.report.page import build_page
 from deepavfusion.report.pretraining import pretraining_figures, pretraining_lead, pretraining_parts
 from deepavfusion.report.results import Evaluation, read_evaluation, read_timings
 from deepavfusion.report.scales import duration, score
 from deepavfusion.report.sections import (
+    ClipPlayer,
+    ClipRow,
     CommandBlock,
     KeyFigure,
     Missing,
@@ -134,7 +137,18 @@ def evaluation_parts(found: Evaluation) -> list[Part]:
     for picture in found.pictures:
         embedded = embed_picture(picture.path, picture.alt, picture.caption)
         parts.append(PictureStrip(picture.path.stem.replace("_", " "), (embedded,)))
+    parts += [_players(example, files) for example, files in found.sounds.items()]
     return parts
+
+
+def _players(example: str, files: Mapping[str, Path]) -> ClipRow:
+    """The sounds of one example side by side."""
+    clips = []
+    for what, path in files.items():
+        with MediaFile(path) as media:
+            seconds = media.info.duration_seconds
+        clips.append(ClipPlayer(what, f"{what} of {example}", embed_clip(path), seconds, kind="audio"))
+    return ClipRow(tuple(clips), note=f"To listen to: {example}.")
 
 
 def evaluation_figures(evaluations: Iterable[Evaluation]) -> list[KeyFigure]:

@@ -16,7 +16,7 @@ MAX_PICTURE_SIDE = 1600
 """Pixels; larger pictures are scaled down."""
 WEBP_QUALITY = 88
 
-_MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm"}
+_MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".wav": "audio/wav"}
 """What browsers play."""
 
 

@@ -110,6 +110,8 @@ def _score_table(table: ScoreTable) -> Markup:
         heads.append(element("th", "model minus this", element("small", percent), scope="col"))
     heads.append(element("td", draw_score_axis(axis), class_="drawn"))
     bodies = [_score_group(group, axis, compared) for group in table.groups]
+    header = element("thead", element("tr", heads))
+    shown = len(bodies) if len(bodies) <= table.num_shown + 1 else table.num_shown  # one more is not worth folding
     counts = [f"{table.num_scored:,} clips scored"]
     counts += [f"{count:,} left out ({cause})" for cause, count in table.left_out.items()]
     counts += [f"{count:,} counted as wrong ({cause})" for cause, count in table.counted_as_wrong.items()]
@@ -119,8 +121,16 @@ def _score_table(table: ScoreTable) -> Markup:
     return element(
         "figure",
         element("figcaption", element("strong", table.protocol), element("span", ", ".join(counts) + ". " + note)),
-        element("table", element("thead", element("tr", heads)), bodies, class_="scores"),
+        element("table", header, bodies[:shown], class_="scores"),
+        _more_scores(header, bodies[shown:]),
     )
+
+
+def _more_scores(header: Markup, bodies: list[Markup]) -> Markup | None:
+    if not bodies:
+        return None
+    summary = element("summary", f"{len(bodies)} more scores")
+    return element("details", summary, element("table", header, bodies, class_="scores"))
 
 
 def _score_group(group: ScoreGroup, axis: Any, compared: bool) -> Markup:

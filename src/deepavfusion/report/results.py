@@ -11,7 +11,8 @@
      "baselines": {"untrained": {"top1 fusion": {"value": 0.30, "low": 0.24, "high": 0.36,
                                                  "difference": {"value": 0.31, "low": 0.24, "high": 0.38}}},
                    "chance": {"top1 fusion": {"value": 0.042}}},
-     "pictures": [{"file": "confusion.png", "alt": "...", "caption": "..."}]}      beside the file
+     "pictures": [{"file": "confusion.png", "alt": "...", "caption": "..."}],      beside the file
+     "sounds": {"duets_000018": {"mixture": "best/mixture.wav"}}}      by example and what it is, beside the file
 
 `difference` is the model's score minus the baseline's on the same clips. `timings.json`, in the order of the run:
 
@@ -63,6 +64,8 @@ class Evaluation:
     counted_as_wrong: Mapping[str, int]
     confidence: float | None
     pictures: tuple[PictureFile, ...]
+    sounds: Mapping[str, Mapping[str, Path]]
+    """By example, then by what is heard."""
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -102,6 +105,13 @@ def read_evaluation(path: Path) -> Evaluation:
         counted_as_wrong=_counts(values, "counted_as_wrong", path),
         confidence=confidence,
         pictures=tuple(pictures),
+        sounds={
+            example: {
+                what: path.parent / _text(file, path, f"sounds.{example}.{what}")
+                for what, file in _object(files, path, f"sounds.{example}").items()
+            }
+            for example, files in _part(values, "sounds", path, "sounds")
+        },
     )
 
 

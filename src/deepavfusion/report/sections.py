@@ -125,12 +125,15 @@ class ScoreTable:
     protocol: str
     num_scored: int
     groups: tuple[ScoreGroup, ...]
+    """The most important first."""
     confidence: float | None = None
     """Coverage of the intervals, such as 0.95."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Clips that do not enter the scores, by cause."""
     counted_as_wrong: Mapping[str, int] = field(default_factory=dict)
     """Clips that enter as failures, by cause."""
+    num_shown: int = 6
+    """Groups that are shown at once; the others are folded away."""
 
 
 @dataclass(frozen=True)
