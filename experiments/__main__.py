@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.classification import Classification
 from experiments.classification_summary import summarize_classification
+from experiments.digit_identity import DigitIdentity
 from experiments.encoders import SEEDS, Encoders
 from experiments.localization import Localization
 from experiments.segmentation import Segmentation
@@ -36,6 +37,7 @@ def main() -> int:
     worlds = Worlds(results / "worlds", words.digits.resolve() if words.digits.is_dir() else None)
     encoders = Encoders(results / "encoders", worlds)
     classification = Classification(results / "classification", worlds, encoders)
+    identity = DigitIdentity(results / "classification", worlds)
     localization = Localization(results / "localization", worlds, encoders)
     segmentation = Segmentation(results / "segmentation", worlds, encoders)
     steps: list[AnyStep] = worlds.steps()
@@ -43,7 +45,12 @@ def main() -> int:
         steps += [encoders.step("early", 0), shipping(encoders, SHIPPED)]
     for seed in words.seeds:
         steps += [encoders.step(kind, seed) for kind in ("early", "separate")]
-        steps += [*classification.steps(seed), *localization.steps(seed), *segmentation.steps(seed)]
+        steps += [
+            *classification.steps(seed),
+            *identity.steps(seed),
+            *localization.steps(seed),
+            *segmentation.steps(seed),
+        ]
     if words.only:
         steps = [step for step in steps if any(part in str(step.product) for part in words.only)]
     if words.list:
@@ -52,6 +59,7 @@ def main() -> int:
         return 0
     code = 0 if words.summarize else run(steps, results / "logs", words.jobs, _say)
     summarize_classification(classification, DOCS / "classification.json")
+    identity.summarize(DOCS / "digit_identity.json")
     localization.summarize(DOCS / "localization.json")
     segmentation.summarize(DOCS / "segmentation.json")
     return code

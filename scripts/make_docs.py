@@ -134,6 +134,14 @@ def bandstand_caps(runs: list) -> str:
     return "\n".join(rows) + "\n"
 
 
+def digit_identity(record: dict) -> str:
+    """What is known of the digits themselves."""
+    rows = ["| encoder | digit | test accuracy | training accuracy | tested |", "|---|---|--:|--:|--:|"]
+    for r in record["rows"]:
+        rows.append(f"| {r['arm']} | {r['digit']} | {r['test']:.3f} | {r['train']:.3f} | {r['num_test']} |")
+    return "\n".join(rows) + "\n"
+
+
 def bandstand_truth(record: dict) -> str:
     """Decoded clips against their annotations."""
     r = record
@@ -161,6 +169,7 @@ TABLES: dict[str, Callable] = {
     "classification": classification,
     "classification_fusion": classification_fusion,
     "classification_parts": classification_parts,
+    "digit_identity": digit_identity,
     "resume_matrix": resume_matrix,
 }
 

@@ -189,9 +189,7 @@ def separation(run: Path, world: Path, steps: int) -> list[Stage]:
     words = ["evaluate", "separation", str(trained), "--data.source", str(world / "duets.csv")]
     words += ["--data.split", "all", "--mixtures", "duets", "--out", str(out)]
     settings = {"optim.blr": 2.4e-2, "mixing.pictures": "source"}
-    few = max(
-        1, 3 * steps // 4
-    )  # its steps are the dearest; two clips in three serve, those with one source that sounds
+    few = max(1, 3 * steps // 4)  # its steps are the dearest; of the clips those with one sounding source serve
     return [
         train("separation", trained, world / "pretrain.csv", few, settings),
         Stage("separation: score", tuple(words), out / "results.json"),
