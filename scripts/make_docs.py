@@ -72,6 +72,49 @@ def resume_matrix(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def elastic_matrix(record: dict) -> str:
+    """Stopped on two processes, continued on others."""
+    rows = [
+        "| stopped: 2 processes of | continued on | loaded | final weights | losses differ by | weights differ by |"
+    ]
+    rows.append("|---|---|---|---|--:|--:|")
+    for r in record["rows"]:
+        equal = ["bit-equal" if r[key] else "differ" for key in ("loaded_bit_equal", "final_bit_equal")]
+        apart = [f"{r[key]:.0e}" if r[key] else "0" for key in ("loss_difference", "weight_difference")]
+        then = f"{r['then_processes']}" + (f" of `{r['then_strategy']}`" if r["then_processes"] > 1 else "")
+        if r["then_processes"] > 1 or r["then_strategy"] == r["strategy"]:  # one process shares nothing out
+            rows.append(f"| `{r['strategy']}` | {then} | {' | '.join(equal + apart)} |")
+    return "\n".join(rows) + "\n"
+
+
+def estimate(record: dict) -> str:
+    """Estimated and measured memory."""
+    rows = ["| model | clips per step | processes | precision | passes | estimated MiB | measured MiB | off by |"]
+    rows.append("|---|--:|---|---|---|--:|--:|--:|")
+    for r in record["rows"]:
+        many = f"{r['processes']} of `{r['strategy']}`" if r["processes"] > 1 else "1"
+        passes = f"{r['accumulation']}" + (", recomputed" if r["gradient_checkpointing"] else "")
+        off = f"{100 * (r['estimated_mib'] / r['measured_mib'] - 1):+.1f} %"
+        sizes = f"{r['estimated_mib']:,.0f} | {r['measured_mib']:,.0f}"
+        rows.append(f"| {r['size']} | {r['batch_size']} | {many} | {r['precision']} | {passes} | {sizes} | {off} |")
+    return "\n".join(rows) + "\n"
+
+
+def scaling(record: dict) -> str:
+    """What `estimate` says of larger models on more GPUs."""
+    rows = ["| model | million weights | GPUs | weights GiB | optimiser | gathered | activations | rest | peak GiB "]
+    rows[0] += "| sent per step, GiB | GPU hours |"
+    rows.append("|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    gib = 2**30
+    for r in record["rows"]:
+        many = f"{r['gpus']} `{r['strategy']}`" if r["gpus"] > 1 else "1"
+        parts = [r["memory"][name] for name in ("weights", "optimizer", "gathered", "activations", "passing")]
+        cells = [f"{value / gib:.2f}" for value in (*parts, r["peak"], r["traffic"])]
+        hours = f"{24 * r['days'] * r['gpus']:.1f}"
+        rows.append(f"| {r['size']} | {r['num_parameters'] / 1e6:.0f} | {many} | {' | '.join(cells)} | {hours} |")
+    return "\n".join(rows) + "\n"
+
+
 def classification(record: dict) -> str:
     """Arms of the classification experiments, set by set: accuracy, and how far early fusion is from each."""
     head = "| set | labels | arm | probe | attentive probe | fine-tuned |"
@@ -170,7 +213,10 @@ TABLES: dict[str, Callable] = {
     "classification_fusion": classification_fusion,
     "classification_parts": classification_parts,
     "digit_identity": digit_identity,
+    "elastic_matrix": elastic_matrix,
+    "estimate": estimate,
     "resume_matrix": resume_matrix,
+    "scaling": scaling,
 }
 
 FILES = {"classification_parts": "classification", "classification_fusion": "classification"}

@@ -140,7 +140,8 @@ def test_every_setting_has_a_help_text() -> None:
     from docstring_parser import parse_from_object
 
     def check(cls: type) -> None:
-        described = {p.arg_name for p in parse_from_object(cls).params if p.description}
+        classes = [base for base in cls.__mro__ if is_dataclass(base)]  # an inherited setting has its help there
+        described = {p.arg_name for base in classes for p in parse_from_object(base).params if p.description}
         for f in fields(cls):
             assert f.name in described, f"{cls.__name__}.{f.name}"
             if is_dataclass(get_type_hints(cls)[f.name]):

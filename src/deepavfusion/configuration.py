@@ -106,6 +106,9 @@ class TrainingConfig:
     """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA if there is one."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the model: ddp, each has it whole; fsdp, each has a share of every weight, gradient
+    and optimiser moment (FSDP2)."""
     compile: bool = False
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
@@ -134,6 +137,8 @@ class TrainingConfig:
                 f"accumulation {self.accumulation} does not divide batch_size {self.batch_size}: "
                 f"change --training.accumulation or --training.batch_size"
             )
+        if self.strategy == "fsdp" and self.compile:
+            raise ValueError("strategy fsdp and compile do not go together yet: drop --training.compile or take ddp")
         for name in ("picture_every", "probe_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")

@@ -82,6 +82,8 @@ def read(path: Path) -> Holding:
         name, model_config = read_model_config(path / "config.json")
         facts = {"model": name, "bytes": f"{(path / 'model.safetensors').stat().st_size:,}"}
         return Holding("model folder", facts, dict(vars(model_config)), load_file(path / "model.safetensors"))
+    if path.is_dir() and checkpoints.is_checkpoint(path):
+        return _checkpoint(checkpoints.load(path))
     if path.is_dir():
         folder = RunFolder(path)
         latest = checkpoints.latest(folder.checkpoints)
@@ -93,11 +95,14 @@ def read(path: Path) -> Holding:
         facts |= {f"last {name}": f"{value:g}" for name, value in folder.last_metrics().items()}
         return Holding("run folder", facts | inner.facts, inner.config, inner.tensors)
     if path.suffix == ".pt":
-        content = checkpoints.load(path)
-        facts = {"task": str(content["kind"]), "step": str(content["step"]), "format": str(content["format"])}
-        return Holding("checkpoint", facts, content["model_config"], content["model"])
+        return _checkpoint(checkpoints.load(path))
     state = read_state_dict(path)
     return Holding("weight file", {"layout": layout_of(state)}, None, state)
+
+
+def _checkpoint(content: dict[str, Any]) -> Holding:
+    facts = {"task": str(content["kind"]), "step": str(content["step"]), "format": str(content["format"])}
+    return Holding("checkpoint", facts, content["model_config"], content["model"])
 
 
 def layout_of(state: dict[str, Tensor]) -> str:

@@ -252,6 +252,18 @@ def _predict(config: Any) -> int:
     return predict(config)
 
 
+def _serve_config() -> type:
+    from deepavfusion.page.serve_config import ServeConfig
+
+    return ServeConfig
+
+
+def _serve(config: Any) -> int:
+    from deepavfusion.page.serve import serve
+
+    return serve(config)
+
+
 def _bundle_config() -> type:
     from deepavfusion.models.bundle_config import BundleConfig
 
@@ -407,6 +419,19 @@ def _bench_media(config: Any) -> int:
     return 0
 
 
+def _estimate_config() -> type:
+    from deepavfusion.bench.estimate_config import EstimateConfig
+
+    return EstimateConfig
+
+
+def _estimate(config: Any) -> int:
+    from deepavfusion.bench.estimate import run
+
+    run(config)
+    return 0
+
+
 VERBS: dict[str, Verb] = {
     "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
     "train classification": Verb(
@@ -433,6 +458,7 @@ VERBS: dict[str, Verb] = {
     "predict": Verb(
         "use trained models on files", _predict_config, _predict, ("task", "files"), as_options=_predict_words
     ),
+    "serve": Verb("a page in the browser to try trained models on", _serve_config, _serve, ("model",)),
     "bundle": Verb("put the models of several tasks into one folder", _bundle_config, _bundle, ("out",)),
     "export": Verb("write a model as ONNX or as torch's exported program", _export_config, _export, ("run",)),
     "embed": Verb("write an encoder's features of clips", _embed_config, _embed),
@@ -443,6 +469,7 @@ VERBS: dict[str, Verb] = {
     "shard": Verb("write a data set as shards for fast training", _shard_config, _shard, ("source", "out")),
     "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
     "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
+    "estimate": Verb("memory, operations and days of a pre-training, without running it", _estimate_config, _estimate),
     "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
     "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),

@@ -72,11 +72,16 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
         progress.say(f"{folder.path} is finished: all {total_steps} steps are done; the model is in {folder.model}")
         return RunResult("finished", total_steps, folder.path, folder.last_metrics())
     StepSampler(settings.batch_size, settings.accumulation, processes.count, processes.rank, 0, total_steps)
+    if processes.sharded and config.optim.optimizer == "lars":
+        raise ValueError(
+            "optim.optimizer lars and --training.strategy fsdp do not go together: LARS needs the norms of whole "
+            "matrices; take --training.strategy ddp"
+        )
     processes.wait()  # nobody writes while another still compares
     if processes.first:
         checkpoints.remove_unfinished(folder.checkpoints)
 
-    _announce(task, config, progress, total_steps)
+    _announce(task, config, processes, progress, total_steps)
     state = TrainingState(task, config, processes, folder.checkpoints, progress)
     if state.step:
         progress.say(f"continuing {folder.path} after step {state.step} of {total_steps}")
@@ -89,7 +94,7 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
             state.save()
             progress.say(f"stopped by {stop.requested} after step {state.step}: the same command continues the run")
         else:
-            record.model(state.model)
+            record.model(state.whole_model())
         summary = loop.failures.summary()
         if summary:
             progress.say(summary)
@@ -105,12 +110,19 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
     )
 
 
-def _announce(task: Task, config: RunConfig, progress: TrainingProgress, total_steps: int) -> None:
+def _announce(
+    task: Task, config: RunConfig, processes: Processes, progress: TrainingProgress, total_steps: int
+) -> None:
     """Say what is about to be done, and what was asked for in vain."""
     batch_size, num_clips = config.training.batch_size, len(task.clips)
     progress.say(f"{task.kind} on {task.summary}: {config.optim.epochs:g} epochs, {total_steps} steps of {batch_size}")
     for setting in config.without_effect():
         progress.say(f"warning: {setting}")
+    if config.training.strategy == "fsdp" and not processes.sharded:
+        progress.say(
+            "warning: --training.strategy fsdp has no effect with one process: nothing is shared out; start the "
+            "command under torchrun --nproc_per_node N"
+        )
     if batch_size > num_clips:
         progress.say(
             f"warning: --training.batch_size {batch_size} is larger than the {num_clips} clips: every step draws some "
@@ -188,6 +200,6 @@ class TrainingLoop:
                 self.guard.check()
                 state.save()
             if last or is_due(settings.picture_every, step, epochs_per_step):
-                record.pictures(step, state.model)
+                record.pictures(step, state.whole_model())
             if last or is_due(settings.probe_every, step, epochs_per_step):
-                record.probe(step, state.model)
+                record.probe(step, state.whole_model())

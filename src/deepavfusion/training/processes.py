@@ -1,6 +1,7 @@
 """One process or many: the device, Lightning Fabric, and what the processes tell each other on the host.
 
-Under torchrun every process drives one device and Fabric averages gradients over them (DDP). Counts and stop requests
+Under torchrun every process drives one device; either each has the whole model and Fabric averages gradients (DDP), or
+each has a share of it (FSDP2, see `sharding`). Counts and stop requests
 travel over gloo on the host, so that nobody waits for a GPU to learn them.
 """
 
@@ -15,9 +16,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from deepavfusion.configuration import TrainingConfig
+from deepavfusion.training.sharding import shard
 
 
 def resolve_device(device: str) -> str:
@@ -33,7 +37,7 @@ def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
     """The dtype matrix products run in under autocast, None for plain float32.
 
     This is the whole precision policy: weights, optimiser state, inputs and losses are float32; only the model's
-    forward pass runs under autocast.
+    forward pass runs under autocast. (A sharded run gathers the blocks' weights in this type too: see `sharding`.)
     """
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
@@ -46,18 +50,36 @@ class Processes:
     def __init__(self, config: TrainingConfig) -> None:
         self.device_type = resolve_device(config.device)
         world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        self.sharded = config.strategy == "fsdp" and world > 1
+        """Whether each process has a share of the model."""
         # Fabric's precision plugins would round the inputs, which are also the targets; LossModule sets autocast.
         self.fabric = Fabric(
             accelerator=self.device_type,
             devices=local,
             num_nodes=max(1, world // local),
-            strategy=DDPStrategy() if world > 1 else "auto",
+            strategy=self._strategy(config, world),
             precision="32-true",
         )
         if world > 1:
             self.fabric.launch()
         self.rank, self.count, self.device = self.fabric.global_rank, self.fabric.world_size, self.fabric.device
         self._host = dist.new_group(backend="gloo") if self.count > 1 else None
+
+    def _strategy(self, config: TrainingConfig, world: int) -> Strategy | str:
+        """How Fabric spreads a model over `world` processes."""
+        if not self.sharded:
+            return DDPStrategy() if world > 1 else "auto"
+        dtype = autocast_dtype(config.precision, self.device_type)
+
+        def divide(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+            return shard(module, mesh["data_parallel"], dtype)
+
+        return ModelParallelStrategy(divide, data_parallel_size=world, tensor_parallel_size=1)
+
+    @property
+    def host_group(self) -> dist.ProcessGroup | None:
+        """The processes' group on the host, None for one process."""
+        return self._host
 
     @property
     def first(self) -> bool:

@@ -44,6 +44,7 @@ MAY_CHANGE = frozenset(
             for name in (
                 "accumulation",
                 "device",
+                "strategy",
                 "compile",
                 "gradient_checkpointing",
                 "checkpoint_every",
@@ -57,8 +58,8 @@ MAY_CHANGE = frozenset(
         ),
     }
 )
-"""Settings that a continued run may change: they alter the result not at all, or (accumulation, device, compile,
-gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
+"""Settings that a continued run may change: they alter the result not at all, or (accumulation, device, strategy,
+compile, gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
 
 _PACKAGES = (
     "torch", "numpy", "av", "lightning-fabric", "jsonargparse", "safetensors", "huggingface-hub", "soundfile", "soxr",

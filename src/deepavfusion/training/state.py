@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.tasks.task import RunConfig, Task
-from deepavfusion.training import checkpoints
+from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
 from deepavfusion.training.processes import Processes, autocast_dtype
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
+from deepavfusion.training.sharding import divided_like, whole
 
 
 class LossModule(nn.Module):
-    """The model and its loss as one forward pass under autocast: what Fabric and DDP wrap."""
+    """The model and its loss as one forward pass under autocast: what Fabric wraps, with DDP or FSDP2."""
 
     def __init__(self, task: Task, model: nn.Module, precision: str, device_type: str) -> None:
         super().__init__()
@@ -51,36 +52,83 @@ class TrainingState:
         """Optimiser steps done."""
         torch.manual_seed(config.training.seed)
         self.model = task.build_model()
-        saved = checkpoints.load_latest(directory, progress.say)
+        saved = checkpoints.load_latest(directory, progress.say, self._read)
         if saved is None:
             task.load_published(self.model, progress.say)
         elif saved["kind"] != task.kind:
             raise ValueError(f"{directory} holds checkpoints of {saved['kind']}, not of {task.kind}")
-        else:
+        elif "model" in saved:
             self.model.load_state_dict(saved["model"])
         if config.training.compile:
             self.model.compile()
         self.model.train()
-        self.optimizer = build_optimizer(self.model, config.optim, task.layer_ids(self.model), task.ramped(self.model))
         module = LossModule(task, self.model, config.training.precision, processes.device.type)
-        self.module, self.fabric_optimizer = processes.fabric.setup(module, self.optimizer)
+        self.module = processes.fabric.setup_module(module)
+        # After that, because sharding replaces the parameters.
+        self.optimizer = build_optimizer(self.model, config.optim, task.layer_ids(self.model), task.ramped(self.model))
+        wrapped = processes.fabric.setup_optimizers(self.optimizer)
+        assert not isinstance(wrapped, tuple)
+        self.fabric_optimizer = wrapped
         self.means = RunningMeans(processes)
         if saved is not None:
             self.step = int(saved["step"])
-            self.optimizer.load_state_dict(saved["optimizer"])
             self.means.load_state_dict(saved["means"])
+            if "folder" in saved:
+                sharded_checkpoints.read_shares(saved["folder"], self.model, self.optimizer, processes)
+            else:
+                self.optimizer.load_state_dict(self._divided(saved["optimizer"]))
 
     def save(self) -> None:
-        """Write the checkpoint of this step. Every process must call it; the first one writes."""
-        means = self.means.state_dict()
-        if self.processes.first:
-            content = {
-                "kind": self.task.kind,
-                "model_config": asdict(self.model.config),  # type: ignore[call-overload]
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "means": means,
-                "config": self.config.to_dict(),
-            }
-            checkpoints.save(self.directory, self.step, content, self.config.training.keep_checkpoints)
+        """Write the checkpoint of this step. Every process must call it; the first one writes, or all their shares."""
+        keep, optimizer = self.config.training.keep_checkpoints, self.optimizer.state_dict()
+        content = {
+            "kind": self.task.kind,
+            "model_config": asdict(self.model.config),  # type: ignore[call-overload]
+            "means": self.means.state_dict(),
+            "config": self.config.to_dict(),
+        }
+        if self.processes.sharded:
+            content["optimizer_groups"] = optimizer["param_groups"]
+            tensors = sharded_checkpoints.tensors_of(self.model, self.optimizer)
+            checkpoints.save_sharded(self.directory, self.step, content, tensors, keep, self.processes)
+        elif self.processes.first:
+            content |= {"model": self.model.state_dict(), "optimizer": optimizer}
+            checkpoints.save(self.directory, self.step, content, keep)
         self.processes.wait()
+
+    def whole_model(self) -> nn.Module:
+        """The model as one process can use it: itself, or in a sharded run a copy gathered for the first process.
+
+        Every process must call it; on the others the result of a sharded run is of no use.
+        """
+        if not self.processes.sharded:
+            return self.model
+        first, tensors = self.processes.first, {}
+        for name, tensor in self.model.state_dict().items():
+            full = whole(tensor)  # one after the other: all at once would need the room of the whole model everywhere
+            if first:
+                tensors[name] = full.cpu()
+        if not first:
+            return self.model
+        copy = self.task.build_model()
+        copy.load_state_dict(tensors)
+        return copy.to(self.processes.device).train()
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """One checkpoint, as this run can use it."""
+        return checkpoints.load_for_sharing(path, self.processes) if self.processes.sharded else checkpoints.load(path)
+
+    def _divided(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A whole optimiser state, in a sharded run with every moment divided as its parameter is."""
+        if not self.processes.sharded:
+            return state
+        parameters = dict(self.model.named_parameters())
+        divided: dict[int, dict[str, Any]] = {}
+        for group in state["param_groups"]:
+            for number, name in zip(group["params"], group["names"], strict=True):
+                p = parameters[name]
+                divided[number] = {
+                    key: divided_like(t, p) if isinstance(t, Tensor) and t.shape == p.shape else t
+                    for key, t in state["state"].get(number, {}).items()
+                }
+        return {**state, "state": divided}

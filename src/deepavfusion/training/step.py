@@ -12,6 +12,7 @@ from deepavfusion.tasks.task import RunConfig, Task
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.optimizer import set_lr
 from deepavfusion.training.processes import Processes
+from deepavfusion.training.sharding import whole
 from deepavfusion.training.state import TrainingState
 
 
@@ -49,10 +50,10 @@ class TrainingStep:
                 terms = state.module(inputs)
                 # Weighted so that terms add up to their means over the whole step, as if it were one batch.
                 terms = {name: terms[name] * (counts[name] / max(total, 1)) for name, total in totals.items()}
-                # DDP divides gradients by the number of processes.
+                # DDP and FSDP2 divide gradients by the number of processes.
                 fabric.backward(torch.stack(list(terms.values())).sum() * self.processes.count)
             sums = {name: sums.get(name, 0.0) + value.detach() for name, value in terms.items()}
-        gradient_norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_grad or float("inf"))
+        gradient_norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_grad or float("inf")))
         self.guard.watch(state.step + 1, {**sums, "gradient_norm": gradient_norm}, share)
         state.fabric_optimizer.step()
         state.fabric_optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,56 @@
+"""The tasks that a model can do, and why not the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepavfusion.inference.predictor import TASKS, Task
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the page speaks of a task."""
+
+    title: str
+    question: str
+
+
+WORDS: dict[Task, Words] = {
+    "classification": Words("Classes", "What is it, second by second?"),
+    "localization": Words("Heat map", "Where in the picture does it sound?"),
+    "separation": Words("Separation", "What of the sound belongs to the picture?"),
+    "segmentation": Words("Masks", "Which pixels sound?"),
+    "embedding": Words("Features", "How alike are its moments, to the encoder?"),
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One task on the page."""
+
+    task: Task
+    lacking: str = ""
+    """Why it cannot be chosen; empty if it can."""
+
+    @property
+    def words(self) -> Words:
+        return WORDS[self.task]
+
+
+def offers_of(tasks: tuple[str, ...]) -> list[Offer]:
+    """All tasks in their order, with the reason where a model has no head for one.
+
+    Args:
+        tasks: that the model has (`Predictor.tasks`).
+    """
+    return [
+        Offer(task, "" if task in tasks else f"this model has no head for it; deepavfusion train {task} makes one")
+        for task in TASKS
+    ]
+
+
+def chosen_first(offers: list[Offer]) -> list[Task]:
+    """What is ticked when the page opens: all tasks with a head; features only where there is nothing else."""
+    heads: list[Task] = [offer.task for offer in offers if not offer.lacking and offer.task != "embedding"]
+    features: list[Task] = ["embedding"]
+    return heads or features

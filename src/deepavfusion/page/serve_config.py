@@ -1,0 +1,62 @@
+"""Settings of `serve`. Never imports torch, nor gradio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Serve a page on which trained models can be tried: files in, classes, places, sources and masks out."""
+
+    model: str = "shipped:bandstand"
+    """A bundle, a finished run, a model folder, shipped:NAME, or hf:OWNER/NAME."""
+    host: str = "127.0.0.1"
+    """Address to listen at; the default is reached from this machine alone, 0.0.0.0 from everywhere."""
+    port: int = 7860
+    """Port to listen at; 0 takes one that is free."""
+    max_upload_mib: float = 64.0
+    """Largest file that is taken, in MiB."""
+    max_seconds: float = 120.0
+    """Longest recording that is taken."""
+    max_waiting: int = 16
+    """Requests that may wait in the queue; they are done one after the other."""
+    keep_minutes: float = 60.0
+    """Files of a tab that is left open and idle are deleted after so long; those of a closed one at once."""
+    examples: bool = True
+    """Offer clips of the embedded world, generated at the start."""
+    hop_seconds: float | None = None
+    """Classification, embedding: from one window to the next at most; default: half a window."""
+    step_seconds: float = 0.1
+    """Localization, segmentation: from one moment to the next."""
+    batch_size: int = 16
+    """Windows or frames per forward pass."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise ValueError("host is lacking: 127.0.0.1 for this machine alone, 0.0.0.0 for everywhere")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port {self.port} must be from 0 to 65535")
+        if not 0 < self.max_upload_mib <= 65536:
+            raise ValueError(f"max_upload_mib {self.max_upload_mib:g} must be above 0 and at most 65536")
+        if not 0 < self.max_seconds <= 12 * 3600:
+            raise ValueError(f"max_seconds {self.max_seconds:g} must be above 0 and at most 43200, which is 12 hours")
+        if self.max_waiting < 1:
+            raise ValueError(f"max_waiting {self.max_waiting} must be at least 1")
+        if self.keep_minutes <= 0:
+            raise ValueError(f"keep_minutes {self.keep_minutes:g} must be positive")
+        for name in ("step_seconds", "hop_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0.01 <= value <= 3600:
+                raise ValueError(f"{name} {value} must be from 0.01 to 3600")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return round(self.max_upload_mib * 2**20)

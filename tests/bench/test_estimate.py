@@ -1,0 +1,112 @@
+"""The estimate against what a real pass keeps, and against arithmetic by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.bench.estimate import Estimate, estimate, run
+from deepavfusion.bench.estimate_config import EstimateConfig
+from deepavfusion.bench.live_memory import LiveMemory, fake_mode
+from deepavfusion.bench.model import count_flops, saved_bytes, steps_of
+from deepavfusion.configuration import OptimConfig, TrainingConfig
+from deepavfusion.models.config import EarlyFusionConfig, MaskedDecodingConfig
+
+TINY = EstimateConfig(
+    model=EarlyFusionConfig(image_size=(64, 64), audio_size=(64, 64), embed_dim=48, depth=2, num_heads=4),
+    autoencoder=MaskedDecodingConfig(decoder_dim=32, image_decoder_depth=1, audio_decoder_depth=1, decoder_num_heads=4),
+    training=TrainingConfig(batch_size=8, precision="float32"),
+)
+
+
+def with_training(**settings: object) -> EstimateConfig:
+    return replace(TINY, training=replace(TINY.training, **settings))
+
+
+def test_live_memory_by_hand() -> None:
+    with fake_mode():
+        layer = nn.Linear(100, 100, bias=False)  # 40,000 bytes, and as many of its gradient
+        with LiveMemory(layer.parameters(), layer.parameters()) as live:
+            x = torch.empty(10, 100)  # 4,000 bytes
+            assert live.other == 4000
+            y = layer(x)
+            z = y * y  # backward keeps x and y
+            del y
+            assert live.other == 4000 * 3
+            loss = z.sum()
+            del z
+            assert live.other == 4000 * 2 + 4
+            loss.backward()
+            assert live.gradients == 40_000
+            del loss
+            assert live.other == 4000
+            assert 40_000 + 4000 <= live.peak <= 40_000 + 4000 * 6
+
+
+def test_a_share_of_gradients() -> None:
+    with fake_mode():
+        layer = nn.Linear(1000, 1000, bias=False)
+        with LiveMemory(layer.parameters(), layer.parameters(), gradient_share=0.25) as live:
+            for _ in range(2):
+                layer(torch.empty(1, 1000)).sum().backward()
+    assert live.gradients == 4_000_000
+    assert live.peak == pytest.approx(1.25 * 4_000_000, rel=0.01)  # the second is whole beside a quarter of the first
+
+
+def test_what_is_kept_is_what_a_real_pass_keeps() -> None:
+    model, steps = steps_of(TINY.autoencoder_config, 8, "cpu")
+    saved = saved_bytes(steps["pre-training", "ours"], model)
+    inputs = 8 * 4 * (3 * 64 * 64 + 64 * 64 + 2 * 16)
+    kept = estimate(TINY).memory.activations
+    assert saved <= kept <= 1.1 * (saved + inputs)
+
+
+def test_operations_and_days_by_hand() -> None:
+    config = replace(TINY, clips=1000, gpus=4, tflops=2.0, mfu=0.5, optim=OptimConfig(epochs=10, warmup_epochs=1))
+    result = estimate(config)
+    _, steps = steps_of(TINY.autoencoder_config, 1, "meta")
+    assert result.flop_per_sample == count_flops(steps["pre-training", "ours"])
+    assert result.recomputed_flop_per_sample == 0
+    assert result.micro_batch == 2
+    assert result.steps == 1250
+    assert result.days == pytest.approx(10_000 * result.flop_per_sample / (4 * 1e12) / 86400)
+    measured = estimate(replace(config, samples_per_second=50.0))
+    assert measured.days == pytest.approx(10_000 / 200 / 86400)
+    assert estimate(TINY).days is None
+
+
+def test_what_shares_save() -> None:
+    def of(strategy: str, gpus: int, **more: object) -> Estimate:
+        return estimate(replace(with_training(strategy=strategy, batch_size=2 * gpus, **more), gpus=gpus))
+
+    one, ddp, fsdp = of("ddp", 1), of("ddp", 8), of("fsdp", 8)
+    weights = 4 * one.num_parameters
+    assert ddp.memory.peak - one.memory.peak == pytest.approx(weights, rel=0.01)  # the buckets of gradients
+    assert fsdp.memory.optimizer == pytest.approx(one.memory.optimizer / 8)
+    assert fsdp.memory.peak < one.memory.peak
+    assert one.traffic == 0
+    assert ddp.traffic == pytest.approx(2 * weights * 7 / 8)
+    assert fsdp.traffic == pytest.approx(3 * weights * 7 / 8)
+
+
+def test_recomputation_trades_memory_for_operations() -> None:
+    plain, again = estimate(TINY), estimate(with_training(gradient_checkpointing=True))
+    assert again.memory.activations < plain.memory.activations
+    assert again.flop_per_sample == plain.flop_per_sample
+    assert 0 < again.recomputed_flop_per_sample < 0.34 * plain.flop_per_sample  # a third is all of the forward pass
+
+
+def test_the_command_takes_a_recipe_and_refuses_what_does_not_divide(tmp_path: Path) -> None:
+    path = tmp_path / "estimate.json"
+    words = ["--config", "tiny", "--clips", "100", "--gpu", "h100", "--json", str(path)]
+    config = parse_arguments(EstimateConfig, words)
+    result = run(config)
+    assert json.loads(path.read_text())["peak"] == result.memory.peak
+    with pytest.raises(UsageError, match=r"--gpus 3 with --training\.accumulation 1 does not divide"):
+        parse_arguments(EstimateConfig, ["--gpus", "3"])
