@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,29 +70,26 @@ def serve(config: ServeConfig) -> int:
 @contextmanager
 def serving(config: ServeConfig) -> Iterator[Server]:
     """Serve the page for as long as the `with` statement lasts. Errors as of `serve`."""
-    require_gradio()
-    from deepavfusion.inference.predictor import Predictor
-    from deepavfusion.page.analysis import Analyst
-    from deepavfusion.page.examples import make_examples
-    from deepavfusion.page.visits import Visits
-
-    listener = listen(config.host, config.port)
     folder = Path(tempfile.mkdtemp(prefix="deepavfusion-page-")).resolve()
+    uploads = folder / "visits" / "uploads"
     try:
-        predictor = Predictor.from_pretrained(
-            config.model, config.device, batch_size=config.batch_size, precision=config.precision
-        )
-        visits = Visits(folder / "visits")
-        examples = make_examples(folder / "examples") if config.examples else []
-        with _settings({**_SETTINGS, "GRADIO_TEMP_DIR": str(visits.uploads)}):
-            app = _application(config, Analyst(predictor), visits, examples)
-            try:
-                with _running(app, listener):
-                    yield Server(_address(config.host, listener), folder)
-            finally:
-                visits.close()
+        with _settings({**_SETTINGS, "GRADIO_TEMP_DIR": str(uploads)}):  # gradio makes its folder when it is imported
+            require_gradio()
+            from deepavfusion.inference.predictor import Predictor
+            from deepavfusion.page.analysis import Analyst
+            from deepavfusion.page.examples import make_examples
+            from deepavfusion.page.visits import Visits
+
+            with closing(listen(config.host, config.port)) as listener:
+                predictor = Predictor.from_pretrained(
+                    config.model, config.device, batch_size=config.batch_size, precision=config.precision
+                )
+                examples = make_examples(folder / "examples") if config.examples else []
+                with closing(Visits(folder / "visits")) as visits:
+                    app = _application(config, Analyst(predictor), visits, examples)
+                    with _running(app, listener):
+                        yield Server(_address(config.host, listener), folder)
     finally:
-        listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
