@@ -147,8 +147,14 @@ def continued(clips: Path, work: Path, strategy: str, then: str, processes: int)
     log = work / f"{name}_reloaded.log"
     if launch(words, processes, log).wait(timeout=600) != 0:
         raise RuntimeError(f"{name} could not be loaded: {log.read_text()[-3000:]}")
-    saved, loaded = newest(stopped / "checkpoints"), newest(work / f"{name}_reloaded")
     run(clips, work / name, then, processes)
+    return compared(work, strategy, then, processes)
+
+
+def compared(work: Path, strategy: str, then: str, processes: int) -> Row:
+    """A continued run beside the stopped one and the one never stopped."""
+    name = f"{strategy}_then_{then}_{processes}"
+    saved, loaded = newest(work / f"stopped_{strategy}" / "checkpoints"), newest(work / f"{name}_reloaded")
     whole = work / f"whole_{strategy}"
     a, b = newest(whole / "checkpoints"), newest(work / name / "checkpoints")
     pairs = zip(losses(whole), losses(work / name), strict=True)

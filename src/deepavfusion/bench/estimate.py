@@ -30,7 +30,7 @@ from deepavfusion.bench.estimate_config import GPUS, EstimateConfig
 from deepavfusion.bench.live_memory import LiveMemory, bytes_of, fake_mode
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 from deepavfusion.training.schedule import num_steps
-from deepavfusion.training.sharding import UNITS
+from deepavfusion.training.sharding import units_of
 
 MOMENTS = {"adamw": 2, "lars": 1}
 """Values an optimiser keeps for every weight it trains."""
@@ -91,7 +91,7 @@ def estimate(config: EstimateConfig) -> Estimate:
     with fake_mode():
         model = AudioVisualMAE(config.autoencoder_config).train()
         model.encoder.gradient_checkpointing = training.gradient_checkpointing
-        units = [bytes_of(m.parameters()) for m in model.modules() if isinstance(m, UNITS)]
+        units = [sum(bytes_of(m.parameters()) for m in unit) for unit in units_of(model)]
         weights, buffers = bytes_of(model.parameters()), bytes_of(model.buffers())
         activations, peak = _pass(model, config, half, sharded)
     share = config.gpus if sharded else 1
@@ -124,10 +124,10 @@ def estimate(config: EstimateConfig) -> Estimate:
 def _pass(model: AudioVisualMAE, config: EstimateConfig, half: bool, sharded: bool) -> tuple[float, float]:
     """Bytes kept when the first forward pass ends, and the largest number alive, weights apart, over a step's passes.
 
-    `model` is fake; a sharded one's blocks become bfloat16, as they are gathered, so that autocast keeps no copies.
+    `model` is fake; a sharded one's units become bfloat16, as they are gathered, so that autocast keeps no copies.
     """
     if sharded and half:
-        for module in [m for unit in model.modules() if isinstance(unit, UNITS) for m in unit.modules()]:
+        for module in [m for unit in units_of(model) for part in unit for m in part.modules()]:
             for name, p in list(module.named_parameters(recurse=False)):
                 setattr(module, name, nn.Parameter(p.detach().to(torch.bfloat16)))
     accumulation = config.training.accumulation

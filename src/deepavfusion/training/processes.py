@@ -37,7 +37,7 @@ def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
     """The dtype matrix products run in under autocast, None for plain float32.
 
     This is the whole precision policy: weights, optimiser state, inputs and losses are float32; only the model's
-    forward pass runs under autocast. (A sharded run gathers the blocks' weights in this type too: see `sharding`.)
+    forward pass runs under autocast. (A sharded run gathers the blocks' matrices in this type too: see `sharding`.)
     """
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"

@@ -1,13 +1,13 @@
 """Sharded training (FSDP2): every process keeps a share of each weight, gradient and optimiser moment.
 
-The units are transformer blocks. A unit's weights are gathered from all processes when it runs and let go afterwards;
-its gradients are averaged into each process's share as soon as the backward pass has left it. What belongs to no block
-(embeddings, final norms, heads) is the outermost unit. Rows are divided, so a parameter of fewer rows than processes
-is whole on some and empty on the others.
+The units are transformer blocks, their attention and MLP. A unit's weights are gathered from all processes when it
+runs and let go afterwards; its gradients are averaged into each process's share as soon as the backward pass has left
+it. All else (embeddings, norms, heads) is the outermost unit. Rows are divided, so a parameter of fewer rows than
+processes is whole on some and empty on the others.
 
-Under bfloat16 the blocks' weights are gathered as bfloat16, half the traffic and half the memory; shares, gradients'
-averages and the optimiser stay float32. Autocast rounds every weight of a matrix product so anyway; beyond it only
-the scales and shifts of the blocks' norms are rounded.
+Under bfloat16 the units' weights are gathered as bfloat16, half the traffic and half the memory; shares, gradients'
+averages and the optimiser stay float32. Autocast rounds every weight of a matrix product so anyway, and norms stay out
+of it, so that the arithmetic is nearly that of whole copies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ try:
 except ImportError:  # torch 2.5
     from torch.distributed._composable.fsdp import MixedPrecisionPolicy, fully_shard
 
-UNITS = (Block, FusionBlock)
-"""Modules gathered one at a time."""
+BLOCKS = (Block, FusionBlock)
+
+
+def units_of(module: nn.Module) -> list[list[nn.Module]]:
+    """What is gathered together: of each transformer block the modules with matrices."""
+    return [[block.attn, block.mlp] for block in module.modules() if isinstance(block, BLOCKS)]
 
 
 def shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> nn.Module:
@@ -35,10 +39,10 @@ def shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype | None) -> nn.
     Args:
         module: what is called in the forward pass.
         mesh: the processes, one dimension.
-        dtype: in which the blocks' weights are gathered, None for their own.
+        dtype: in which the units' weights are gathered, None for their own.
     """
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=dtype and torch.float32, cast_forward_inputs=False)
-    for unit in [m for m in module.modules() if isinstance(m, UNITS)]:
+    for unit in units_of(module):
         fully_shard(unit, mesh=mesh, mp_policy=policy)
     fully_shard(module, mesh=mesh)
     return module
