@@ -32,7 +32,7 @@ test-slow: env
 
 lint: env
 	$(BIN)/ruff check src tests scripts experiments
-	$(BIN)/ruff format --check src tests scripts experiments experiments
+	$(BIN)/ruff format --check src tests scripts experiments
 
 types: env
 	$(BIN)/mypy
