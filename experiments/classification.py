@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.classification_summary import Cell, summarize_cells
 from experiments.encoders import SEEDS, Encoders
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import SETS, Worlds
@@ -96,6 +97,19 @@ class Classification:
                     steps.append(self._averaged(name, labels, recipe, seed))
         return steps
 
+    def summarize(self, out: Path) -> None:
+        """Write the small result file of what is done."""
+        cells = {
+            Cell(name, labels, recipe): {
+                arm: {seed: self.evaluation(name, labels, recipe, arm, seed) for seed in SEEDS}
+                for arm in (*ARMS, "averaged")
+            }
+            for name in self.worlds.sets
+            for labels in LABELS
+            for recipe in RECIPES
+        }
+        summarize_cells(cells, out)
+
     def _steps(self, name: str, labels: str, recipe: str, arm: str, seed: int) -> list[AnyStep]:
         own, run = ARMS[arm], self.run(name, labels, recipe, arm, seed)
         encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
@@ -149,6 +163,3 @@ class Classification:
 def scoring_out(words: list[str]) -> Path:
     """What an evaluation leaves behind."""
     return Path(words[words.index("--out") + 1]) / "results.json"
-
-
-__all__ = ["ARMS", "LABELS", "RECIPES", "SEEDS", "Classification"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,41 +13,48 @@ from numpy.typing import NDArray
 from deepavfusion.atomic import write_text
 from deepavfusion.evaluation.classification.results import SavedPredictions, read_predictions
 from deepavfusion.metrics.intervals import paired_interval
-from experiments.classification import ARMS, LABELS, RECIPES, SEEDS, Classification
 
-EVERY_ARM = (*ARMS, "averaged")
 REFERENCES = ("streams", "early")
 """Arms that all others are compared with: the whole encoder, and what its fusion tokens know alone."""
 
 
-def summarize_classification(runs: Classification, out: Path) -> None:
-    """Write what is done; a cell whose seeds are not all there says how many are."""
+class Cell(NamedTuple):
+    """A cell of the table."""
+
+    name: str
+    """Set of clips."""
+    labels: str
+    recipe: str
+
+
+def summarize_cells(cells: Mapping[Cell, Mapping[str, Mapping[int, Path]]], out: Path) -> None:
+    """Write what is done; a cell whose seeds are not all there says how many are.
+
+    Args:
+        cells: by cell, arm and seed, the folder of the evaluation, which need not be there.
+        out: the result file; left alone if nothing is done.
+    """
     rows = []
-    for name in runs.worlds.sets:
-        for labels in LABELS:
-            for recipe in RECIPES:
-                found = {arm: _seeds(runs, name, labels, recipe, arm) for arm in EVERY_ARM}
-                rows += [_row(name, labels, recipe, arm, found) for arm in EVERY_ARM if found[arm]]
+    for cell, arms in cells.items():
+        found = {arm: _done(folders) for arm, folders in arms.items()}
+        rows += [_row(cell, arm, found) for arm in found if found[arm]]
     if rows:
         write_text(
             out, json.dumps({"protocol": "single label, centre window, test split", "rows": rows}, indent=1) + "\n"
         )
 
 
-def _seeds(runs: Classification, name: str, labels: str, recipe: str, arm: str) -> dict[int, SavedPredictions]:
-    folders = {seed: runs.evaluation(name, labels, recipe, arm, seed) for seed in SEEDS}
+def _done(folders: Mapping[int, Path]) -> dict[int, SavedPredictions]:
     return {seed: read_predictions(str(f)) for seed, f in folders.items() if (f / "results.json").is_file()}
 
 
-def _row(
-    name: str, labels: str, recipe: str, arm: str, found: dict[str, dict[int, SavedPredictions]]
-) -> dict[str, Any]:
+def _row(cell: Cell, arm: str, found: Mapping[str, Mapping[int, SavedPredictions]]) -> dict[str, Any]:
     own = found[arm]
     hits = {seed: _hits(saved) for seed, saved in own.items()}
     row: dict[str, Any] = {
-        "set": name,
-        "labels": labels,
-        "recipe": recipe,
+        "set": cell.name,
+        "labels": cell.labels,
+        "recipe": cell.recipe,
         "arm": arm,
         "num_seeds": len(own),
         "num_clips": len(next(iter(hits.values()))["class"]),

@@ -1,14 +1,18 @@
-"""The pre-trained encoders, kept by configuration and seed and reused by every task."""
+"""The pre-trained encoders, kept by configuration and seed and reused by every task; the first one ships."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from experiments.steps import AnyStep, Step
+from experiments.steps import AnyStep, Making, Step
 from experiments.worlds import Worlds
 
 SEEDS = (0, 1, 2)
+SHIPPED = Path(__file__).resolve().parents[1] / "src" / "deepavfusion" / "shipped" / "bandstand"
+MAX_BYTES = 8 * 2**20
+"""The most that may ship."""
 FUSION = {"early": "all", "separate": "none"}
 """Encoders by the layers that fuse: in every layer, or two separate encoders."""
 
@@ -27,6 +31,15 @@ class Encoders:
     def model(self, kind: str, seed: int) -> Path:
         return self.place(kind, seed) / "model"
 
+    def start(self, kind: str) -> tuple[str, Path]:
+        """The encoder that all seeds of a task start from: what `--from` is given, and the file or folder it needs.
+
+        Early fusion is the shipped encoder, which is that of the first seed; a task's own seeds vary all else.
+        """
+        if kind == "early":
+            return "shipped:bandstand", SHIPPED / "model.safetensors"
+        return str(self.place(kind, 0)), self.model(kind, 0)
+
     def step(self, kind: str, seed: int) -> AnyStep:
         words = ["pretrain", "--config", "bandstand", "--data.source", str(self.worlds.corpus)]
         words += ["--model.fusion_layers", FUSION[kind], "--run_dir", str(self.place(kind, seed))]
@@ -34,5 +47,21 @@ class Encoders:
         return Step(tuple(words), self.model(kind, seed), (self.worlds.corpus,))
 
     def steps(self) -> list[AnyStep]:
-        """Seed by seed, so that every experiment can begin with the first."""
-        return [self.step(kind, seed) for seed in SEEDS for kind in FUSION]
+        """All encoders, and the shipped one, which is made if it is not there."""
+        steps = [self.step(kind, seed) for seed in SEEDS for kind in FUSION]
+        model = self.model("early", 0)
+        return [*steps, Making(partial(ship, model, SHIPPED), SHIPPED / "model.safetensors", (model,))]
+
+
+def ship(model: Path, out: Path) -> None:
+    """Save a run's encoder in float16.
+
+    Raises:
+        ValueError: it is too large to ship.
+    """
+    from deepavfusion.models import EarlyFusionEncoder
+
+    EarlyFusionEncoder.from_pretrained(model).half().save_pretrained(out)
+    size = (out / "model.safetensors").stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{out}: {size / 2**20:.1f} MiB are too much to ship, {MAX_BYTES / 2**20:.0f} is the most")

@@ -52,11 +52,11 @@ class Localization:
         clips, scenes = self.worlds.shards("band", "pretrain"), self.worlds.root / "band_scenes"
         made = self.worlds.shards("band_scenes", "twins_test") / "shards.json"
         for arm, (kind, untrained) in ARMS.items():
-            run = self.run(arm, seed)
-            words = ["train", "localization", "--from", str(self.encoders.place(kind, seed)), "--run_dir", str(run)]
+            run, (start, model) = self.run(arm, seed), self.encoders.start(kind)
+            words = ["train", "localization", "--from", start, "--run_dir", str(run)]
             words += ["--data.source", str(clips), "--training.seed", str(seed), *options(TRAINING)]
             words += ["--untrained", "true"] if untrained else []
-            steps.append(Step(tuple(words), run / "model", (self.encoders.model(kind, seed), clips / "shards.json")))
+            steps.append(Step(tuple(words), run / "model", (model, clips / "shards.json")))
             for part in SETS:
                 out = self.evaluation(arm, seed, part)
                 words = ["evaluate", "localization", str(run), "--data.source", str(scenes / f"{part}.csv")]

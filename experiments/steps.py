@@ -53,6 +53,26 @@ def options(settings: Mapping[str, object]) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
+def needed(goals: Sequence[AnyStep], others: Sequence[AnyStep]) -> list[AnyStep]:
+    """The goals that are not there, and of the others what they need, whatever needs those, and so on.
+
+    What is done already needs nothing any more.
+    """
+    makers = {step.product: step for step in (*others, *goals)}
+    chosen: dict[Path, AnyStep] = {}
+
+    def choose(step: AnyStep) -> None:
+        if step.product not in chosen:
+            for need in () if step.is_done else step.needs:
+                if need in makers:
+                    choose(makers[need])
+            chosen[step.product] = step
+
+    for goal in goals:
+        choose(goal)
+    return list(chosen.values())
+
+
 def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], None]) -> int:
     """Run what is not done, in the order given as far as needs allow.
 

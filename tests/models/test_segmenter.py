@@ -37,6 +37,8 @@ def test_layers_are_those_of_the_release_and_few_where_there_are_few() -> None:
         ({"classes": ("background",)}, "background and at least one more"),
         ({"decoder": "unet"}, "attentive or release"),
         ({"decoder_dim": 40}, "multiple of 32"),
+        ({"stride": 3}, "power of 2"),
+        ({"stride": 32}, "most the patch size 16"),
     ):
         with pytest.raises(ValueError, match=message):
             SegmenterConfig(encoder=TINY, **changes)  # type: ignore[arg-type]
@@ -53,6 +55,17 @@ def test_logits_at_the_picture_size(form: str, patch: int) -> None:
     assert out.shape == (2, 3, 64, 48)
     assert out.dtype == torch.float32
     torch.testing.assert_close(semantic(image[:1], audio[:1]), out[:1], rtol=1e-4, atol=1e-4)  # no batch statistics
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_logits_between_cells_are_bilinear(stride: int) -> None:
+    image, audio = inputs()
+    logits = make(stride=stride).eval()(image, audio)
+    assert logits.shape == (2, 1, 64, 48)
+    half = stride // 2
+    if half > 1:  # from one cell's centre to the next a row is a straight line
+        between = logits[..., half:-half].unfold(3, stride, stride)
+        torch.testing.assert_close(between.diff(n=2), torch.zeros_like(between.diff(n=2)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,10 +2,10 @@
 
 1. At the grid of patches, every image position reads the sound tokens (fusion and audio tokens) in two cross-attention
    blocks: what is heard is compared with what is seen there.
-2. The result is brought up to the picture's size, twice as fine at every step, joined by the maps of lower layers and
-   by a shallow convolutional view of the picture itself, which has the edges that patches have lost.
-3. One learned query per class reads the sound tokens and becomes a mask kernel: the logit of a pixel is the product of
-   kernel and pixel embedding, so that silence can take every pixel away at once.
+2. The result is made twice as fine at every step, down to one cell per `stride` pixels, joined by the maps of lower
+   layers and by a shallow convolutional view of the picture itself, which has the edges that patches have lost.
+3. One learned query per class reads the sound tokens and becomes a mask kernel: the logit of a cell is the product of
+   kernel and cell embedding, so that silence can take every pixel away at once. Logits go to full size bilinearly.
 
 An encoder that does not fuse has no fusion tokens worth reading: then audio tokens serve alone, through the same
 modules. Without sound, a learned token stands for its absence.
@@ -59,14 +59,15 @@ class SegmentationDecoder(nn.Module):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         dim, width, num_logits = config.encoder.embed_dim, config.decoder_dim, config.num_logits
-        num_maps, num_steps = len(config.layer_numbers), max(1, math.ceil(math.log2(config.encoder.patch_size)))
+        num_maps = len(config.layer_numbers)
+        num_steps = max(1, math.ceil(math.log2(config.encoder.patch_size / config.stride)))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_maps))
         self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
         self.context = SoundContext(config)
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
         # Halved at every step, in whole groups.
         widths = [max(-(-(width >> k) // GROUPS) * GROUPS, LEAST_DIM) for k in range(num_steps + 1)]
-        self.picture = PictureView(num_steps)
+        self.picture = PictureView(num_steps, config.stride)
         # The highest map starts; the next ones join at one step each, what is left over at the last.
         self.joins = [min(k, num_steps) for k in range(1, num_maps)]
         self.steps = nn.ModuleList(
@@ -101,7 +102,7 @@ class SegmentationDecoder(nn.Module):
         asked = self.asking(self.queries.expand(len(picture), -1, -1), context, key_mask)
         kernel, bias = self.kernel(self.kernel_norm(asked)).split([y.shape[1], 1], dim=-1)
         logits = torch.einsum("bchw,bkc->bkhw", y, kernel) * y.shape[1] ** -0.5
-        return logits + bias[..., None]
+        return _resized(logits + bias[..., None], picture.shape[-2:])
 
 
 class SoundContext(nn.Module):
@@ -147,15 +148,19 @@ class ReadingBlock(nn.Module):
 
 
 class PictureView(nn.Module):
-    """A shallow convolutional view of the picture, one map for each step, the coarsest first, the last at full size."""
+    """A shallow convolutional view of the picture, one map for each step, the coarsest first.
 
-    def __init__(self, num_steps: int) -> None:
+    The finest has a cell per `stride x stride` pixels, all of which its first convolution reads.
+    """
+
+    def __init__(self, num_steps: int, stride: int) -> None:
         super().__init__()
-        self.stem = conv_block(3, PICTURE_DIM)
+        self.stride = stride
+        self.stem = conv_block(3 * stride**2, PICTURE_DIM)
         self.halvings = nn.ModuleList(conv_block(PICTURE_DIM, PICTURE_DIM, stride=2) for _ in range(num_steps - 1))
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        views = [self.stem(picture)]
+        views = [self.stem(F.pixel_unshuffle(picture, self.stride))]
         for halving in self.halvings:
             views.append(halving(views[-1]))
         return views[::-1]

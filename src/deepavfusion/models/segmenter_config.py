@@ -24,6 +24,9 @@ class SegmenterConfig:
     """attentive: image tokens read fusion and audio tokens; release: the mean audio token is spread over the maps."""
     decoder_dim: int = 128
     """Width of the attentive decoder; the least width of the release's."""
+    stride: int = 4
+    """Pixels from one logit of the attentive decoder to the next, a power of 2; the rest of the way to full size is
+    bilinear. Full resolution (1) costs many times what the encoder does."""
     layers: tuple[int, ...] = ()
     """Zero-based layers whose image tokens are read, ascending; none takes four, evenly spaced to the last."""
     modalities: Literal["both", "image"] = "both"
@@ -49,6 +52,12 @@ class SegmenterConfig:
             raise ValueError(f"modalities {self.modalities!r} must be both or image")
         if self.decoder_dim < 32 or self.decoder_dim % 32:
             raise ValueError(f"decoder_dim {self.decoder_dim} must be a positive multiple of 32")
+        stride, sides = self.stride, self.encoder.image_size
+        if stride < 1 or stride & (stride - 1) or stride > self.encoder.patch_size or any(n % stride for n in sides):
+            raise ValueError(
+                f"stride {stride} must be a power of 2 that divides the picture's {sides[0]} x {sides[1]} pixels, at "
+                f"most the patch size {self.encoder.patch_size}"
+            )
         depth = self.encoder.depth
         if any(not 0 <= i < depth for i in self.layers) or sorted(set(self.layers)) != list(self.layers):
             raise ValueError(f"layers {list(self.layers)} must be ascending layer numbers from 0 to {depth - 1}")

@@ -174,13 +174,14 @@ class Segmentation(EncoderTask):
                 classes=tuple(classes),
                 decoder=config.decoder.form,
                 decoder_dim=config.decoder.dim,
+                stride=config.decoder.stride,
                 layers=config.decoder.layers,
                 modalities=config.modalities,
                 positions_grid=encoder.image_grid if size != encoder.image_size else None,
             )
         except ValueError as error:
             message = str(error).replace("decoder_dim", "decoder.dim", 1)
-            raise ValueError(f"decoder.{message}" if message.startswith("layers") else message) from None
+            raise ValueError(f"decoder.{message}" if message.startswith(("layers", "stride")) else message) from None
 
     def _held_out(self, found: Sequence[Clip]) -> list[Picture]:
         """Pictures to watch, at most so many, evenly over the list."""

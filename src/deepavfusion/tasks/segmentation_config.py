@@ -42,6 +42,8 @@ class MaskDecodingConfig:
     """attentive: image tokens read fusion and audio tokens; release: the mean audio token is spread over the maps."""
     dim: int = 128
     """Width of the attentive decoder; the least width of the release's."""
+    stride: int = 4
+    """Pixels from one logit of the attentive decoder to the next; the rest of the way to full size is bilinear."""
     layers: tuple[int, ...] = ()
     """Zero-based layers whose image tokens are read, ascending; none takes four, evenly spaced to the last."""
     dice: float = 1.0
@@ -168,6 +170,8 @@ class SegmentationConfig:
             ]
         elif self.untrained and self.optim.pretrained_ramp:
             idle.append("--optim.pretrained_ramp has no effect with --untrained true")
+        if self.decoder.form == "release" and self.decoder.stride != MaskDecodingConfig().stride:
+            idle.append("--decoder.stride has no effect with --decoder.form release")
         if self.modalities == "image" and self.listening != ListeningConfig():
             idle.append("--listening has no effect with --modalities image")
         return idle
