@@ -13,12 +13,14 @@ from experiments.digit_identity import DigitIdentity
 from experiments.encoders import SEEDS, Encoders
 from experiments.localization import Localization
 from experiments.segmentation import Segmentation
+from experiments.separation import Separation
+from experiments.shipped import Shipped
 from experiments.steps import AnyStep, needed, run
 from experiments.worlds import Worlds
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs" / "results"
-PARTS = ("classification", "digit_identity", "segmentation", "localization")
+PARTS = ("classification", "digit_identity", "segmentation", "localization", "separation", "shipped")
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
 DIGITS = CHECKOUT.parent / "shared" / "data" / "digits"
 
@@ -64,6 +66,8 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         DigitIdentity(results / "classification", worlds),
         Segmentation(results / "segmentation", worlds, encoders),
         Localization(results / "localization", worlds, encoders),
+        Separation(results / "separation", worlds, encoders),
+        Shipped(results / "shipped", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))
 

@@ -1,8 +1,9 @@
 """The pixels of what sounds: pre-trained early fusion against an untrained start, no fusion, a deaf model, the release.
 
 All arms learn from the same masks, scenes and twins together, with the same decoder and budget; `release` has the
-published decoder on the early-fusion encoder, at least 32 wide (at its own 128 it takes fourteen times as long). Some training samples are heard with silence or another clip's sound and
-have empty masks.
+published decoder on the early-fusion encoder, at least 32 wide (at its own 128 it takes fourteen times as long). Some
+training samples are heard with silence or another clip's sound and have empty masks. A localizer of the same encoder
+that has seen the same masks is the strongest map there is to compare with.
 """
 
 from __future__ import annotations
@@ -31,15 +32,13 @@ class Arm:
     """What differs from the other arms."""
 
 
+LISTENING: dict[str, object] = {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}
 ARMS = {
-    "early": Arm("early", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}),
-    "untrained": Arm("early", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1, "untrained": "true"}),
-    "separate": Arm("separate", {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}),
+    "early": Arm("early", LISTENING),
+    "untrained": Arm("early", {**LISTENING, "untrained": "true"}),
+    "separate": Arm("separate", LISTENING),
     "image": Arm("early", {"modalities": "image"}),
-    "release": Arm(
-        "early",
-        {"listening.silent_share": 0.15, "listening.foreign_share": 0.1, "decoder.form": "release", "decoder.dim": 32},
-    ),
+    "release": Arm("early", {**LISTENING, "decoder.form": "release", "decoder.dim": 32}),
 }
 SETS = ("segmentation_test", "twins_test")
 TRAINING = {
@@ -53,6 +52,9 @@ TRAINING = {
     "training.checkpoint_every": 200,
     "data.num_workers": 0,
 }
+LOCALIZER = "localizer"
+MAP = f"{LOCALIZER} (map, best threshold)"
+"""What evaluations call the map of a localizer among their baselines."""
 SCORES = {
     "segmentation_test": (
         "avsbench miou",
@@ -83,22 +85,29 @@ class Segmentation:
     def steps(self, seed: int) -> list[AnyStep]:
         scenes = self.worlds.root / "band_scenes"
         made = self.worlds.shards("band_scenes", "twins_test") / "shards.json"
-        clips = self.worlds.root / "masks_train.csv"
-        parts = [scenes / f"{name}.csv" for name in ("segmentation_train", "twins_train")]
-        steps: list[AnyStep] = [Making(partial(one_split, parts, clips), clips, (made,))]
+        masks = masks_step(self.worlds)
+        clips = masks.product
+        steps: list[AnyStep] = [masks]
         for name, arm in ARMS.items():
             run, (start, model) = self.run(name, seed), self.encoders.start(arm.encoder)
             words = ["train", "segmentation", "--from", start]
             words += ["--run_dir", str(run), "--data.source", str(clips), "--training.seed", str(seed)]
             words += options({**TRAINING, **arm.settings})
             steps.append(Step(tuple(words), run / "model", (model, clips)))
+        localizer, (start, model) = self.run(LOCALIZER, seed), self.encoders.start("early")
+        words = ["train", "localization", "--recipe", "supervised", "--from", start, "--run_dir", str(localizer)]
+        words += ["--data.source", str(clips), "--splits", "[segmentation_train]", "--training.seed", str(seed)]
+        steps.append(Step((*words, *options(TRAINING)), localizer / "model", (model, clips)))
         for name in ARMS:
             for part in SETS:
-                out = self.evaluation(name, seed, part)
+                out, needs = self.evaluation(name, seed, part), [self.run(name, seed) / "model", made]
                 words = ["evaluate", "segmentation", str(self.run(name, seed))]
                 words += ["--data.source", str(scenes / f"{part}.csv"), "--data.split", "all"]
                 words += ["--data.num_workers", "0", "--out", str(out)]
-                steps.append(Step(tuple(words), out / "results.json", (self.run(name, seed) / "model", made)))
+                if name == "early":
+                    words += ["--baselines", f"[{LOCALIZER}={localizer}]"]
+                    needs.append(localizer / "model")
+                steps.append(Step(tuple(words), out / "results.json", tuple(needs)))
         return steps
 
     def summarize(self, out: Path) -> None:
@@ -106,9 +115,17 @@ class Segmentation:
         rows = []
         for part in SETS:
             folders = {arm: {seed: self.evaluation(arm, seed, part) for seed in SEEDS} for arm in ARMS}
-            rows += [{"set": part, **row} for row in paired_rows(folders, SCORES[part], "early")]
+            rows += [{"set": part, **row} for row in paired_rows(folders, SCORES[part], "early", (MAP,))]
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
+
+
+def masks_step(worlds: Worlds) -> Making:
+    """The step that puts the training scenes with masks and the training twins into one manifest."""
+    scenes, clips = worlds.root / "band_scenes", worlds.root / "masks_train.csv"
+    parts = [scenes / f"{name}.csv" for name in ("segmentation_train", "twins_train")]
+    made = worlds.shards("band_scenes", "twins_test") / "shards.json"
+    return Making(partial(one_split, parts, clips), clips, (made,))
 
 
 def one_split(manifests: list[Path], out: Path) -> None:

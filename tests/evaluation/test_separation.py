@@ -95,9 +95,9 @@ def test_files_tell_scores_baselines_and_coverage(data: Path, run: Path, tmp_pat
         assert value["value"] == pytest.approx(np.nanmean(samples[name])), name
     apart = [samples[f"SDRi {kind}"] for kind in ("same class", "different classes")]
     np.testing.assert_array_equal(np.isnan(apart[0]), ~np.isnan(apart[1]))
-    np.testing.assert_allclose(samples["SDRi"], samples["SDR"] - samples["SDR/mixture"], atol=1e-9)
+    np.testing.assert_allclose(samples["SDRi"], samples["SDR"] - samples["SDR of mixture"], atol=1e-9)
     gap = record["baselines"]["hears only"]["SDR"]["difference"]
-    assert gap["value"] == pytest.approx((samples["SDR"] - samples["SDR/hears only"]).mean())
+    assert gap["value"] == pytest.approx((samples["SDR"] - samples["SDR of hears only"]).mean())
     assert gap["low"] <= gap["value"] <= gap["high"]
     assert record["baselines"]["oracle mask"]["SDR"]["value"] > record["scores"]["SDR"]["value"] + 5
     mixture, rate = soundfile.read(tmp_path / "best" / "mixture.wav")

@@ -153,7 +153,7 @@ def _write(
             "model": str(model_folder(config.run)),
         },
     )
-    record.write(folder, found.ids, samples)
+    record.write(folder, found.ids, own)
     return SeparationResult(folder, record, scores)
 
 

@@ -1,0 +1,107 @@
+"""Separation by the picture: what pre-training and early fusion buy, and what looking at the picture buys at all.
+
+Every arm learns from the same mixtures with the same budget. Wrong and swapped pictures, the mixture itself and the
+oracle mask are baselines of each evaluation. What an arm is:
+
+    early      our decoder on the pre-trained early-fusion encoder
+    untrained  the same from scratch
+    separate   the same on two separate pre-trained encoders
+    hears      the same, never shown a picture
+    release    the published decoder on the early-fusion encoder
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepavfusion.atomic import write_text
+from experiments.encoders import SEEDS, Encoders
+from experiments.paired import paired_rows
+from experiments.steps import AnyStep, Step, options
+from experiments.worlds import Worlds
+
+ARMS: dict[str, tuple[str, dict[str, object]]] = {
+    "early": ("early", {}),
+    "untrained": ("early", {"untrained": "true"}),
+    "separate": ("separate", {}),
+    "hears": ("early", {"decoding.condition": "none"}),
+    "release": ("early", {"decoding.decoder": "release", "decoding.grid": "mel", "decoding.picture": "pooled"}),
+}
+"""By arm: its encoder, and what differs from the others."""
+SETS: dict[str, tuple[str, str, str, dict[str, object]]] = {
+    "band": ("band", "band_scenes", "duets", {"mixtures": "duets"}),
+    "digits": ("digits", "digits_scenes", "test", {"pictures": "source"}),
+}
+"""By set: the world trained on; the world and split scored, and how. Duets are recordings with stems; the digits'
+mixtures are sums of clips of a speaker who is nowhere in training."""
+TRAINING: dict[str, object] = {
+    "mixing.pictures": "source",
+    "decoding.decoder_dim": 128,
+    "data.crop_area": "[0.75,0.78]",
+    "data.crop_ratio": "[1,1]",
+    "training.batch_size": 16,
+    "optim.blr": 2.4e-2,
+    "optim.epochs": 12,
+    "optim.warmup_epochs": 0.6,
+    "training.probe_every": 0,
+    "training.picture_every": 0,
+    "training.checkpoint_every": 200,
+    "data.num_workers": 0,
+}
+BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
+SCORES = (
+    "SDRi",
+    "SDRi different classes",
+    "SDRi same class",
+    "SDR",
+    "SI-SDRi",
+    "clean source lost dB",
+    "clean sources within 1 dB",
+)
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Where the runs lie, and the steps that make them."""
+
+    root: Path
+    worlds: Worlds
+    encoders: Encoders
+
+    def run(self, name: str, arm: str, seed: int) -> Path:
+        return self.root / name / f"{arm}-{seed}"
+
+    def evaluation(self, name: str, arm: str, seed: int) -> Path:
+        return self.run(name, arm, seed) / "evaluation" / "duets"
+
+    def steps(self, seed: int) -> list[AnyStep]:
+        steps: list[AnyStep] = []
+        for name in self._sets():
+            world, scored, split, how = SETS[name]
+            clips, made = self.worlds.root / world / "pretrain.csv", self.worlds.shards(world, "pretrain")
+            there = self.worlds.shards(scored, "twins_test" if scored == "band_scenes" else "test") / "shards.json"
+            for arm, (kind, settings) in ARMS.items():
+                run, out = self.run(name, arm, seed), self.evaluation(name, arm, seed)
+                start, model = self.encoders.start(kind)
+                words = ["train", "separation", "--from", start, "--run_dir", str(run), "--data.source", str(clips)]
+                words += ["--training.seed", str(seed), *options({**TRAINING, **settings})]
+                steps.append(Step(tuple(words), run / "model", (model, made / "shards.json")))
+                words = ["evaluate", "separation", str(run), *options(how), "--data.split", "all"]
+                words += ["--data.source", str(self.worlds.root / scored / f"{split}.csv")]
+                words += ["--data.num_workers", "0", "--out", str(out)]
+                steps.append(Step(tuple(words), out / "results.json", (run / "model", there)))
+        return steps
+
+    def summarize(self, out: Path) -> None:
+        """Write the small result file of what is done."""
+        rows = []
+        for name in self._sets():
+            folders = {arm: {seed: self.evaluation(name, arm, seed) for seed in SEEDS} for arm in ARMS}
+            rows += [{"set": name, **row} for row in paired_rows(folders, SCORES, "early", BASELINES)]
+        if rows:
+            write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
+
+    def _sets(self) -> list[str]:
+        return [name for name in SETS if name != "digits" or self.worlds.digits is not None]
