@@ -91,7 +91,7 @@ def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], No
     steps = list({step.product: step for step in reversed(steps)}.values())[::-1]
     made = {step.product for step in steps}
     for step in steps:
-        for need in step.needs:
+        for need in () if step.is_done else step.needs:
             if need not in made and not need.exists():
                 raise ValueError(f"{step.product}: needs {need}, which is not there and no step makes")
     logs.mkdir(parents=True, exist_ok=True)

@@ -203,6 +203,28 @@ def bandstand_truth(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def paired_arms(record: dict) -> str:
+    """Scores of every arm, set by set, with the interval of the reference minus the arm."""
+    arms = list(dict.fromkeys(r["arm"] for r in record["rows"]))
+    rows = [f"| set | score | samples | {' | '.join(arms)} |", "|---|---|--:" + "|--:" * len(arms) + "|"]
+    cells = {(r["set"], r["score"], r["arm"]): r for r in record["rows"]}
+    for name, score in dict.fromkeys(key[:2] for key in cells):
+        own = [cells.get((name, score, arm)) for arm in arms]
+        shown = ["" if cell is None else _paired(cell) for cell in own]
+        num_samples = next(cell["num_samples"] for cell in own if cell is not None)
+        rows.append(f"| {name} | {score} | {num_samples} | {' | '.join(shown)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _paired(cell: dict) -> str:
+    """Mean over seeds; in brackets the interval of the reference minus this arm; how many seeds if not three."""
+    text = f"{cell['value']:.3f}"
+    if "reference_minus_arm" in cell:
+        text += f" {_interval(cell['reference_minus_arm'])}"
+    seeds = len(cell["seeds"])
+    return text if seeds == 3 else f"{text} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+
 TABLES: dict[str, Callable] = {
     "bandstand_caps": bandstand_caps,
     "bandstand_truth": bandstand_truth,
@@ -217,6 +239,8 @@ TABLES: dict[str, Callable] = {
     "estimate": estimate,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
+    "segmentation": paired_arms,
+    "separation": paired_arms,
 }
 
 FILES = {"classification_parts": "classification", "classification_fusion": "classification"}

@@ -77,6 +77,9 @@ class Clip:
     video_options: dict[str, str] = field(default_factory=dict)
     container_options: dict[str, str] = field(default_factory=dict)
     picture: Callable[[int, int, int], np.ndarray] = numbered_picture
+    """From number, height and width to `(height, width, 3)`."""
+    sound: Callable[[np.ndarray], np.ndarray] = chirp
+    """From times in seconds to samples."""
 
     def times(self) -> list[float]:
         """When each frame is shown."""
@@ -126,7 +129,7 @@ def _sound(container: av.container.OutputContainer, clip: Clip) -> list[tuple[fl
     packets = []
     for begin in range(first, last, 1024):
         times = np.arange(begin, min(begin + 1024, last)) / clip.sample_rate
-        samples = (chirp(times)[:, None] * levels[None]).astype(np.float32).reshape(1, -1)
+        samples = (clip.sound(times)[:, None] * levels[None]).astype(np.float32).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=clip.layout)
         frame.sample_rate, frame.pts, frame.time_base = clip.sample_rate, begin, Fraction(1, clip.sample_rate)
         packets += stream.encode(frame)

@@ -15,7 +15,9 @@ from deepavfusion.bandstand.truth import SoundingMasks
 from deepavfusion.data.clips import read_manifest, write_manifest
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
+from deepavfusion.data.synchrony import UNDECIDED
 from deepavfusion.models import EarlyFusionEncoder, Localizer
+from deepavfusion.models.localizer import LocalizerOutput
 from deepavfusion.tasks.localization import Localization
 from deepavfusion.tasks.sound_pairs import audible, cells, collages, draw_partners, strangers
 from deepavfusion.training.loop import fit
@@ -179,15 +181,39 @@ def test_the_self_supervised_recipe_tells_whose_sound_it_is(world: Path, encoder
     assert all(term.item() < 0.1 for term in terms.values())
 
 
-@pytest.mark.parametrize("recipe", ["self_supervised", "supervised"])
+def test_undecided_patches_are_not_learned_from(world: Path, encoder: Path, tmp_path: Path) -> None:
+    task = Localization(make("synchrony", world, encoder, tmp_path, contrast={"mismatch_share": 0.5}))
+    batch = made_batch(["a", "b", "c", "d"])
+    truth = torch.zeros(4, 32, 32, dtype=torch.uint8)
+    truth[:, :8, :8] = 1  # one patch of the source
+    truth[:, :8, 8:12] = 1  # one half of it, the other half is not known
+    truth[:, :8, 12:16] = UNDECIDED
+    truth[:, 8:, :] = UNDECIDED
+    inputs = task.inputs(replace(batch, truth=truth))
+    assert inputs["targets"][0, 0, 0].tolist() == [1, pytest.approx(1), 0, 0]
+    assert inputs["decided"][0, 0, 0].tolist() == [1, 0.5, 1, 1]
+    assert inputs["decided"][:, :, 1:].abs().max() == 0
+    assert len(inputs["image"]) == 6  # half of the pictures once more, in silence
+    assert task.counts(replace(batch, truth=truth)) == {"patch": 4, "mismatch": 2}
+    model = task.build_model()
+    maps = torch.zeros(6, 1, 4, 4, requires_grad=True)
+    model.forward = lambda *inputs: LocalizerOutput(maps, maps.amax(dim=(2, 3)))  # type: ignore[method-assign, assignment]
+    task.loss_terms(model, inputs)["patch"].backward()
+    assert maps.grad is not None
+    assert maps.grad[:4, 0, 1:].abs().max() == 0
+    # Sigmoid(0) is 1/2; a loss per sample is a mean over 3.5 decided patches, and there are 4 samples.
+    torch.testing.assert_close(maps.grad[0, 0, 0], torch.tensor([-0.5, -0.25, 0.5, 0.5]) / (3.5 * 4))
+
+
+@pytest.mark.parametrize("recipe", ["self_supervised", "synchrony", "supervised"])
 def test_a_run_ends_with_a_model_pictures_and_a_probe(recipe: str, world: Path, encoder: Path, tmp_path: Path) -> None:
-    config = make(recipe, world, encoder, tmp_path, tune_encoder=recipe == "supervised")  # type: ignore[arg-type]
+    config = make(recipe, world, encoder, tmp_path, tune_encoder=recipe != "self_supervised")  # type: ignore[arg-type]
     task = Localization(config)
     assert fit(task, config, quiet()).status == "finished"
     model = Localizer.from_pretrained(tmp_path / "model")
     before = EarlyFusionEncoder.from_pretrained(encoder).state_dict()
     kept = {name for name, value in model.encoder.state_dict().items() if torch.equal(value, before[name])}
-    if recipe == "supervised":
+    if recipe != "self_supervised":
         assert kept == {name for name in before if name.endswith(("pos_embed", "k.bias"))}
     else:
         assert kept == set(before)

@@ -6,7 +6,8 @@ whether something sounds, not where: an encoder in which every patch has seen th
 anywhere. Collages ask for the place: of four pictures in one, cross-entropy over the pooled quarters wants the one
 whose sound is heard.
 
-`supervised` asks every patch by binary cross-entropy for the share of it that sounds.
+`supervised` asks every patch by binary cross-entropy for the share of it that sounds. `synchrony` does the same with
+what changes when the sound does (`data.synchrony`) in place of annotated truth, and leaves undecided pixels out.
 
 Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of patches, `H W` pixels.
 """
@@ -30,6 +31,7 @@ from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, read_excluded, without_excluded
 from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, split_of
+from deepavfusion.data.synchrony import UNDECIDED, SynchronyMasks
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.localization.watch import probe_localization, training_pictures
@@ -40,7 +42,7 @@ from deepavfusion.models.starting_point import encoder_config
 from deepavfusion.tasks.class_balance import multi_hot
 from deepavfusion.tasks.classification import read_classes
 from deepavfusion.tasks.encoder_task import EncoderTask
-from deepavfusion.tasks.localization_config import LocalizationConfig
+from deepavfusion.tasks.localization_config import PER_PATCH, LocalizationConfig
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Localization(EncoderTask):
         classes = _classes(config.classes)
         self.model_config = self._model_config(classes)
         usable, self._truth = allowed, None
-        if config.recipe == "supervised":
+        if config.recipe in PER_PATCH:
             usable, self._truth = self._with_truth(allowed, classes)
         elif classes:
             usable = [clip for clip in allowed if split_labels(clip.label)]
@@ -108,12 +110,12 @@ class Localization(EncoderTask):
         """Samples of every term; terms with weight 0 are none."""
         settings = self.config.contrast
         seen, heard = batch.image_present, audible(batch, settings.quiet_db)
-        if self.config.recipe == "supervised":
+        if self.config.recipe in PER_PATCH:
             counts = {"patch": int(seen.sum())}
         else:
             counts = {"match": int((seen & heard).sum())}
         if settings.mismatch_weight:
-            counts["mismatch"] = int(seen.sum())
+            counts["mismatch"] = int(seen[: self._num_mismatched(len(batch))].sum())
         if settings.collage_weight:
             others = (strangers(batch) & seen[None]).any(dim=1)
             counts["collage"] = int((seen & heard & others).sum())
@@ -127,14 +129,19 @@ class Localization(EncoderTask):
         others = strangers(batch).to(device, non_blocking=True)
         pairs = [(image, sound, seen, batch.audio_present)]
         inputs: dict[str, Any] = {"seen": seen, "matched": seen & heard, "targets": self._targets(batch)}
+        if self.config.recipe == "synchrony":
+            assert batch.truth is not None
+            inputs["decided"] = self._patch_shares(batch.truth.ne(UNDECIDED))
+            inputs["targets"] = inputs["targets"] / inputs["decided"].clamp_min(1e-6)
         if settings.mismatch_weight:
-            foreign = others & heard[None]
+            count = self._num_mismatched(len(batch))
+            foreign = (others & heard[None])[:count]
             partner = draw_partners(foreign)[:, 0]
-            draws = torch.rand(len(batch)).to(device, non_blocking=True)
+            draws = torch.rand(count).to(device, non_blocking=True)
             silent = (draws < settings.silence_share) | ~foreign.any(dim=1)
             silence = torch.log10(torch.tensor(LOG_FLOOR)).item()
             wrong = torch.where(silent[:, None, None, None], silence, sound[partner])
-            pairs.append((image, wrong, seen, torch.ones_like(seen)))
+            pairs.append((image[:count], wrong, seen[:count], torch.ones_like(seen[:count])))
         if settings.collage_weight:
             shown = others & seen[None]
             members = torch.cat([torch.arange(len(batch), device=device)[:, None], draw_partners(shown, 3)], dim=1)
@@ -150,9 +157,8 @@ class Localization(EncoderTask):
         if self._truth is not None:
             assert batch.truth is not None
             classes = self.model_config.classes
-            numbers = range(1, 1 + len(classes)) if classes else ()
-            masks = torch.stack([batch.truth == n for n in numbers] or [batch.truth > 0], dim=1)
-            return F.avg_pool2d(masks.float(), self.model_config.encoder.patch_size)
+            masks = torch.stack([batch.truth == n for n in range(1, 1 + max(1, len(classes)))], dim=1)
+            return self._patch_shares(masks)
         device, classes = batch.image.device, self.model_config.classes
         if not classes:
             return torch.ones(len(batch), 1, device=device)
@@ -162,16 +168,19 @@ class Localization(EncoderTask):
         """Weighted mean losses: `match` or `patch` for own pairs, `mismatch`, `collage`."""
         out = model(*(inputs[name] for name in ("image", "audio", "image_present", "audio_present")))
         batch, settings, targets = len(inputs["seen"]), self.config.contrast, inputs["targets"]
-        maps, pooled = list(out.maps.split(batch)), list(out.pooled.split(batch))
-        per_patch = self.config.recipe == "supervised"
-        own = _cross_entropy(maps[0] if per_patch else pooled[0], targets)
+        sizes = [batch]
+        sizes += [self._num_mismatched(batch)] if settings.mismatch_weight else []
+        sizes += [batch] if settings.collage_weight else []
+        maps, pooled = out.maps.split(sizes), out.pooled.split(sizes)
+        per_patch = self.config.recipe in PER_PATCH
+        own = _cross_entropy(maps[0] if per_patch else pooled[0], targets, inputs.get("decided"))
         terms = {"patch": _mean(own, inputs["seen"])} if per_patch else {"match": _mean(own, inputs["matched"])}
         place = 0
         if settings.mismatch_weight:
             place += 1
             wrong = maps[place] if per_patch else pooled[place]
             losses = _cross_entropy(wrong, torch.zeros_like(wrong))
-            terms["mismatch"] = settings.mismatch_weight * _mean(losses, inputs["seen"])
+            terms["mismatch"] = settings.mismatch_weight * _mean(losses, inputs["seen"][: len(losses)])
         if settings.collage_weight:
             quarters = pool_scores(cells(maps[place + 1]), self.model_config)  # (B, K, 4)
             weights = targets[..., None] / targets.sum(dim=1).clamp_min(1)[:, None, None]
@@ -196,6 +205,14 @@ class Localization(EncoderTask):
     def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[list[Clip], Truth]:
         """The clips that can be trained on with truth, and where it comes from."""
         config = self.config
+        if config.recipe == "synchrony":
+            stored = next((clip for clip in clips if clip.storage != "file"), None)
+            if stored is not None:
+                raise ValueError(
+                    f"data.source {config.data.source}: --recipe synchrony looks at all frames of the clips' files, "
+                    f"and {stored.id} is stored as {stored.storage}; give the folder of the clips or its manifest"
+                )
+            return list(clips), SynchronyMasks()
         if config.boxes is None:
             sharded = next((clip for clip in clips if clip.storage == "shard"), None)
             if sharded is not None:
@@ -203,6 +220,15 @@ class Localization(EncoderTask):
             return list(clips), SoundingClasses(classes) if classes else SoundingMasks()
         annotations = read_box_annotations(config.boxes, config.boxes_format, config.boxes_folder)
         return [clip for clip in clips if clip.id in annotations], BoxMasks(annotations, classes)
+
+    def _patch_shares(self, masks: Tensor) -> Tensor:
+        """From bool pixels `(B, K, H, W)`, or `(B, H, W)` of one map, to shares of patches `(B, K, R, C)`."""
+        masks = masks if masks.ndim == 4 else masks[:, None]
+        return F.avg_pool2d(masks.float(), self.model_config.encoder.patch_size)
+
+    def _num_mismatched(self, batch_size: int) -> int:
+        """How many pictures of a batch, the first ones, are also shown with a sound that is not theirs."""
+        return max(1, round(self.config.contrast.mismatch_share * batch_size))
 
     def _check_collages(self) -> None:
         if not self.config.contrast.collage_weight:
@@ -217,9 +243,13 @@ class Localization(EncoderTask):
             raise ValueError("training.batch_size: collages need at least two clips in a batch")
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over all but the first dimension: `(B,)`."""
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(1).mean(dim=1)
+def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy, the mean over all but the first dimension, weighted if there are weights: `(B,)`."""
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(1)
+    if weights is None:
+        return losses.mean(dim=1)
+    weights = weights.flatten(1)
+    return (losses * weights).sum(dim=1) / weights.sum(dim=1).clamp_min(1e-6)
 
 
 def _mean(losses: Tensor, counted: Tensor) -> Tensor:

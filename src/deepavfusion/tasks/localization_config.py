@@ -11,7 +11,9 @@ from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, 
 from deepavfusion.data.sounding_truth import BoxFormat
 from deepavfusion.models.localizer_config import LocalizerHeadConfig
 
-Recipe = Literal["self_supervised", "supervised"]
+Recipe = Literal["self_supervised", "synchrony", "supervised"]
+PER_PATCH = ("synchrony", "supervised")
+"""Recipes that ask every patch for the share of it that sounds; they pool nothing and make no collages."""
 
 _SHARED: dict[str, Any] = {
     "optim.blr": 3e-4,
@@ -22,14 +24,16 @@ _SHARED: dict[str, Any] = {
     "optim.layer_decay": 0.75,
     "training.batch_size": 256,
 }
+_PER_PATCH_RECIPE: dict[str, Any] = {
+    **_SHARED,
+    "contrast.mismatch_weight": 0.5,
+    "contrast.silence_share": 1.0,
+    "contrast.collage_weight": 0.0,
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "self_supervised": _SHARED,
-    "supervised": {
-        **_SHARED,
-        "contrast.mismatch_weight": 0.5,
-        "contrast.silence_share": 1.0,
-        "contrast.collage_weight": 0.0,
-    },
+    "synchrony": _PER_PATCH_RECIPE,
+    "supervised": _PER_PATCH_RECIPE,
 }
 """What a recipe sets where nothing else is given; ours, nothing was published."""
 
@@ -40,6 +44,8 @@ class ContrastConfig:
 
     mismatch_weight: float = 1.0
     """Weight of pictures with silence or another clip's sound, where nothing sounds; 0 makes none."""
+    mismatch_share: float = 1.0
+    """Share of a batch's pictures that are encoded a second time with such a sound; at least one picture."""
     silence_share: float = 0.3
     """Probability that such a picture gets digital silence; otherwise another clip's sound."""
     collage_weight: float = 1.0
@@ -55,6 +61,8 @@ class ContrastConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
         if not 0 <= self.silence_share <= 1:
             raise ValueError(f"silence_share {self.silence_share} must be a probability")
+        if not 0 < self.mismatch_share <= 1:
+            raise ValueError(f"mismatch_share {self.mismatch_share} must be above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ class LocalizationConfig:
     head: LocalizerHeadConfig
     """The head on the encoder."""
     recipe: Recipe = "self_supervised"
-    """self_supervised: from pairs that belong together and others, no boxes; supervised: from masks or boxes."""
+    """Without boxes or labels: self_supervised, from pairs that belong together and others; synchrony, from what moves
+    when it sounds. With them: supervised, from masks or boxes."""
     splits: tuple[str, ...] = ()
     """Splits to train on, such as [pretrain,twins_train]; empty takes all but the held-out ones."""
     exclude: str | None = None
@@ -106,10 +115,13 @@ class LocalizationConfig:
             raise ValueError(
                 "contrast.mismatch_weight and contrast.collage_weight are both 0: nothing to contrast with"
             )
-        if self.recipe == "supervised" and self.contrast.collage_weight:
+        if self.recipe in PER_PATCH and self.contrast.collage_weight:
             raise ValueError(
-                f"contrast.collage_weight {self.contrast.collage_weight}: --recipe supervised makes no collages, set 0"
+                f"contrast.collage_weight {self.contrast.collage_weight}: --recipe {self.recipe} makes no collages, "
+                "set 0"
             )
+        if self.recipe == "synchrony" and self.classes is not None:
+            raise ValueError(f"classes {self.classes}: --recipe synchrony does not know what class a source is of")
         if self.optim.optimizer == "adamw":
             blr, batch = (RECIPES[self.recipe][flag] for flag in ("optim.blr", "training.batch_size"))
             check_rate(self.optim, self.training.batch_size, f"--recipe {self.recipe}", blr, batch)
@@ -160,15 +172,19 @@ class LocalizationConfig:
             idle += [f"--{flag} has no effect on a frozen encoder" for flag, done in changed.items() if done]
         elif self.untrained and self.optim.pretrained_ramp:
             idle.append("--optim.pretrained_ramp has no effect with --untrained true")
-        if self.recipe == "supervised":
+        if self.recipe in PER_PATCH:
             plain = LocalizerHeadConfig()
             for name in ("pooling", "top_share", "sharpness"):
                 if getattr(self.head, name) != getattr(plain, name):
-                    idle.append(f"--head.{name} has no effect with --recipe supervised, which pools nothing")
+                    idle.append(f"--head.{name} has no effect with --recipe {self.recipe}, which pools nothing")
         if self.boxes is None and self.boxes_format != "csv":
             idle.append("--boxes_format has no effect without --boxes")
-        if not self.contrast.mismatch_weight and self.contrast.silence_share != ContrastConfig().silence_share:
-            idle.append("--contrast.silence_share has no effect with --contrast.mismatch_weight 0")
+        for name in ("silence_share", "mismatch_share") if not self.contrast.mismatch_weight else ():
+            if getattr(self.contrast, name) not in (
+                getattr(ContrastConfig(), name),
+                RECIPES[self.recipe].get(f"contrast.{name}"),
+            ):
+                idle.append(f"--contrast.{name} has no effect with --contrast.mismatch_weight 0")
         return idle
 
     def to_dict(self) -> dict[str, Any]:

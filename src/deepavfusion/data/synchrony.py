@@ -1,0 +1,142 @@
+"""What moves when it sounds: pixels of a sound's source told from the video alone, without boxes or labels.
+
+A struck string swings, a bow turns, a mouth opens at the moment of the sound. Where the change of a cell of the picture
+from frame to frame goes with the onsets of the sound, the source is likely to be; a second instrument that mimes to
+another score, or stands still, does not go with it. That is an old idea (Hershey and Movellan 2000, "Audio vision:
+using audio-visual synchrony to locate sounds"), and weak for one clip: but what it finds in many clips is enough to
+teach a model what sounds how, which the model then knows in a still picture.
+
+Shape legend: `T` frames, `h w` cells down and across, `H W` pixels, `M` mel bands, `F` frames of the log-mel
+spectrogram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepavfusion.audio import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel
+from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.media import MediaError, MediaFile
+
+UNDECIDED = 2
+"""Number of cells that may or may not belong to the source."""
+SYNCHRONOUS, ASYNCHRONOUS = 0.4, 0.2
+"""Correlation from which on a cell belongs to the source, and below which it does not."""
+GRID, CELL = 20, 8
+"""Cells down and across, and the pixels on a side of one, of the picture squeezed to a square."""
+FRAME_RATE = 12.5
+"""Frames looked at per second."""
+STRETCH_SECONDS = 10.0
+"""The longest stretch that is correlated: a short clip whole, of a longer one what lies around the window."""
+LEAST_FRAMES = 16
+"""Under so many frames a correlation says nothing."""
+DYNAMIC_RANGE = 3.0
+"""Decades of power below the loudest cell of a spectrogram under which nothing is heard."""
+
+
+class SynchronyMasks:
+    """1 where the picture changes with the onsets of the sound, `UNDECIDED` where it may, else 0.
+
+    A clip of one stretch is correlated once and then remembered.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, NDArray[np.uint8]] = {}
+
+    def times(self, clip: Clip) -> Sequence[float]:
+        """None: cells are taken to hold for all of a stretch."""
+        return ()
+
+    def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
+        """`(20, 20)`. Raises ClipError for a clip that is no video file, or cannot be read."""
+        if clip.path in self._known:
+            return self._known[clip.path]
+        if clip.storage != "file":
+            raise ClipError(clip.id, f"{clip.storage} storage has too few frames; give the clips' files or manifest")
+        try:
+            with MediaFile(clip.path) as media:
+                duration = media.info.duration_seconds
+                middle = (start_seconds + end_seconds) / 2
+                begin = min(max(middle - STRETCH_SECONDS / 2, 0.0), max(duration - STRETCH_SECONDS, 0.0))
+                mask = decide(correlate(media, begin, min(duration - begin, STRETCH_SECONDS)))
+        except (MediaError, ValueError) as error:
+            raise ClipError(clip.id, str(error)) from error
+        if duration <= STRETCH_SECONDS:
+            self._known[clip.path] = mask
+        return mask
+
+
+def correlate(media: MediaFile, start_seconds: float, duration_seconds: float) -> NDArray[np.float64]:
+    """Synchrony `(20, 20)` of a stretch of a file, in [-1, 1]; 0 throughout where it is too short.
+
+    Raises:
+        MediaError: it cannot be read.
+        ValueError: it has no picture or no sound.
+    """
+    num_frames = int(duration_seconds * FRAME_RATE)
+    if num_frames < LEAST_FRAMES:
+        return np.zeros((GRID, GRID))
+    times = np.arange(num_frames) / FRAME_RATE
+    crop = FrameCrop.whole((GRID * CELL, GRID * CELL))
+    frames = media.frames([start_seconds + time for time in times], crop)
+    sound = media.sound(start_seconds, duration_seconds, SAMPLE_RATE)
+    sound = np.pad(sound, (0, max(0, round(duration_seconds * SAMPLE_RATE) - len(sound))))
+    spectrogram = log_mel(torch.from_numpy(sound)[None])[0, 0].numpy()
+    return synchrony(visual_change(frames), onset_strength(spectrogram, times))
+
+
+def visual_change(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much every cell changes from one frame to the next.
+
+    Args:
+        frames: `(T, H, W, 3)`, sides divisible by `CELL`.
+
+    Returns:
+        `(T - 1, h, w)`, log(1 + mean absolute difference of its pixels).
+    """
+    change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=3)  # (T - 1, H, W)
+    steps, height, width = change.shape
+    cells = change.reshape(steps, height // CELL, CELL, width // CELL, CELL).mean(axis=(2, 4))
+    return np.log1p(cells)
+
+
+def onset_strength(log_mel: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much the sound rises between one frame and the next.
+
+    Args:
+        log_mel: `(M, F)`, 64 columns a second.
+        times: `(T,)` of the frames, in seconds, ascending.
+
+    Returns:
+        `(T - 1,)`: of the columns between two frames the largest rise over two columns, summed over what rises and
+        averaged over bands.
+    """
+    loud = np.maximum(log_mel, log_mel.max() - DYNAMIC_RANGE)
+    rise = np.zeros(loud.shape[1])
+    rise[2:] = np.maximum(loud[:, 2:] - loud[:, :-2], 0).mean(axis=0)
+    # A frame shows what has happened by then: a column that begins within it may still fall to it.
+    edges = np.clip(np.ceil(times * FRAMES_PER_SECOND).astype(int), 0, len(rise))
+    return np.array([rise[low : max(high + 1, low + 1)].max(initial=0) for low, high in pairwise(edges)])
+
+
+def synchrony(change: NDArray[np.float64], onsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation over time of every cell's change `(T - 1, h, w)` with the onsets `(T - 1,)`: `(h, w)`.
+
+    0 where a cell never changes or the sound never rises.
+    """
+    x, y = change - change.mean(axis=0), onsets - onsets.mean()
+    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum())
+    together = (x * y[:, None, None]).sum(axis=0)
+    return np.divide(together, size, out=np.zeros_like(size), where=size > 1e-9)
+
+
+def decide(correlation: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """1 for a cell of the source, 0 for one that is not, `UNDECIDED` between."""
+    numbers = np.where(correlation >= ASYNCHRONOUS, UNDECIDED, 0)
+    return np.where(correlation >= SYNCHRONOUS, 1, numbers).astype(np.uint8)
