@@ -15,7 +15,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -23,10 +22,12 @@ from functools import partial
 
 import numpy as np
 
+from deepavfusion.data.audit_journal import AuditJournal
 from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manifest
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import write_json
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 1
@@ -161,7 +162,7 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
     news = [clip for clip in there if clip.id not in rows]
     if progress is not None:
         progress(0, len(news))
-    with _Journal(f"{out}.journal", config.settings) as journal:
+    with AuditJournal(f"{out}.journal", config.settings) as journal:
         results = map_isolated(partial(inspect_clip, config=config), news, config.num_workers, config.timeout_seconds)
         for done, (clip, result) in enumerate(zip(news, results, strict=True), 1):
             if isinstance(result, Casualty):
@@ -275,15 +276,6 @@ def summarize(clips: list[Clip], out: str, num_looked_at: int, num_gone: int, co
     )
 
 
-def parse_part(part: str) -> tuple[int, int]:
-    """`3/8` to (3, 8). Raises ValueError for anything but a number from 1 and a count."""
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
-    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise ValueError(f"part {part!r} must be i/n with i from 1 to n, such as 3/8")
-    return number, count
-
-
 def _part_name(out: str, number: int, count: int) -> str:
     return f"{out.removesuffix('.csv')}.part-{number}-of-{count}.csv"
 
@@ -338,7 +330,7 @@ def _known(config: AuditConfig, out: str) -> dict[str, Clip]:
         if _read_settings(_summary_name(manifest)) == config.settings:
             known |= {clip.path: clip for clip in read_manifest(manifest) if clip.verdict is not None}
     for journal in sorted(glob.glob(f"{stem}*.csv.journal")):
-        known |= {clip.path: clip for clip in _Journal(journal, config.settings).read()}
+        known |= {clip.path: clip for clip in AuditJournal(journal, config.settings).read()}
     return known
 
 
@@ -351,34 +343,3 @@ def _read_settings(path: str) -> object:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-class _Journal:
-    """Rows in the order they were found, kept until the manifest is written: a stopped audit goes on from here."""
-
-    def __init__(self, path: str, settings: dict[str, object]) -> None:
-        self.path, self.head = path, json.dumps(settings)
-
-    def __enter__(self) -> _Journal:
-        rows = self.read()
-        with open(self.path, "w", encoding="utf-8") as file:  # drops what a kill left half-written
-            file.writelines(f"{line}\n" for line in (self.head, *(json.dumps(asdict(row)) for row in rows)))
-        self.file = open(self.path, "a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
-
-    def add(self, clip: Clip) -> None:
-        self.file.write(json.dumps(asdict(clip)) + "\n")
-        self.file.flush()
-
-    def read(self) -> list[Clip]:
-        if not os.path.exists(self.path):
-            return []
-        with open(self.path, encoding="utf-8") as file:
-            lines = file.read().split("\n")[:-1]  # a last line without its end was being written
-        return [Clip(**json.loads(line)) for line in lines[1:]] if lines and lines[0] == self.head else []
-
-    def remove(self) -> None:
-        os.remove(self.path)

@@ -25,11 +25,11 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.data.audit import parse_part
 from deepavfusion.data.clips import SHARDS_FILE, SHARDS_MANIFEST, Clip, find_clips, write_manifest
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import encode_jpeg
 from deepavfusion.data.locations import write_json, write_whole
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.shards import BLOCK, SHARD_FORMAT, SHARD_RATE, WAV_HEADER, annotation_digest
 from deepavfusion.data.workers import Casualty, map_isolated
 
