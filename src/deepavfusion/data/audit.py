@@ -16,7 +16,8 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from deepavfusion.data.audit_journal import AuditJournal
 from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manifest
+from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import write_json
@@ -54,6 +56,7 @@ FROZEN_LEVEL = 10  # no block of a frozen picture changes by more, of 255
 SILENCE_LEVEL = 1e-3  # no sample of a silent sound is louder: -60 dB of full scale
 SOUND_SECONDS = 0.5  # sound decoded at each moment
 CLOSE_SOUND_SECONDS = 30.0  # sound decoded at a time in the closer look, which takes it all
+CLIPS_PER_UNIT = 16  # clips that a worker of a cluster looks at before it tells
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,10 @@ class AuditConfig:
     """Look at one part of the clips only, such as 3/8; run without it afterwards to join the parts."""
     labels: str = "folder"
     """Where labels come from: folder (folder names, or the manifest's own), none, or a csv with columns file,label."""
+    ray: str | None = None
+    """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
-    """Processes that read clips; 0 reads in this process, unprotected from crashes."""
+    """Processes that read clips; 0 reads in this process, unprotected from crashes. On a cluster: of each worker."""
     num_points: int = 5
     """Moments of each clip that are looked at."""
     min_seconds: float = 1.0
@@ -91,6 +96,7 @@ class AuditConfig:
             if reason not in REASONS:
                 raise ValueError(f"tolerate: {reason!r} is no reason; known are {', '.join(REASONS)}")
         parse_part(self.part)
+        check_address(self.ray)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -163,20 +169,44 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
     if progress is not None:
         progress(0, len(news))
     with AuditJournal(f"{out}.journal", config.settings) as journal:
-        results = map_isolated(partial(inspect_clip, config=config), news, config.num_workers, config.timeout_seconds)
-        for done, (clip, result) in enumerate(zip(news, results, strict=True), 1):
-            if isinstance(result, Casualty):
-                result = _judge(clip, [_unreadable(result.cause)], config)
-            rows[clip.id] = result
-            journal.add(result)
-            if progress is not None:
-                progress(done, len(news))
+        with closing(_inspected(news, config)) as inspected:
+            for done, (clip, row) in enumerate(inspected, 1):
+                rows[clip.id] = row
+                journal.add(row)
+                if progress is not None:
+                    progress(done, len(news))
         listed = mark_duplicates([rows[clip.id] for clip in clips], config)
         write_manifest(out, listed)
         summary = summarize(listed, out, len(news), len(known.keys() - everywhere), config)
         write_json(_summary_name(out), asdict(summary))
         journal.remove()
     return summary
+
+
+def _inspected(clips: list[Clip], config: AuditConfig) -> Generator[tuple[Clip, Clip], None, None]:
+    """Clips and what was found in them, as they are done: in processes of this one, or on a cluster."""
+    if config.ray is None or not clips:
+        yield from zip(clips, _look_through(clips, config), strict=True)
+        return
+    units = [clips[start : start + CLIPS_PER_UNIT] for start in range(0, len(clips), CLIPS_PER_UNIT)]
+    num_cpus = max(1, config.num_workers)
+    with connected(config.ray, num_cpus) as cluster:
+        for number, found in cluster.map(partial(inspect_clips, config=config), units, num_cpus):
+            yield from zip(units[number], found, strict=True)
+
+
+def inspect_clips(clips: list[Clip], config: AuditConfig) -> list[Clip]:
+    """Look at some clips, in processes of their own; duplicates are not found."""
+    return list(_look_through(clips, config))
+
+
+def _look_through(clips: list[Clip], config: AuditConfig) -> Iterator[Clip]:
+    inspect = partial(inspect_clip, config=config)
+    with closing(map_isolated(inspect, clips, config.num_workers, config.timeout_seconds)) as results:
+        for clip, result in zip(clips, results, strict=True):
+            if isinstance(result, Casualty):
+                result = _judge(clip, [_unreadable(result.cause)], config)
+            yield result
 
 
 def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:

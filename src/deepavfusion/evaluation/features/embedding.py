@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from deepavfusion.atomic import write_text
 from deepavfusion.audio import log_mel
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.cluster import connected
 from deepavfusion.data.dataset import Batch, ClipSet
 from deepavfusion.data.features import join_parts, remove_parts, save_arrays
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
@@ -27,12 +31,12 @@ from deepavfusion.data.parts import parse_part
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EmbedConfig
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, select_clips
-from deepavfusion.evaluation.loop import Outcome, Predictions, Progress, predict_all
+from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predictions, Progress, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
 from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
-from deepavfusion.training.processes import Processes, autocast_dtype
+from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,10 @@ def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary
     Raises:
         ValueError: no such encoder or clips, parts of another run in the way, or not one clip could be read.
     """
-    processes = Processes(TrainingConfig(device=config.device))
+    if config.ray is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"ray {config.ray}: hands the clips out itself; start it without torchrun")
+    # With a cluster, this process only learns what the encoder is; the machine may have no GPU.
+    processes = Processes(TrainingConfig(device=config.device if config.ray is None else "cpu"))
     summary = _embed(config, processes, progress)
     processes.close()
     return summary
@@ -148,16 +155,16 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     done = continued = total - sum(len(piece.clips) for piece in missing)
     if progress is not None:
         progress(done, total)
-    dtype = autocast_dtype(config.precision, processes.device.type)
-    for piece in missing:
-        embedder = Embedder(encoder, piece.clips, config, dtype)
-        predictions = predict_all(embedder, processes, config.batch_size, config.data.num_workers)
-        if processes.first:
-            _write_piece(piece, predictions)
-        processes.wait()
-        done += len(piece.clips)
-        if progress is not None:
-            progress(done, total)
+    if config.ray is None:
+        finished = (_embed_piece(piece, encoder, config, processes) for piece in missing)
+    else:
+        finished = _embed_on_cluster(missing, config, digest)
+    with closing(finished):
+        for piece in finished:
+            processes.wait()
+            done += len(piece.clips)
+            if progress is not None:
+                progress(done, total)
     if not processes.first:
         return None
     failed = {name: cause for piece in own for name, cause in json.loads(_failures(piece.path).read_text()).items()}
@@ -167,6 +174,50 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     return EmbedSummary(
         config.out, len(scored), continued, digest, coverage(selection, scored, failed), complete=count == 1
     )
+
+
+def _embed_piece(piece: Piece, encoder: EarlyFusionEncoder, config: EmbedConfig, exchange: Exchange) -> Piece:
+    """Write a piece, by all processes together."""
+    embedder = Embedder(encoder, piece.clips, config, autocast_dtype(config.precision, exchange.device.type))
+    predictions = predict_all(embedder, exchange, config.batch_size, config.data.num_workers)
+    if exchange.rank == 0:
+        _write_piece(piece, predictions)
+    return piece
+
+
+def _embed_on_cluster(
+    pieces: Sequence[Piece], config: EmbedConfig, encoder_digest: str
+) -> Generator[Piece, None, None]:
+    """Write pieces on a cluster; each as it is done."""
+    if not pieces:
+        return
+    assert config.ray is not None
+    num_cpus = max(1, config.data.num_workers)
+    with connected(config.ray, num_cpus) as cluster:
+        on_gpu = config.device == "cuda" or (config.device == "auto" and cluster.num_gpus > 0)
+        device = "cuda" if on_gpu else "cpu"
+        work = partial(embed_piece, config=config, device=device, encoder_digest=encoder_digest)
+        for number, _ in cluster.map(work, pieces, num_cpus, num_gpus=int(on_gpu)):
+            yield pieces[number]
+
+
+def embed_piece(piece: Piece, config: EmbedConfig, device: str, encoder_digest: str) -> None:
+    """Write a piece, in a worker of a cluster.
+
+    Raises:
+        ValueError: the encoder is not the one that the command was started with, or there is no such device.
+    """
+    encoder = _loaded(config, resolve_device(device), encoder_digest)
+    _embed_piece(piece, encoder, config, OneProcess(torch.device(device)))
+
+
+@lru_cache(maxsize=1)  # a worker does one piece after the other
+def _loaded(config: EmbedConfig, device: str, encoder_digest: str) -> EarlyFusionEncoder:
+    encoder = build_encoder(config)
+    digest = digest_weights(encoder)
+    if digest != encoder_digest:
+        raise ValueError(f"from {config.from_}: has weights {digest} here, {encoder_digest} where the command runs")
+    return encoder.to(device)
 
 
 def _join(
