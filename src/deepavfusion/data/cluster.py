@@ -15,6 +15,7 @@ import os
 import pickle
 import platform
 import re
+import secrets
 import socket
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -29,17 +30,11 @@ CONNECT_SECONDS = 10.0
 """How long the head of a cluster may take to answer."""
 LOCAL_STORE_BYTES = 128 * 2**20
 """Shared memory of a cluster on this machine; what is passed through it are rows of manifests."""
-LOCAL_ENVIRONMENT = {
-    # No cluster of several machines: Ray then listens on the loopback interface alone, not on all.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # As nice as the command itself, not by 15 nicer: on a machine that does something else, that is standing still.
-    "RAY_worker_niceness": "0",
-}
-"""What a cluster on this machine is started with; read when ray is imported and when its processes start."""
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+Row = dict[str, Any]
+"""Of a Ray data set: number and pickled unit on the way there; number, pickled result and what went wrong back."""
 
 _PLACE = re.compile(r"(?:ray://)?([^\s:/\[\]]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
 
@@ -51,8 +46,8 @@ class ClusterError(ValueError):
 class Cluster:
     """A connection to a cluster."""
 
-    def __init__(self, ray: ModuleType) -> None:
-        self._ray = ray
+    def __init__(self, ray: ModuleType, outside: bool = False) -> None:
+        self._ray, self._outside = ray, outside
 
     @property
     def num_cpus(self) -> int:
@@ -81,25 +76,45 @@ class Cluster:
         Raises:
             ClusterError: the function raised an exception, or the cluster failed.
         """
-        from ray.data import DataContext, from_items
-
         if not units:
             return
-        DataContext.get_current().enable_progress_bars = False
-        DataContext.get_current().execution_options.preserve_order = False
         rows = [{"number": number, "unit": pickle.dumps(unit)} for number, unit in enumerate(units)]
         answer = partial(_answer, function=function, folder=os.getcwd(), version=__version__)
         share = {"num_gpus": num_gpus} if num_gpus else {"num_cpus": num_cpus}
-        # As many blocks as units: Ray Data runs a task for each block and starts lost ones again.
-        answers = from_items(rows, override_num_blocks=len(rows)).map(answer, **share)
+        answers = self._relayed(rows, answer, share) if self._outside else _answers(rows, answer, share)
         try:
-            for row in answers.iter_rows():
+            for row in answers:
                 if row["error"]:
                     # The cause is shown by DEEPAVFUSION_TRACEBACK=1.
                     raise ClusterError(row["error"]) from RuntimeError(f"in the worker:\n{row['traceback']}")
                 yield row["number"], pickle.loads(row["result"])
         except self._ray.exceptions.RayError as error:
             raise ClusterError(f"--ray: the cluster failed: {_one_line(error)}") from error
+
+    def _relayed(self, rows: Sequence[Row], answer: Callable[[Row], Row], share: dict[str, int]) -> Iterator[Row]:
+        relay = self._ray.remote(num_cpus=0)(_Relay).remote(rows, answer, share)
+        while (row := self._ray.get(relay.next.remote())) is not None:
+            yield row
+
+
+class _Relay:
+    """In a worker: Ray Data's driver for a command outside the cluster, where Ray Data cannot work."""
+
+    def __init__(self, rows: Sequence[Row], answer: Callable[[Row], Row], share: dict[str, int]) -> None:
+        self.answers = _answers(rows, answer, share)
+
+    def next(self) -> Row | None:
+        return next(self.answers, None)
+
+
+def _answers(rows: Sequence[Row], answer: Callable[[Row], Row], share: dict[str, int]) -> Iterator[Row]:
+    """What a function answers to rows, as workers with a share of CPUs or GPUs are done."""
+    from ray.data import DataContext, from_items
+
+    DataContext.get_current().enable_progress_bars = False
+    DataContext.get_current().execution_options.preserve_order = False
+    # As many blocks as rows: Ray Data runs a task for each block and starts lost ones again.
+    yield from from_items(list(rows), override_num_blocks=len(rows)).map(answer, **share).iter_rows()
 
 
 def check_address(address: str | None) -> None:
@@ -122,7 +137,7 @@ def connected(address: str, num_cpus: int = 1) -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     if address == "local":
-        os.environ |= LOCAL_ENVIRONMENT
+        os.environ |= local_environment()
     try:
         import ray
     except ImportError as error:
@@ -137,7 +152,7 @@ def connected(address: str, num_cpus: int = 1) -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(f"--ray {address}: {_one_line(error)}") from error
     try:
-        cluster = Cluster(ray)
+        cluster = Cluster(ray, outside=address.startswith("ray://"))
         # A cluster of several machines may grow by itself, one machine does not: Ray would wait for ever.
         if address == "local" and num_cpus > cluster.num_cpus:
             raise ClusterError(
@@ -146,6 +161,20 @@ def connected(address: str, num_cpus: int = 1) -> Iterator[Cluster]:
         yield cluster
     finally:
         ray.shutdown()
+
+
+def local_environment() -> dict[str, str]:
+    """What a cluster on this machine is started with; read when ray is imported and when its processes start."""
+    return {
+        # No cluster of several machines: Ray then listens on the loopback interface alone, not on all.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Others on this machine keep out; Ray's own token would be left in the home folder.
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # As nice as the command itself, not by 15 nicer: on a machine that does something else, that is standing still.
+        "RAY_worker_niceness": "0",
+    }
 
 
 def _call(address: str) -> None:
@@ -159,7 +188,7 @@ def _call(address: str) -> None:
         raise ClusterError(f"--ray {address}: nothing answers there ({error})") from error
 
 
-def _answer(row: dict[str, Any], function: Callable[[Any], Any], folder: str, version: str) -> dict[str, Any]:
+def _answer(row: Row, function: Callable[[Any], Any], folder: str, version: str) -> Row:
     """In a worker: the result of a unit, or what went wrong in words."""
     answer = {"number": row["number"], "result": b"", "error": "", "traceback": ""}
     try:
