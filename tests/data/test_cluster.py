@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,7 +114,14 @@ def ancestors(pid: int) -> list[int]:
     return found
 
 
-def square_or_die(item: tuple[int, str]) -> tuple[int, int, str]:
+class NotInstalled:
+    """What a worker cannot load."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return importlib.import_module, ("not_installed",)
+
+
+def square_or_die(item: tuple[int, str], extra: object = None) -> tuple[int, int, str]:
     """The square; the first time that 3 is asked for, the worker is killed. Leaves a line for every attempt."""
     number, folder = item
     attempts = Path(folder) / f"{number}.txt"
@@ -153,6 +162,8 @@ class TestCluster:
             with pytest.raises(ClusterError, match=r"^99 is too much \(on .*\)$") as failure:
                 list(cluster.map(square_or_die, [(99, str(tmp_path))], num_cpus=1))
             assert "square_or_die" in str(failure.value.__cause__)
+            with pytest.raises(ClusterError, match=r"^--ray: the cluster failed: .*No module named 'not_installed'$"):
+                list(cluster.map(partial(square_or_die, extra=NotInstalled()), [(0, str(tmp_path))], num_cpus=1))
 
     def test_audit(self, head: tuple[str, int], clips: Path, tmp_path: Path) -> None:
         whole = AuditConfig(str(clips), str(tmp_path / "whole.csv"), num_workers=0)

@@ -89,7 +89,10 @@ class Cluster:
                     raise ClusterError(row["error"]) from RuntimeError(f"in the worker:\n{row['traceback']}")
                 yield row["number"], pickle.loads(row["result"])
         except self._ray.exceptions.RayError as error:
-            raise ClusterError(f"--ray: the cluster failed: {_one_line(error)}") from error
+            # What went wrong in a worker, such as a missing package, stands at the end of a traceback.
+            lines = str(error).strip().splitlines()
+            cause = lines[-1] if isinstance(error, self._ray.exceptions.RayTaskError) else lines[0]
+            raise ClusterError(f"--ray: the cluster failed: {cause.strip()}") from error
 
     def _relayed(self, rows: Sequence[Row], answer: Callable[[Row], Row], share: dict[str, int]) -> Iterator[Row]:
         relay = self._ray.remote(num_cpus=0)(_Relay).remote(rows, answer, share)
@@ -135,11 +138,12 @@ def connected(address: str, num_cpus: int = 1) -> Iterator[Cluster]:
     Raises:
         ClusterError: Ray is not installed, or there is no such cluster.
     """
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # errors are told here, in one line
     if address == "local":
         os.environ |= local_environment()
     try:
         import ray
+        import ray.data
     except ImportError as error:
         raise ClusterError("--ray needs the extra: pip install 'deepavfusion[ray]'") from error
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
