@@ -10,12 +10,12 @@ from typing import Protocol
 
 from experiments.classification import Classification
 from experiments.digit_identity import DigitIdentity
-from experiments.encoders import SEEDS, Encoders
+from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.localization import Localization
 from experiments.segmentation import Segmentation
 from experiments.separation import Separation
 from experiments.shipped import Shipped
-from experiments.steps import AnyStep, needed, run
+from experiments.steps import AnyStep, needed, quickened, run
 from experiments.worlds import Worlds
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -32,23 +32,27 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which experiments")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="which seeds to run")
     parser.add_argument("--jobs", type=int, default=2, help="steps at a time, each with one thread")
+    parser.add_argument("--quick", action="store_true", help="all steps cut to the least, to see that they run")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not, and run nothing")
     parser.add_argument("--summarize", action="store_true", help="write the result files of what is done, run nothing")
     words = parser.parse_args()
-    results = words.results.resolve()
+    results = words.results.resolve() / "quick" if words.quick else words.results.resolve()
+    docs = results / "docs" if words.quick else DOCS
     worlds = Worlds(results / "worlds", words.digits.resolve() if words.digits.is_dir() else None)
-    encoders = Encoders(results / "encoders", worlds)
+    encoders = Encoders(results / "encoders", worlds, results / "shipped_model" if words.quick else SHIPPED)
     parts = experiments(results, worlds, encoders)
     every = [step for seed in SEEDS for part in parts.values() for step in part.steps(seed)]
     goals = [step for seed in words.seeds for name in words.parts for step in parts[name].steps(seed)]
     steps = needed(goals, [*worlds.steps(), *encoders.steps(), *every])
+    if words.quick:
+        steps = [quickened(step) for step in steps]
     if words.list:
         for step in steps:
             sys.stdout.write(f"{'done   ' if step.is_done else 'missing'} {step.product}\n")
         return 0
     code = 0 if words.summarize else run(steps, results / "logs", words.jobs, _say)
     for name in words.parts:
-        parts[name].summarize(DOCS / f"{name}.json")
+        parts[name].summarize(docs / f"{name}.json")
     return code
 
 

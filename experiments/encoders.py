@@ -23,6 +23,8 @@ class Encoders:
 
     root: Path
     worlds: Worlds
+    shipped: Path = SHIPPED
+    """Where the shipped model is written, if it is not there."""
 
     def place(self, kind: str, seed: int) -> Path:
         """Run folder of an encoder: `early` or `separate`."""
@@ -50,7 +52,7 @@ class Encoders:
         """All encoders, and the shipped one, which is made if it is not there."""
         steps = [self.step(kind, seed) for seed in SEEDS for kind in FUSION]
         model = self.model("early", 0)
-        return [*steps, Making(partial(ship, model, SHIPPED), SHIPPED / "model.safetensors", (model,))]
+        return [*steps, Making(partial(ship, model, self.shipped), self.shipped / "model.safetensors", (model,))]
 
 
 def ship(model: Path, out: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.encoders import MAX_BYTES, SHIPPED, Encoders
+from experiments.encoders import MAX_BYTES, Encoders
 from experiments.segmentation import masks_step
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
@@ -112,7 +112,8 @@ class Shipped:
         steps.append(
             Step((*bundling, "--out", str(made)), made / "bundle.json", tuple(r / "results.json" for r in results))
         )
-        steps.append(Making(partial(ship, made, SHIPPED), SHIPPED / "bundle.json", (made / "bundle.json",)))
+        out = self.encoders.shipped
+        steps.append(Making(partial(ship, made, out), out / "bundle.json", (made / "bundle.json",)))
         return steps
 
     def summarize(self, out: Path) -> None:
@@ -138,5 +139,6 @@ def ship(made: Path, out: Path) -> None:
     size = sum(file.stat().st_size for file in made.iterdir())
     if size > MAX_BYTES:
         raise ValueError(f"{made}: {size / 2**20:.1f} MiB are too much to ship, {MAX_BYTES / 2**20:.0f} is the most")
+    out.mkdir(parents=True, exist_ok=True)
     for file in sorted(made.iterdir(), key=lambda file: file.name == "bundle.json"):
         shutil.copy(file, out / file.name)
