@@ -10,6 +10,7 @@ The elementwise product lets a patch agree with a sound directly; from sums alon
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
 first time, so that both are compared with one and the same head.
 
+Of several frames the head scores the patches of the reference frame, the middle one; the others speak through attention.
 Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
 
 Shape legend: `B` batch, `I` image patches, `D` width of the encoder, `H` width of the head, `K` maps (classes, or one),
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
+from deepavfusion.models.frames import reference_tokens
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.pretrained import PretrainedModel
@@ -50,7 +52,7 @@ class LocalizerHead(nn.Module):
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
         dim, width = config.encoder.embed_dim, config.dim
-        self.layers = config.layers
+        self.layers, self.encoder_config = config.layers, config.encoder
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in config.layers)
         self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
         self.audio_norm, self.fusion_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
@@ -68,7 +70,8 @@ class LocalizerHead(nn.Module):
         patches: Tensor | None = None
         for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
             own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
-            x = linear(norm(own))
+            assert own is not None
+            x = linear(norm(reference_tokens(own, self.encoder_config)))
             patches = x if patches is None else patches + x
         assert patches is not None
         sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1)))
@@ -113,7 +116,7 @@ class Localizer(nn.Module, PretrainedModel):
         """Score the patches of pictures by what is heard with them.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
             audio: `(B, 1, mels, frames)` log-mel; None if no sample has sound.
             image_present: `(B,)` bool, False where a sample has no picture: its map is finite but means nothing.
             audio_present: `(B,)` bool, False where a sample has no sound.

@@ -275,7 +275,7 @@ def freeze_unused(model: AudioVisualClassifier) -> None:
         return
     was_training = model.training
     with torch.enable_grad():
-        sizes = ((1, 3, *config.encoder.image_size), (1, 1, *config.encoder.audio_size))
+        sizes = ((1, *config.encoder.image_shape), (1, 1, *config.encoder.audio_size))
         model.eval()(*(torch.zeros(size) for size in sizes)).average.sum().backward()
     for parameter in model.parameters():
         if parameter.grad is None:

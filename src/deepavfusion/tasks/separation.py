@@ -203,7 +203,7 @@ def freeze_unused(model: Separator) -> None:
     It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
     """
     was_training = model.training
-    sizes = ((1, 3, *model.config.encoder.image_size), (1, model.config.num_samples))
+    sizes = ((1, *model.config.encoder.image_shape), (1, model.config.num_samples))
     with torch.enable_grad():
         out = model.eval()(*(torch.zeros(size) for size in sizes))
         torch.view_as_real(out.mask.to(torch.complex64)).sum().backward()

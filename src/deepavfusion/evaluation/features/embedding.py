@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from deepavfusion.evaluation.loop import Outcome, Predictions, Progress, predict
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
+from deepavfusion.models.config import config_record
 from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype
 
@@ -120,7 +121,7 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     settings = {
         "encoder_digest": digest,
         **{name: getattr(config, name) for name in ("from_", "tokens", "modalities", "untrained", "precision")},
-        "encoder_config": asdict(encoder.config),
+        "encoder_config": config_record(encoder.config),
         "view": "centre",
         "split": config.data.split,
         "clips_digest": _digest(selection),
