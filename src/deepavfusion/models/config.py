@@ -282,7 +282,7 @@ def reference_frame(num_frames: int) -> int:
 def config_record(config: Any) -> dict[str, Any]:
     """A model's configuration as it is saved.
 
-    What came later and is at the value that was meant before, one frame per clip, is left out: earlier versions read it.
+    What came later and is as it was before, one frame per clip, is left out: earlier versions read it.
     """
     record = asdict(config)
     for part in (record, record.get("encoder", {})):

@@ -10,7 +10,7 @@ The elementwise product lets a patch agree with a sound directly; from sums alon
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
 first time, so that both are compared with one and the same head.
 
-Of several frames the head scores the patches of the reference frame, the middle one; the others speak through attention.
+Of several frames the head scores the patches of the reference, the middle one; the others speak through attention.
 Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
 
 Shape legend: `B` batch, `I` image patches, `D` width of the encoder, `H` width of the head, `K` maps (classes, or one),

@@ -6,7 +6,7 @@ for them alone; and because attention does not depend on the order of tokens, th
 
 Of several frames the patches are masked and numbered together, as one list.
 
-Shape legend: `B` batch, `N` patches of all frames, `K` visible patches, `M` masked patches (K + M = N), `F` fusion tokens, `D`
+Shape legend: `B` batch, `N` patches, `K` visible patches, `M` masked patches (K + M = N), `F` fusion tokens, `D`
 encoder width, `E` decoder width, `P` values of a patch (row, column, channel).
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.config import MaskedAutoencoderConfig

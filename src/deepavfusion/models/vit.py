@@ -1,7 +1,7 @@
 """The vision transformer both streams and both decoders are made of (pre-norm blocks, fixed sine-cosine positions).
 
-Shape legend: `B` batch, `T` frames, `N` patches of a frame, `K` visible patches, `D` width, `C` channels, `p` patch side,
-`H W` pixels (or mel bands and frames).
+Shape legend: `B` batch, `T` frames, `N` patches (of a frame), `K` visible patches, `D` width, `C` channels, `p` patch
+side, `H W` pixels (or mel bands and frames).
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     """One stream: patch embedding, fixed positions, blocks, final norm. The encoder runs the blocks itself.
 
-    With `times` `(T, D)` the input is `T` frames, which share all weights; they are no weights themselves, and not saved.
+    With `times` `(T, D)` the input is `T` frames, which share all weights. Times are no weights and are not saved.
     """
 
     pos_embed: Tensor

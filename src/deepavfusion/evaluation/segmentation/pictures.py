@@ -246,7 +246,7 @@ class PictureBatch:
 
     samples: list[PictureSample]
     image: Tensor
-    """`(B, 3, H, W)` uint8."""
+    """`(B, 3, H, W)` uint8, of several frames `(B, T, 3, H, W)`."""
     waveform: Tensor
     """`(B, S)` float32."""
     image_present: Tensor
@@ -258,7 +258,7 @@ class PictureBatch:
         image = torch.from_numpy(np.stack([sample.image for sample in samples]))
         return cls(
             samples=list(samples),
-            image=image.permute(0, 3, 1, 2).contiguous(),
+            image=image.movedim(-1, -3).contiguous(),
             waveform=torch.from_numpy(np.stack([sample.waveform for sample in samples])),
             image_present=torch.tensor([sample.image_present for sample in samples]),
             audio_present=torch.tensor([sample.audio_present for sample in samples]),
@@ -311,7 +311,7 @@ class PictureSet(ClipSet):
             waveform, failure = None, error.cause
         return PictureSample(
             place=place,
-            image=np.zeros((*self.view.image_size, 3), np.uint8) if drawn.image is None else drawn.image,
+            image=np.zeros(self.view.image_shape, np.uint8) if drawn.image is None else drawn.image,
             waveform=np.zeros(self.view.num_samples, np.float32) if waveform is None else waveform,
             image_present=drawn.image is not None,
             audio_present=waveform is not None,
