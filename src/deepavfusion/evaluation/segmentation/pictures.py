@@ -32,6 +32,8 @@ from deepavfusion.data.views import CentreView, ClipView
 from deepavfusion.evaluation.coverage import SPLITS, ClipSelection, select_clips
 
 Sound = Literal["own", "silence", "noise", "foreign"]
+TWIN_SCENES = ("twins", "motion")
+"""Kinds of scenes of Bandstand in which one of two that look alike is heard."""
 _NOISE, _PARTNERS = 11, 12
 """Purposes of generators, apart from those of `data.dataset`."""
 
@@ -179,7 +181,7 @@ def scene_groups(clip: Clip) -> tuple[str, ...]:
 
 
 def twin_regions(clip: Clip, frame_seconds: float) -> NDArray[np.uint8] | None:
-    """`(h, w)`: 1 on the twin that sounds, 2 on the silent one; None unless the clip shows twins.
+    """`(h, w)`: 1 on the twin that sounds, 2 on the silent one; None unless the scene is one of `TWIN_SCENES`.
 
     Raises:
         ClipError: its mask cannot be read.
@@ -188,7 +190,7 @@ def twin_regions(clip: Clip, frame_seconds: float) -> NDArray[np.uint8] | None:
         return None
     try:
         truth = read_annotation(clip.path)
-        if truth.scene_type != "twins":
+        if truth.scene_type not in TWIN_SCENES:
             return None
         mask = read_mask(clip.path, truth, truth.nearest_annotated(frame_seconds))
     except (ValueError, OSError) as error:
