@@ -16,7 +16,14 @@ from deepavfusion.models import (
     Separator,
 )
 from deepavfusion.models.config import ClassifierConfig, config_record
-from deepavfusion.models.frames import frame_positions, reference_picture, reference_tokens, token_positions
+from deepavfusion.models.encoder import EncoderOutput, LayerTokens
+from deepavfusion.models.frames import (
+    frame_positions,
+    reference_picture,
+    reference_tokens,
+    sound_of_frames,
+    token_positions,
+)
 from deepavfusion.models.localizer_config import LocalizerConfig
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.separator_config import SeparatorConfig
@@ -148,3 +155,35 @@ def test_every_model_takes_several_frames() -> None:
     model = tiny_encoder(num_frames=T)
     for method in ("audio_cosine", "attention", "rise"):
         assert zero_shot_maps(model, method, (2,), x, audio).shape == (2, 1, 4, 3)
+
+
+def test_sound_is_divided_among_frames_in_time() -> None:
+    """Tokens lie row by row (frequency), column by column (time): four columns for two frames, then for eight."""
+    config = replace(TINY, num_frames=2)
+    audio = torch.arange(4.0).repeat(3)[None, :, None].expand(1, 12, 5)
+    assert sound_of_frames(audio, config)[0, :, 0].tolist() == [0.5, 2.5]
+    assert sound_of_frames(audio, replace(TINY, num_frames=8))[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sound_of_frames(audio, TINY)[0, :, 0].tolist() == [1.5]
+
+
+def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> None:
+    """Its head on made-up tokens, against the formula written out for one patch."""
+    torch.manual_seed(0)
+    config = LocalizerConfig(encoder=replace(TINY, num_frames=T), dim=8, layers=(2,))
+    head = Localizer(config).head.double()
+    image, audio, fusion = (torch.randn(1, n, 32, dtype=torch.float64) for n in (T * N, 12, 9))
+    tokens = EncoderOutput(image, audio, fusion, (LayerTokens(image, audio, fusion),) * 3)
+    with torch.no_grad():
+        found = head(tokens)[0, 5]
+        own = head.patch[0](head.norms[0](image[0].unflatten(0, (T, N))[:, 5]))  # (T, 16)
+        parts = sound_of_frames(audio, config.encoder)[0]
+        heard = head.audio(head.audio_norm(parts)) + head.fusion(head.fusion_norm(fusion[0].mean(dim=0)))
+        x = own[1, :8] + heard[:, :8].mean(dim=0)
+        means = own[:, 8:].mean(dim=0), heard[:, 8:].mean(dim=0)
+        x = x + head.patch_factor(means[0]) * head.sound_factor(means[1])
+        for t in range(T):
+            x = x + head.patch_factor(own[t, 8:] - means[0]) * head.sound_factor(heard[t, 8:] - means[1]) / T
+        expected = head.fc2(torch.nn.functional.gelu(head.fc1(head.norm(x))))
+    torch.testing.assert_close(found, expected)
+    still = EncoderOutput(image, None, fusion, (LayerTokens(image, None, fusion),) * 3)
+    assert head(still).isfinite().all()

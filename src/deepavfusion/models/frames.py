@@ -53,6 +53,14 @@ def reference_tokens(tokens: Tensor, config: EarlyFusionConfig) -> Tensor:
     return tokens.unflatten(1, (config.num_frames, -1))[:, reference_frame(config.num_frames)]
 
 
+def sound_of_frames(audio: Tensor, config: EarlyFusionConfig) -> Tensor:
+    """The mean audio token of each frame's part of the window, of one frame all of it: `(B, A, D)` -> `(B, T, D)`."""
+    if config.num_frames == 1:
+        return audio.mean(dim=1, keepdim=True)
+    columns = audio.unflatten(1, config.audio_grid).mean(dim=1)  # (B, columns, D), in time
+    return F.adaptive_avg_pool1d(columns.mT, config.num_frames).mT
+
+
 def reference_picture(image: Tensor) -> Tensor:
     """The reference frame of `(B, T, 3, H, W)`, as `(B, 3, H, W)`; pictures of one frame stay as they are."""
     return image[:, reference_frame(image.shape[1])] if image.ndim == 5 else image

@@ -10,11 +10,15 @@ The elementwise product lets a patch agree with a sound directly; from sums alon
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
 first time, so that both are compared with one and the same head.
 
-Of several frames the head scores the patches of the reference, the middle one; the others speak through attention.
+Of several frames `patch` is the reference's, the middle one, whose patches are scored; each frame has the mean audio
+token of its own part of the window, and the factors are means over frames. A second product is of how far place and
+sound depart from those means, normalised likewise and averaged over frames: whether a place changes when the sound
+does. With one frame there is none.
+
 Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
 
-Shape legend: `B` batch, `I` image patches, `D` width of the encoder, `H` width of the head, `K` maps (classes, or one),
-`R C` rows and columns of patches.
+Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `D` width of the encoder, `H` width of the head, `K`
+maps (classes, or one), `R C` rows and columns of patches.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepavfusion.models.config import reference_frame
 from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
-from deepavfusion.models.frames import reference_tokens
+from deepavfusion.models.frames import sound_of_frames
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.pretrained import PretrainedModel
@@ -70,17 +75,21 @@ class LocalizerHead(nn.Module):
         patches: Tensor | None = None
         for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
             own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
-            assert own is not None
-            x = linear(norm(reference_tokens(own, self.encoder_config)))
+            x = linear(norm(own))
             patches = x if patches is None else patches + x
         assert patches is not None
-        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1)))
+        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1, keepdim=True)))
         if tokens.audio is not None:
-            heard = self.audio(self.audio_norm(tokens.audio.mean(dim=1)))
+            heard = self.audio(self.audio_norm(sound_of_frames(tokens.audio, self.encoder_config)))
             sound = sound + where_present(heard, audio_present)
-        seen, seen_factor = patches.chunk(2, dim=-1)
-        heard, heard_factor = sound[:, None].chunk(2, dim=-1)
-        x = seen + heard + self.patch_factor(seen_factor) * self.sound_factor(heard_factor)
+        seen, seen_factor = patches.unflatten(1, (self.encoder_config.num_frames, -1)).chunk(2, dim=-1)  # (B, T, I, H)
+        heard, heard_factor = sound[:, :, None].chunk(2, dim=-1)  # (B, T, 1, H), without sound (B, 1, 1, H)
+        seen_mean, heard_mean = seen_factor.mean(dim=1), heard_factor.mean(dim=1)
+        x = seen[:, reference_frame(seen.shape[1])] + heard.mean(dim=1)
+        x = x + self.patch_factor(seen_mean) * self.sound_factor(heard_mean)
+        if heard.shape[1] > 1:
+            changes = self.patch_factor(seen_factor - seen_mean[:, None])
+            x = x + (changes * self.sound_factor(heard_factor - heard_mean[:, None])).mean(dim=1)
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
