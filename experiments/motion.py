@@ -1,8 +1,8 @@
 """What several frames buy: one frame against several in scenes where only strokes tell which instrument plays.
 
-Both arms are supervised localizers from the shipped encoder with the same clips, steps and head; they differ in
-`--num_frames` alone. So that frames are dense in time and the runs short, the encoder is taken to small pictures and
-half the window first: its weights stay, its positions are those of the smaller grids.
+Both arms are supervised localizers on the shipped encoder, whose weights stay, with the same clips, steps and head;
+they differ in `--num_frames` alone. So that frames are dense in time and the runs short, the encoder is taken to small
+pictures and half the window first, with the positions of the smaller grids.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ IMAGE_SIZE, AUDIO_FRAMES = (64, 64), 96
 PART = "motion_test"
 TRAINING = {
     "training.batch_size": 16,
-    "optim.blr": 1.6e-2,
-    "optim.epochs": 12,
-    "optim.warmup_epochs": 1,
+    "optim.blr": 3.2e-2,
+    "optim.epochs": 8,
+    "optim.warmup_epochs": 0.5,
+    "tune_encoder": "false",
     "contrast.mismatch_weight": 0,
     "data.crop_area": "[0.8,1]",
     "training.probe_every": 0,
