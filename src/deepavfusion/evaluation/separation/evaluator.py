@@ -224,8 +224,10 @@ def mixture_scores(values: Mapping[str, Tensor], system: str = MODEL) -> Mixture
     )
 
 
-def _sizes(config: SeparatorConfig) -> tuple[tuple[int, ...], int]:
-    return config.encoder.image_shape, config.num_samples
+def _sizes(config: SeparatorConfig) -> tuple[object, ...]:
+    """Picture and sound, and of several frames how many."""
+    num_frames = config.encoder.num_frames
+    return (config.encoder.image_size, config.num_samples, *((num_frames,) if num_frames > 1 else ()))
 
 
 def _failed(batch: Batch, parts: int, count: int) -> dict[int, str]:
