@@ -7,12 +7,13 @@ VIDEOS ?=
 RUN_DIR ?= runs/demo
 RESULTS ?= ../results
 
-.PHONY: help env test test-slow lint types wheel demo results clean
+.PHONY: help env test test-slow test-ray lint types wheel demo results clean
 
 help:
 	@echo "make demo [VIDEOS=folder]  environment, then a short pre-training with a table and a picture"
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
+	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
 	@echo "make results [RESULTS=folder]  the longer runs behind the figures of the docs; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
 	@echo "make clean                 remove the environment, builds and caches (runs stay)"
@@ -25,10 +26,15 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: env lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not gpu and not weights and not ray"
 
 test-slow: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
+
+# One after the other: each has a cluster to itself.
+test-ray: env
+	$(BIN)/pip install -qq -c constraints.txt -e ".[ray]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 lint: env
 	$(BIN)/ruff check src tests scripts experiments

@@ -28,6 +28,7 @@ TRAINING = {
     "contrast.mismatch_share": 0.25,
     "training.batch_size": 16,
     "optim.blr": 1.6e-2,
+    "optim.layer_decay": 1,
     "optim.epochs": 5,
     "optim.warmup_epochs": 0.3,
     "data.crop_area": "[0.7,1]",

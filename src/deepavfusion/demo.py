@@ -172,11 +172,11 @@ def classification(run: Path, world: Path, steps: int) -> list[Stage]:
 
 
 def localization(run: Path, world: Path, steps: int) -> list[Stage]:
-    """Learn from pairs, without boxes, where the sound comes from."""
+    """Learn from what moves when it sounds, without boxes, where the sound comes from."""
     trained, out = run / "runs" / "localization", run / "localization"
     words = ["evaluate", "localization", str(trained), "--data.source", str(world / "localization.csv")]
     words += ["--data.split", "all", "--out", str(out)]
-    settings = {"optim.blr": 1.6e-2}
+    settings = {"recipe": "synchrony", "optim.blr": 1.6e-2, "optim.layer_decay": 1, "contrast.mismatch_share": 0.25}
     return [
         train("localization", trained, world / "pretrain.csv", steps, settings),
         Stage("localization: score", tuple(words), out / "results.json"),

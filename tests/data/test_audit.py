@@ -15,9 +15,10 @@ import av
 import numpy as np
 import pytest
 
-from deepavfusion.data.audit import AuditConfig, audit, moments, parse_part
+from deepavfusion.data.audit import AuditConfig, audit, moments
 from deepavfusion.data.clips import find_clips, read_manifest
 from deepavfusion.data.labels import clip_name, read_labels
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.sample_clips import draw_clip, write_clip, write_sample_clips
 
 

@@ -77,12 +77,12 @@ def test_a_stopped_run_goes_on_and_ends_alike(data: Path, encoder: Path, feature
 
     def stop_after_two(count: int, total: int) -> None:
         done.append(count)
-        if len(done) == 2:
+        if count == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         embed(config, stop_after_two)
-    assert done == [3, 6]
+    assert done == [0, 3, 6]
     with pytest.raises(ValueError, match="holds parts of another embedding"):
         embed(replace(config, tokens="all"))
     summary = embed(config)
@@ -93,6 +93,19 @@ def test_a_stopped_run_goes_on_and_ends_alike(data: Path, encoder: Path, feature
         assert a.files == b.files
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_parts_join_to_the_whole(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
+    config = settings(encoder, data, tmp_path / "all.npz")
+    parts = [embed(replace(config, part=f"{number}/2")) for number in (2, 1)]
+    assert [(part.num_clips, part.complete) for part in parts if part is not None] == [(3, False), (4, False)]
+    assert not (tmp_path / "all.npz").exists()
+    summary = embed(config)
+    assert summary is not None
+    assert (summary.num_clips, summary.num_continued, summary.complete) == (7, 8, True)
+    assert (tmp_path / "all.npz").read_bytes() == features.read_bytes()
+    with pytest.raises(ValueError, match=r"part '3/2' must be i/n with i from 1 to n"):
+        replace(config, part="3/2")
 
 
 def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: Path) -> None:

@@ -174,8 +174,10 @@ def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> Non
     image, audio, fusion = (torch.randn(1, n, 32, dtype=torch.float64) for n in (T * N, 12, 9))
     tokens = EncoderOutput(image, audio, fusion, (LayerTokens(image, audio, fusion),) * 3)
     with torch.no_grad():
-        found = head(tokens)[0, 5]
+        picture = film(1, dtype=torch.float64)
+        found = head(picture, tokens)[0, 5]
         own = head.patch[0](head.norms[0](image[0].unflatten(0, (T, N))[:, 5]))  # (T, 16)
+        own = own + head.view_linear(torch.cat([head.view(picture[:, t])[:, 5] for t in range(T)]))
         parts = sound_of_frames(audio, config.encoder)[0]
         heard = head.audio(head.audio_norm(parts)) + head.fusion(head.fusion_norm(fusion[0].mean(dim=0)))
         x = own[1, :8] + heard[:, :8].mean(dim=0)
@@ -186,4 +188,4 @@ def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> Non
         expected = head.fc2(torch.nn.functional.gelu(head.fc1(head.norm(x))))
     torch.testing.assert_close(found, expected)
     still = EncoderOutput(image, None, fusion, (LayerTokens(image, None, fusion),) * 3)
-    assert head(still).isfinite().all()
+    assert head(picture, still).isfinite().all()

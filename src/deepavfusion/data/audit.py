@@ -15,18 +15,21 @@ import glob
 import hashlib
 import json
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 
+from deepavfusion.data.audit_journal import AuditJournal
 from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manifest
+from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import write_json
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 1
@@ -53,6 +56,7 @@ FROZEN_LEVEL = 10  # no block of a frozen picture changes by more, of 255
 SILENCE_LEVEL = 1e-3  # no sample of a silent sound is louder: -60 dB of full scale
 SOUND_SECONDS = 0.5  # sound decoded at each moment
 CLOSE_SOUND_SECONDS = 30.0  # sound decoded at a time in the closer look, which takes it all
+CLIPS_PER_UNIT = 16  # clips that a worker of a cluster looks at before it tells
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ class AuditConfig:
     """Look at one part of the clips only, such as 3/8; run without it afterwards to join the parts."""
     labels: str = "folder"
     """Where labels come from: folder (folder names, or the manifest's own), none, or a csv with columns file,label."""
+    ray: str | None = None
+    """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
-    """Processes that read clips; 0 reads in this process, unprotected from crashes."""
+    """Processes that read clips; 0 reads in this process, unprotected from crashes. On a cluster: of each worker."""
     num_points: int = 5
     """Moments of each clip that are looked at."""
     min_seconds: float = 1.0
@@ -90,6 +96,7 @@ class AuditConfig:
             if reason not in REASONS:
                 raise ValueError(f"tolerate: {reason!r} is no reason; known are {', '.join(REASONS)}")
         parse_part(self.part)
+        check_address(self.ray)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -161,21 +168,45 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
     news = [clip for clip in there if clip.id not in rows]
     if progress is not None:
         progress(0, len(news))
-    with _Journal(f"{out}.journal", config.settings) as journal:
-        results = map_isolated(partial(inspect_clip, config=config), news, config.num_workers, config.timeout_seconds)
-        for done, (clip, result) in enumerate(zip(news, results, strict=True), 1):
-            if isinstance(result, Casualty):
-                result = _judge(clip, [_unreadable(result.cause)], config)
-            rows[clip.id] = result
-            journal.add(result)
-            if progress is not None:
-                progress(done, len(news))
+    with AuditJournal(f"{out}.journal", config.settings) as journal:
+        with closing(_inspected(news, config)) as inspected:
+            for done, (clip, row) in enumerate(inspected, 1):
+                rows[clip.id] = row
+                journal.add(row)
+                if progress is not None:
+                    progress(done, len(news))
         listed = mark_duplicates([rows[clip.id] for clip in clips], config)
         write_manifest(out, listed)
         summary = summarize(listed, out, len(news), len(known.keys() - everywhere), config)
         write_json(_summary_name(out), asdict(summary))
         journal.remove()
     return summary
+
+
+def _inspected(clips: list[Clip], config: AuditConfig) -> Generator[tuple[Clip, Clip], None, None]:
+    """Clips and what was found in them, as they are done: in processes of this one, or on a cluster."""
+    if config.ray is None or not clips:
+        yield from zip(clips, _look_through(clips, config), strict=True)
+        return
+    units = [clips[start : start + CLIPS_PER_UNIT] for start in range(0, len(clips), CLIPS_PER_UNIT)]
+    num_cpus = max(1, config.num_workers)
+    with connected(config.ray, num_cpus) as cluster:
+        for number, found in cluster.map(partial(inspect_clips, config=config), units, num_cpus):
+            yield from zip(units[number], found, strict=True)
+
+
+def inspect_clips(clips: list[Clip], config: AuditConfig) -> list[Clip]:
+    """Look at some clips, in processes of their own; duplicates are not found."""
+    return list(_look_through(clips, config))
+
+
+def _look_through(clips: list[Clip], config: AuditConfig) -> Iterator[Clip]:
+    inspect = partial(inspect_clip, config=config)
+    with closing(map_isolated(inspect, clips, config.num_workers, config.timeout_seconds)) as results:
+        for clip, result in zip(clips, results, strict=True):
+            if isinstance(result, Casualty):
+                result = _judge(clip, [_unreadable(result.cause)], config)
+            yield result
 
 
 def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
@@ -275,15 +306,6 @@ def summarize(clips: list[Clip], out: str, num_looked_at: int, num_gone: int, co
     )
 
 
-def parse_part(part: str) -> tuple[int, int]:
-    """`3/8` to (3, 8). Raises ValueError for anything but a number from 1 and a count."""
-    match = re.fullmatch(r"(\d+)/(\d+)", part)
-    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise ValueError(f"part {part!r} must be i/n with i from 1 to n, such as 3/8")
-    return number, count
-
-
 def _part_name(out: str, number: int, count: int) -> str:
     return f"{out.removesuffix('.csv')}.part-{number}-of-{count}.csv"
 
@@ -338,7 +360,7 @@ def _known(config: AuditConfig, out: str) -> dict[str, Clip]:
         if _read_settings(_summary_name(manifest)) == config.settings:
             known |= {clip.path: clip for clip in read_manifest(manifest) if clip.verdict is not None}
     for journal in sorted(glob.glob(f"{stem}*.csv.journal")):
-        known |= {clip.path: clip for clip in _Journal(journal, config.settings).read()}
+        known |= {clip.path: clip for clip in AuditJournal(journal, config.settings).read()}
     return known
 
 
@@ -351,34 +373,3 @@ def _read_settings(path: str) -> object:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-class _Journal:
-    """Rows in the order they were found, kept until the manifest is written: a stopped audit goes on from here."""
-
-    def __init__(self, path: str, settings: dict[str, object]) -> None:
-        self.path, self.head = path, json.dumps(settings)
-
-    def __enter__(self) -> _Journal:
-        rows = self.read()
-        with open(self.path, "w", encoding="utf-8") as file:  # drops what a kill left half-written
-            file.writelines(f"{line}\n" for line in (self.head, *(json.dumps(asdict(row)) for row in rows)))
-        self.file = open(self.path, "a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.file.close()
-
-    def add(self, clip: Clip) -> None:
-        self.file.write(json.dumps(asdict(clip)) + "\n")
-        self.file.flush()
-
-    def read(self) -> list[Clip]:
-        if not os.path.exists(self.path):
-            return []
-        with open(self.path, encoding="utf-8") as file:
-            lines = file.read().split("\n")[:-1]  # a last line without its end was being written
-        return [Clip(**json.loads(line)) for line in lines[1:]] if lines and lines[0] == self.head else []
-
-    def remove(self) -> None:
-        os.remove(self.path)

@@ -16,7 +16,7 @@ import os
 import tarfile
 import wave
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,11 +25,12 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.data.audit import parse_part
 from deepavfusion.data.clips import SHARDS_FILE, SHARDS_MANIFEST, Clip, find_clips, write_manifest
+from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import encode_jpeg
 from deepavfusion.data.locations import write_json, write_whole
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.shards import BLOCK, SHARD_FORMAT, SHARD_RATE, WAV_HEADER, annotation_digest
 from deepavfusion.data.workers import Casualty, map_isolated
 
@@ -59,8 +60,10 @@ class ShardConfig:
     """How sound is stored: wav is read twenty times faster, flac takes about a third less space."""
     clips_per_shard: int = 256
     """Clips in each shard."""
+    ray: str | None = None
+    """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
-    """Processes that decode clips; 0 decodes in this process."""
+    """Processes that decode clips; 0 decodes in this process. On a cluster: of each worker."""
     timeout_seconds: float = 600.0
     """A clip that takes longer counts as failed."""
 
@@ -77,6 +80,7 @@ class ShardConfig:
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
         parse_part(self.part)
+        check_address(self.ray)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -135,14 +139,14 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
     missing = [index for index in own if known[index] is None]
     total = sum(len(shards[index]) for index in own)
     done = total - sum(len(shards[index]) for index in missing)
-    if progress is not None:
-        progress(done, total)
-    numbered = ((index * config.clips_per_shard + i, clip) for index in missing for i, clip in enumerate(shards[index]))
-    encode = partial(encode_clip, config=config)
-    with closing(map_isolated(encode, numbered, config.num_workers, config.timeout_seconds)) as results:
-        encoded = _counted(results, done, total, progress)
-        for index in missing:
-            known[index] = _write_shard(config, index, shards[index], encoded)
+
+    def count_on(more: int) -> None:
+        if progress is not None:
+            progress(done + more, total)
+
+    count_on(0)
+    with closing(_written([(index, shards[index]) for index in missing], config, count_on)) as written:
+        known |= dict(written)
     # Other parts may have finished meanwhile; the last one to finish sees them all.
     every = [known[index] or _description(config, index, shards[index]) for index in range(len(shards))]
     present = [description for description in every if description is not None]
@@ -161,15 +165,53 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
     )
 
 
+def _written(
+    wanted: list[tuple[int, list[Clip]]], config: ShardConfig, count: Callable[[int], None]
+) -> Generator[tuple[int, dict[str, Any]], None, None]:
+    """Write shards, in processes of this one or on a cluster; their numbers and descriptions as they are done.
+
+    Args:
+        wanted: numbers of shards and their clips.
+        config: how.
+        count: is called with the number of clips that are done.
+    """
+    if config.ray is None or not wanted:
+        numbered = (
+            (index * config.clips_per_shard + i, clip) for index, clips in wanted for i, clip in enumerate(clips)
+        )
+        with closing(_encoded(numbered, config)) as results:
+            encoded = _counted(results, count)
+            for index, clips in wanted:
+                yield index, _write_shard(config, index, clips, encoded)
+        return
+    num_cpus, done = max(1, config.num_workers), 0
+    with connected(config.ray, num_cpus) as cluster:
+        for number, description in cluster.map(partial(write_shard, config=config), wanted, num_cpus):
+            index, clips = wanted[number]
+            done += len(clips)
+            count(done)
+            yield index, description
+
+
+def write_shard(numbered: tuple[int, list[Clip]], config: ShardConfig) -> dict[str, Any]:
+    """Write one shard, given its number and its clips; its description, which is written beside it too."""
+    index, clips = numbered
+    with closing(_encoded(enumerate(clips, index * config.clips_per_shard), config)) as encoded:
+        return _write_shard(config, index, clips, encoded)
+
+
+def _encoded(
+    numbered: Iterable[tuple[int, Clip]], config: ShardConfig
+) -> Generator[EncodedClip | str | Casualty, None, None]:
+    encode = partial(encode_clip, config=config)
+    return map_isolated(encode, numbered, config.num_workers, config.timeout_seconds)
+
+
 def _counted(
-    results: Iterator[EncodedClip | str | Casualty],
-    done: int,
-    total: int,
-    progress: Callable[[int, int], None] | None,
+    results: Iterator[EncodedClip | str | Casualty], count: Callable[[int], None]
 ) -> Iterator[EncodedClip | str | Casualty]:
-    for number, result in enumerate(results, done + 1):
-        if progress is not None:
-            progress(number, total)
+    for number, result in enumerate(results, 1):
+        count(number)
         yield result
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from deepavfusion.data.cluster import check_address
+from deepavfusion.data.parts import parse_part
 from deepavfusion.models.config import Modalities
 
 
@@ -112,6 +114,10 @@ class EmbedConfig:
     """Which clips."""
     out: str
     """The file to write: .npz or .parquet (needs pyarrow)."""
+    part: str = "1/1"
+    """Embed one part of the clips only, such as 3/8; run without it afterwards to join the parts."""
+    ray: str | None = None
+    """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     tokens: Literal["pooled", "all"] = "pooled"
     """The mean token of every stream, or all tokens."""
     modalities: Modalities = "both"
@@ -135,6 +141,8 @@ class EmbedConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if not self.out.endswith((".npz", ".parquet")):
             raise ValueError(f"out {self.out} must end in .npz or .parquet")
+        parse_part(self.part)
+        check_address(self.ray)
 
 
 @dataclass(frozen=True)

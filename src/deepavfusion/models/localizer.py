@@ -2,13 +2,15 @@
 
 The head compares each patch with the sound:
 
-    x = sum over layers of Linear(LN(patch token))            (B, I, 2 H) = [patch ; patch factor]
+    x = sum over layers of Linear(LN(patch token)) + Linear(view)   (B, I, 2 H) = [patch ; patch factor]
     s = Linear(LN(mean audio token)) + Linear(LN(mean fusion token))      = [sound ; sound factor]
     logit = MLP(patch + sound + RMS(patch factor) * RMS(sound factor))
 
 The elementwise product lets a patch agree with a sound directly; from sums alone the MLP would have to build it. In an
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
 first time, so that both are compared with one and the same head.
+
+The view is a convolutional one of the picture about each patch: small shapes, which tokens learn late.
 
 Of several frames `patch` is the reference's, the middle one, whose patches are scored; each frame has the mean audio
 token of its own part of the window, and the factors are means over frames. A second product is of how far place and
@@ -35,6 +37,7 @@ from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initi
 from deepavfusion.models.frames import sound_of_frames
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
+from deepavfusion.models.picture_view import PatchView
 from deepavfusion.models.pretrained import PretrainedModel
 
 HEAD_STD = 0.01
@@ -60,6 +63,8 @@ class LocalizerHead(nn.Module):
         self.layers, self.encoder_config = config.layers, config.encoder
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in config.layers)
         self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
+        self.view = PatchView(config.encoder.image_size, config.encoder.patch_size, config.view_dim)
+        self.view_linear = nn.Linear(config.view_dim, 2 * width)
         self.audio_norm, self.fusion_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.audio, self.fusion = nn.Linear(dim, 2 * width), nn.Linear(dim, 2 * width)
         self.patch_factor, self.sound_factor = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
@@ -68,16 +73,16 @@ class LocalizerHead(nn.Module):
         self.apply(initialize)
         nn.init.trunc_normal_(self.fc2.weight, std=HEAD_STD)
 
-    def forward(self, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
+    def forward(self, picture: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
         """Logits `(B, I, K)`; a sample without sound is compared with what the fusion tokens know alone."""
         assert tokens.layers is not None
         assert tokens.image is not None
-        patches: Tensor | None = None
+        frames = picture if picture.ndim == 5 else picture[:, None]
+        views = self.view_linear(self.view(frames.flatten(0, 1)))
+        patches = views.unflatten(0, frames.shape[:2]).flatten(1, 2)  # (B, T I, 2 H)
         for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
             own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
-            x = linear(norm(own))
-            patches = x if patches is None else patches + x
-        assert patches is not None
+            patches = patches + linear(norm(own))
         sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1, keepdim=True)))
         if tokens.audio is not None:
             heard = self.audio(self.audio_norm(sound_of_frames(tokens.audio, self.encoder_config)))
@@ -137,7 +142,7 @@ class Localizer(nn.Module, PretrainedModel):
             tokens = self.encoder(
                 image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
             )
-        logits = self.head(tokens, audio_present).float()
+        logits = self.head(image, tokens, audio_present).float()
         pooled = pool_scores(logits.mT, self.config)
         return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)
 

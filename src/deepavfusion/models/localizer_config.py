@@ -18,6 +18,8 @@ class LocalizerHeadConfig:
     """Zero-based layers whose image tokens are read; empty takes three, evenly spaced, the last one included."""
     dim: int = 256
     """Width in which patch and sound are compared."""
+    view_dim: int = 48
+    """Width of the convolutional view of the picture that patches are seen by beside their tokens, a multiple of 8."""
     pooling: MapPooling = "top"
     """How a map becomes one number: the mean of its top share, or a log-sum-exp."""
     top_share: float = 0.1
@@ -29,6 +31,8 @@ class LocalizerHeadConfig:
         object.__setattr__(self, "layers", tuple(int(i) for i in self.layers))
         if self.dim < 1:
             raise ValueError(f"dim {self.dim} must be at least 1")
+        if self.view_dim < 8 or self.view_dim % 8:
+            raise ValueError(f"view_dim {self.view_dim} must be a positive multiple of 8")
         if self.pooling not in ("top", "logsumexp"):
             raise ValueError(f"pooling {self.pooling!r} must be top or logsumexp")
         if not 0 < self.top_share <= 1:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from deepavfusion.models.attention import CrossAttention
 from deepavfusion.models.encoder import initialize
+from deepavfusion.models.picture_view import GROUPS, PICTURE_DIM, PictureView, conv_block
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.vit import Mlp
 
@@ -33,10 +34,6 @@ NUM_READINGS = 2
 """Blocks in which image positions read the sound."""
 LEAST_DIM = 24
 """Width that the maps keep at the finest resolutions."""
-PICTURE_DIM = 16
-"""Width of the convolutional view of the picture, at every resolution."""
-GROUPS = 8
-"""Groups of every GroupNorm."""
 FOREGROUND_PRIOR = 0.1
 """Probability of sounding that a new binary model starts near, for every pixel."""
 
@@ -147,25 +144,6 @@ class ReadingBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class PictureView(nn.Module):
-    """A shallow convolutional view of the picture, one map for each step, the coarsest first.
-
-    The finest has a cell per `stride x stride` pixels, all of which its first convolution reads.
-    """
-
-    def __init__(self, num_steps: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.stem = conv_block(3 * stride**2, PICTURE_DIM)
-        self.halvings = nn.ModuleList(conv_block(PICTURE_DIM, PICTURE_DIM, stride=2) for _ in range(num_steps - 1))
-
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        views = [self.stem(F.pixel_unshuffle(picture, self.stride))]
-        for halving in self.halvings:
-            views.append(halving(views[-1]))
-        return views[::-1]
-
-
 class RefiningStep(nn.Module):
     """Bring a map to the size of a view of the picture and join it with that view and with maps of lower layers."""
 
@@ -182,13 +160,6 @@ class RefiningStep(nn.Module):
             x = x + _resized(self.lateral(torch.cat(joining, dim=1)), size)
         refined: Tensor = self.refine(x)
         return refined
-
-
-def conv_block(channels: int, width: int, stride: int = 1) -> nn.Sequential:
-    """A 3x3 convolution, GroupNorm (no batch statistics: small batches are common here) and GELU."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.GroupNorm(GROUPS, width), nn.GELU()
-    )
 
 
 def _resized(x: Tensor, size: torch.Size) -> Tensor:

@@ -1,15 +1,18 @@
 """`embed`: write an encoder's features of clips; a stopped run goes on where it was.
 
-Clips are done in parts of a few hundred, each a file beside the one asked for, which they are joined into at the end.
+Clips are done in pieces of a few hundred, each a file beside the one asked for, which they are joined into at the end.
+In a job array every part writes some of the pieces, and a run without `part` afterwards joins them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,29 @@ from deepavfusion.atomic import write_text
 from deepavfusion.audio import log_mel
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.cluster import connected
 from deepavfusion.data.dataset import Batch, ClipSet
 from deepavfusion.data.features import join_parts, remove_parts, save_arrays
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
+from deepavfusion.data.parts import parse_part
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EmbedConfig
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, select_clips
-from deepavfusion.evaluation.loop import Outcome, Predictions, Progress, predict_all
+from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predictions, Progress, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
 from deepavfusion.models.config import config_record
 from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
-from deepavfusion.training.processes import Processes, autocast_dtype
+from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Clips whose features are written together, and the file they are written to."""
+
+    path: Path
+    clips: tuple[Clip, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,15 @@ class EmbedSummary:
 
     out: str
     num_clips: int
-    """Clips with features."""
+    """Clips with features, of this part."""
     num_continued: int
-    """Clips that an earlier, stopped run had done."""
+    """Clips that an earlier, stopped run had done, of this part."""
     encoder_digest: str
     """Hash of the encoder's weights."""
     coverage: Coverage
+    """What of the official clips this part has."""
+    complete: bool
+    """Whether the file is written; a part of a job array leaves that to a run without `part`."""
 
 
 class Embedder:
@@ -99,7 +115,10 @@ def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary
     Raises:
         ValueError: no such encoder or clips, parts of another run in the way, or not one clip could be read.
     """
-    processes = Processes(TrainingConfig(device=config.device))
+    if config.ray is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"ray {config.ray}: hands the clips out itself; start it without torchrun")
+    # With a cluster, this process only learns what the encoder is; the machine may have no GPU.
+    processes = Processes(TrainingConfig(device=config.device if config.ray is None else "cpu"))
     summary = _embed(config, processes, progress)
     processes.close()
     return summary
@@ -126,57 +145,104 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
         "split": config.data.split,
         "clips_digest": _digest(selection),
     }
-    folder, num_parts = Path(f"{config.out}.parts"), math.ceil(len(selection.clips) / config.clips_per_part)
+    folder = Path(f"{config.out}.parts")
     _open_folder(folder, {**settings, "clips_per_part": config.clips_per_part}, processes)
-    dtype, done, continued = autocast_dtype(config.precision, processes.device.type), 0, 0
-    for number in range(num_parts):
-        clips = selection.clips[number * config.clips_per_part : (number + 1) * config.clips_per_part]
-        path = _part(folder, number)
-        # Every process sees the same files: the first writes a part only when all have gathered it.
-        if path.is_file():
-            continued += len(clips)
-        else:
-            embedder = Embedder(encoder, clips, config, dtype)
-            predictions = predict_all(embedder, processes, config.batch_size, config.data.num_workers)
-            if processes.first:
-                _write_part(path, clips, predictions)
-        processes.wait()
-        done += len(clips)
-        if progress is not None:
-            progress(done, len(selection.clips))
+    pieces = _pieces(folder, selection.clips, config.clips_per_part)
+    number, count = parse_part(config.part)
+    own = pieces[number - 1 :: count]
+    # Every process sees the same files: the first writes a piece only when all have gathered it.
+    missing = [piece for piece in own if not piece.path.is_file()]
+    total = sum(len(piece.clips) for piece in own)
+    done = continued = total - sum(len(piece.clips) for piece in missing)
+    if progress is not None:
+        progress(done, total)
+    if config.ray is None:
+        finished = (_embed_piece(piece, encoder, config, processes) for piece in missing)
+    else:
+        finished = _embed_on_cluster(missing, config, digest)
+    with closing(finished):
+        for piece in finished:
+            processes.wait()
+            done += len(piece.clips)
+            if progress is not None:
+                progress(done, total)
     if not processes.first:
         return None
-    return _join(config, selection, folder, num_parts, settings, continued)
+    failed = {name: cause for piece in own for name, cause in json.loads(_failures(piece.path).read_text()).items()}
+    scored = [clip.id for piece in own for clip in piece.clips if clip.id not in failed]
+    if count == 1:
+        _join(config, selection, pieces, settings, failed)
+    return EmbedSummary(
+        config.out, len(scored), continued, digest, coverage(selection, scored, failed), complete=count == 1
+    )
+
+
+def _embed_piece(piece: Piece, encoder: EarlyFusionEncoder, config: EmbedConfig, exchange: Exchange) -> Piece:
+    """Write a piece, by all processes together."""
+    embedder = Embedder(encoder, piece.clips, config, autocast_dtype(config.precision, exchange.device.type))
+    predictions = predict_all(embedder, exchange, config.batch_size, config.data.num_workers)
+    if exchange.rank == 0:
+        _write_piece(piece, predictions)
+    return piece
+
+
+def _embed_on_cluster(
+    pieces: Sequence[Piece], config: EmbedConfig, encoder_digest: str
+) -> Generator[Piece, None, None]:
+    """Write pieces on a cluster; each as it is done."""
+    if not pieces:
+        return
+    assert config.ray is not None
+    num_cpus = max(1, config.data.num_workers)
+    with connected(config.ray, num_cpus) as cluster:
+        on_gpu = config.device == "cuda" or (config.device == "auto" and cluster.num_gpus > 0)
+        device = "cuda" if on_gpu else "cpu"
+        work = partial(embed_piece, config=config, device=device, encoder_digest=encoder_digest)
+        for number, _ in cluster.map(work, pieces, num_cpus, num_gpus=int(on_gpu)):
+            yield pieces[number]
+
+
+def embed_piece(piece: Piece, config: EmbedConfig, device: str, encoder_digest: str) -> None:
+    """Write a piece, in a worker of a cluster.
+
+    Raises:
+        ValueError: the encoder is not the one that the command was started with, or there is no such device.
+    """
+    encoder = _loaded(config, resolve_device(device), encoder_digest)
+    _embed_piece(piece, encoder, config, OneProcess(torch.device(device)))
+
+
+@lru_cache(maxsize=1)  # a worker does one piece after the other
+def _loaded(config: EmbedConfig, device: str, encoder_digest: str) -> EarlyFusionEncoder:
+    encoder = build_encoder(config)
+    digest = digest_weights(encoder)
+    if digest != encoder_digest:
+        raise ValueError(f"from {config.from_}: has weights {digest} here, {encoder_digest} where the command runs")
+    return encoder.to(device)
 
 
 def _join(
     config: EmbedConfig,
     selection: ClipSelection,
-    folder: Path,
-    num_parts: int,
+    pieces: Sequence[Piece],
     settings: dict[str, Any],
-    continued: int,
-) -> EmbedSummary:
-    parts = [_part(folder, number) for number in range(num_parts)]
-    failed = {name: cause for part in parts for name, cause in json.loads(_failures(part).read_text()).items()}
-    scored = [clip.id for clip in selection.clips if clip.id not in failed]
-    if not scored:
+    failed: dict[str, str],
+) -> None:
+    """Join the pieces, which are all there, to the file asked for, and remove them."""
+    filled = [piece.path for piece in pieces if _has_rows(piece.path)]
+    if not filled:
         raise ValueError(f"{selection.source}: not one clip could be read, for example {next(iter(failed.items()))}")
-    filled = [part for part in parts if _has_rows(part)]
     record = {"source": config.data.source, "missing": selection.missing, "quarantined": selection.quarantined}
     join_parts(filled, Path(config.out), {**settings, **record, "failed": failed})
-    remove_parts(folder)
-    return EmbedSummary(
-        config.out, len(scored), continued, settings["encoder_digest"], coverage(selection, scored, failed)
-    )
+    remove_parts(pieces[0].path.parent)
 
 
-def _write_part(path: Path, clips: Sequence[Clip], predictions: Predictions) -> None:
-    """Features of the clips that could be read, then the failures; the npz, which says that a part is done, last."""
-    write_text(_failures(path), json.dumps(predictions.failed))
-    kept = [clips[position] for position in predictions.positions]
+def _write_piece(piece: Piece, predictions: Predictions) -> None:
+    """Features of the clips that could be read, then the failures; the npz, which says that a piece is done, last."""
+    write_text(_failures(piece.path), json.dumps(predictions.failed))
+    kept = [piece.clips[position] for position in predictions.positions]
     save_arrays(
-        path,
+        piece.path,
         {
             "ids": np.array([clip.id for clip in kept], dtype=np.str_),
             "labels": np.array([clip.label or "" for clip in kept], dtype=np.str_),
@@ -187,7 +253,7 @@ def _write_part(path: Path, clips: Sequence[Clip], predictions: Predictions) -> 
 
 
 def _open_folder(folder: Path, settings: dict[str, Any], processes: Processes) -> None:
-    """Make the folder of parts, or see that the one there belongs to the same embedding."""
+    """Make the folder of pieces, or see that the one there belongs to the same embedding."""
     record, text = folder / "settings.json", json.dumps(settings, indent=1, sort_keys=True)
     if record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ValueError(f"{folder}: holds parts of another embedding; remove it, or give another --out")
@@ -197,17 +263,21 @@ def _open_folder(folder: Path, settings: dict[str, Any], processes: Processes) -
     processes.wait()
 
 
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"part_{number:06d}.npz"
+def _pieces(folder: Path, clips: Sequence[Clip], clips_per_piece: int) -> list[Piece]:
+    starts = range(0, len(clips), clips_per_piece)
+    return [
+        Piece(folder / f"part_{number:06d}.npz", tuple(clips[start : start + clips_per_piece]))
+        for number, start in enumerate(starts)
+    ]
 
 
-def _has_rows(part: Path) -> bool:
-    with np.load(part) as file:
+def _has_rows(path: Path) -> bool:
+    with np.load(path) as file:
         return bool(file["ids"].size)
 
 
-def _failures(part: Path) -> Path:
-    return part.with_suffix(".failed.json")
+def _failures(path: Path) -> Path:
+    return path.with_suffix(".failed.json")
 
 
 def _digest(selection: ClipSelection) -> str:
