@@ -12,6 +12,7 @@ from experiments.classification import Classification
 from experiments.digit_identity import DigitIdentity
 from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.localization import Localization
+from experiments.motion import Motion
 from experiments.segmentation import Segmentation
 from experiments.separation import Separation
 from experiments.shipped import Shipped
@@ -20,7 +21,7 @@ from experiments.worlds import Worlds
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs" / "results"
-PARTS = ("classification", "digit_identity", "segmentation", "localization", "separation", "shipped")
+PARTS = ("classification", "digit_identity", "segmentation", "localization", "separation", "motion", "shipped")
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
 DIGITS = CHECKOUT.parent / "shared" / "data" / "digits"
 
@@ -71,6 +72,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         Segmentation(results / "segmentation", worlds, encoders),
         Localization(results / "localization", worlds, encoders),
         Separation(results / "separation", worlds, encoders),
+        Motion(results / "motion", worlds),
         Shipped(results / "shipped", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))

@@ -237,6 +237,7 @@ TABLES: dict[str, Callable] = {
     "digit_identity": digit_identity,
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
+    "motion": paired_arms,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
     "segmentation": paired_arms,

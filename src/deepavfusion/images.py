@@ -19,6 +19,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 def normalize(image: Tensor) -> Tensor:
     """8-bit pictures `(B, 3, H, W)`, 0 to 255, to float32 with ImageNet's mean and deviation taken out.
 
+    Frames `(B, T, 3, H, W)` are treated alike.
     Raises ValueError if the picture is not uint8: a picture already scaled to 0 to 1 would come out almost black.
     """
     if image.dtype != torch.uint8:
@@ -28,7 +29,7 @@ def normalize(image: Tensor) -> Tensor:
 
 
 def denormalize(image: Tensor) -> Tensor:
-    """The inverse of `normalize`, `(B, 3, H, W)` float to float, 0 to 1, values outside cut off."""
+    """The inverse of `normalize`, float to float, 0 to 1, values outside cut off."""
     mean, std = _constants(image.device)
     return (image.float() * std + mean).clamp(0, 1)
 

@@ -272,7 +272,7 @@ def test_truth_of_a_mirrored_clip_is_mirrored() -> None:
 
 def test_contact_sheets_and_readme(small_band: BandstandSummary) -> None:
     out = Path(small_band.out)
-    for name, size in (("classes.png", (1168, 874)), ("scenes.png", (1128, 1826))):
+    for name, size in (("classes.png", (1168, 874)), ("scenes.png", (1128, 2158))):
         with Image.open(out / name) as sheet:
             assert sheet.size == size
     text = (out / "README.md").read_text()
@@ -300,3 +300,17 @@ def test_shards_hold_the_same_clips(tmp_path: Path) -> None:
             assert np.abs(difference).mean() < 6
             # AAC fills bands with noise anew at every decoding, so samples agree on average only.
             assert np.abs(a.sound(0.5, 2.0) - b.sound(0.5, 2.0)).mean() < 1e-3
+
+
+def test_worlds_with_the_same_first_number_are_one(tmp_path: Path) -> None:
+    """Clips of earlier splits are the same, so a folder of theirs may be added to; a later split names its version."""
+    small = BandstandConfig(str(tmp_path), clips=1, size=32, seconds=2.0, stems=False, sheets=False, num_workers=0)
+    generate(replace(small, splits=("twins_train",)))
+    world = json.loads((tmp_path / "world.json").read_text())
+    (tmp_path / "world.json").write_text(json.dumps({**world, "world": "1"}))
+    summary = generate(replace(small, splits=("motion_train",)))
+    assert [truth.world for _, truth in _truths(summary)] == ["1", "1.1"]
+    assert [truth.scene_type for _, truth in _truths(summary)] == ["twins", "motion"]
+    (tmp_path / "world.json").write_text(json.dumps({**world, "world": "2"}))
+    with pytest.raises(ValueError, match=r"world '2', not '1\.1'"):
+        generate(replace(small, splits=("motion_train",)))

@@ -8,7 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepavfusion.bandstand.scenes import LOOKALIKE_RATIO, SIZES, SPLITS, TWIN_RATIOS, Band, _solo
+from deepavfusion.bandstand.scenes import (
+    LOOKALIKE_RATIO,
+    MAX_TOGETHER,
+    SIZES,
+    SPLITS,
+    TWIN_RATIOS,
+    Band,
+    _solo,
+    share_together,
+)
 from deepavfusion.bandstand.score import Note
 from deepavfusion.bandstand.sources import CLASSES, LOOK_NAMES, TIMBRE_NAMES, USUAL_SHARE, USUAL_TIMBRE, Instrument
 from deepavfusion.bandstand.splits import Plan, shares
@@ -206,6 +215,32 @@ def test_twins_are_at_chance_for_each_sense_and_for_features_without_place() -> 
     assert 150 < sum(plan.facts == {"playing": "bigger"} for plan in plans) < 250
 
 
+def test_motion_scenes_are_at_chance_for_each_sense_and_for_all_that_stands_still() -> None:
+    plans = _plans("motion_test", 200)
+    for k in range(0, len(plans), 4):
+        four = plans[k : k + 4]
+        assert {plan.scene_type for plan in four} == {"motion"}
+        players = [next(_instrument(p) for p in plan.scene.performers if p.audible) for plan in four]
+        assert [plan.scene.mirrored for plan in four] == [False, False, True, True]
+        # Same picture, both answers; same sound, both answers.
+        assert len({plan.scene.backdrop for plan in four}) == 1
+        assert [plan.label for plan in four] in (["left", "right", "right", "left"],)
+        assert (players[0], players[1]) == (players[2], players[3])
+        a, b = (_instrument(p) for p in four[0].scene.performers)
+        assert (a.look, a.timbre, a.size) == (b.look, b.timbre, b.size)
+        assert max(share_together(a.notes, b.notes), share_together(b.notes, a.notes)) <= MAX_TOGETHER
+        left, right = (p.centre for p in four[0].scene.performers)
+        assert left is not None
+        assert right is not None
+        assert left[0] + a.size <= right[0] + 0.1
+
+
+def test_strokes_together_by_hand() -> None:
+    one, other = ([Note(t, 0.2, 0, 1.0) for t in times] for times in ((0.1, 1.0, 2.0), (0.17, 1.2, 2.9, 2.0)))
+    assert share_together(tuple(one), tuple(other)) == pytest.approx(2 / 3)
+    assert share_together(tuple(other), tuple(one)) == pytest.approx(2 / 4)
+
+
 def test_plans_depend_on_seed_split_and_index_alone() -> None:
     assert BAND.plan(3, "pretrain", 7, 4.0) == Band().plan(3, "pretrain", 7, 4.0)
     others = [BAND.plan(4, "pretrain", 7, 4.0), BAND.plan(3, "pretrain", 8, 4.0), BAND.plan(3, "localization", 7, 4.0)]
@@ -215,10 +250,11 @@ def test_plans_depend_on_seed_split_and_index_alone() -> None:
 def test_shares_of_the_splits() -> None:
     counts = shares(10_000, SPLITS, ())
     assert sum(counts.values()) == 10_000
-    assert set(counts) == set(SPLITS)
+    assert set(counts) == {name for name, split in SPLITS.items() if not split.by_name}
     assert all(counts[name] % SPLITS[name].block == 0 for name in counts)
     assert counts["pretrain"] >= 5000
     assert shares(7, SPLITS, ("test",)) == {"test": 7}
+    assert shares(120, SPLITS, ("motion_train", "motion_test")) == {"motion_train": 80, "motion_test": 40}
     assert sum(shares(5, SPLITS, ()).values()) == 5
     with pytest.raises(ValueError, match="no split 'tset'"):
         shares(10, SPLITS, ("tset",))

@@ -134,3 +134,21 @@ def test_crops_of_pictures(tmp_path: Path) -> None:
         left = media.frame(9.0, FrameCrop(0.0, 0.0, 1.0, 0.4, (8, 8)))
         assert (left[:, :-1] == 100).all()  # the last column mixes with what lies beside
         assert (media.frame(0.0, FrameCrop(0.0, 0.6, 1.0, 0.4, (8, 8))) == 0).all()
+
+
+def test_several_frames_are_the_pictures_around_and_the_sound_fits(tmp_path: Path) -> None:
+    """Five pictures a second apart: three frames of a window of 3 s are the picture and its neighbours."""
+    clips = list_clips(write_table(tmp_path))
+    view = CentreView((32, 40), 3.0, whole=True, num_frames=3)
+    for number, shown in ((2, [1, 2, 3]), (0, [0, 0, 1]), (4, [3, 4, 4])):
+        with open_clip(clips[number]) as media:
+            drawn = view.read(media, None, [0.0])
+        assert drawn.image is not None
+        assert drawn.image[:, 0, 0, 0].tolist() == [40 * n + 20 for n in shown]
+        assert (drawn.start_seconds, drawn.frame_seconds) == (0.0, 0.0)
+    with open_clip(clips[2]) as media:  # of two frames the later is asked about, in the last quarter of its window
+        drawn = CentreView((32, 40), 2.0, whole=True, num_frames=2).read(media)
+    assert drawn.image is not None
+    assert drawn.image[:, 0, 0, 0].tolist() == [60, 100]
+    assert drawn.waveform is not None
+    assert drawn.waveform[3 * RATE // 2] == pytest.approx(0.5, abs=1e-3)

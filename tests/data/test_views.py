@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepavfusion.configuration import DataConfig
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.views import CentreView, ClipView, TrainingView, centre_crop, random_crop
+from deepavfusion.data.views import CentreView, ClipView, TrainingView, centre_crop, frame_times, random_crop
 from deepavfusion.models.config import EarlyFusionConfig
 
 
@@ -35,6 +36,9 @@ class ArrayClip:
         assert crop is not None
         self.asked.append((time_seconds, crop))
         return np.full((*crop.output_size, 3), round(time_seconds * 10) % 256, np.uint8)
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        return np.stack([self.frame(time, crop) for time in times_seconds])
 
     def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16_000) -> NDArray[np.float32]:
         end = self.info.duration_seconds if self.sound_seconds is None else self.sound_seconds
@@ -175,3 +179,45 @@ def test_views_follow_the_configuration() -> None:
     assert CentreView.from_config(model) == CentreView((96, 128), 1.0)
     with pytest.raises(ValueError, match="needs a generator"):
         view.read(ArrayClip(ArrayInfo(1.0)), None)
+
+
+def test_several_frames_lie_at_the_centres_of_equal_parts() -> None:
+    clip = ArrayClip(ArrayInfo(10.0))
+    drawn = CentreView(image_size=(8, 8), window_seconds=2.0, num_frames=4).read(clip)
+    assert drawn.image is not None
+    assert drawn.image.shape == (4, 8, 8, 3)
+    assert [time for time, _ in clip.asked] == pytest.approx([4.25, 4.75, 5.25, 5.75])
+    assert len({crop for _, crop in clip.asked}) == 1
+    assert (drawn.start_seconds, drawn.frame_seconds) == (4.0, 5.25)
+    short = ArrayClip(ArrayInfo(1.0))
+    CentreView(image_size=(8, 8), window_seconds=2.0, num_frames=2).read(short)
+    assert [time for time, _ in short.asked] == pytest.approx([0.25, 0.75])
+
+
+def test_one_frame_is_drawn_as_before() -> None:
+    """The draws of a training view do not depend on the number of frames, but for the moment of the only one."""
+    for number in range(5):
+        one, several = ArrayClip(ArrayInfo(10.0)), ArrayClip(ArrayInfo(10.0))
+        view = TrainingView(image_size=(8, 8), window_seconds=2.0)
+        a = view.read(one, np.random.default_rng(number))
+        b = replace(view, num_frames=3).read(several, np.random.default_rng(number))
+        place, moment = np.random.default_rng(number).random(4)[:2]
+        assert a.start_seconds == b.start_seconds == place * 8.0
+        assert a.frame_seconds == a.start_seconds + moment * 2.0
+        assert a.crop == b.crop
+        assert a.waveform is not None
+        assert np.array_equal(a.waveform, b.waveform)
+        assert [t - b.start_seconds for t, _ in several.asked] == pytest.approx([1 / 3, 1, 5 / 3])
+
+
+def test_the_window_moves_with_an_annotated_reference() -> None:
+    """So that frames keep their time against the sound; at the end of the clip, where it cannot, frames move alone."""
+    info, view = ArrayInfo(10.0), CentreView(image_size=(8, 8), window_seconds=2.0, num_frames=3)
+    clip = ArrayClip(info)
+    drawn = view.read(clip, times=[1.0, 5.3, 9.0])
+    assert (drawn.start_seconds, drawn.frame_seconds) == pytest.approx((4.3, 5.3))
+    assert drawn.waveform is not None
+    assert drawn.waveform[0] == pytest.approx(0.043, abs=1e-6)
+    start, times = frame_times(info, 4.0, 2.0, 3, [9.8])
+    assert (start, times) == (8.0, pytest.approx([9.8 - 2 / 3, 9.8, 10.0]))
+    assert frame_times(info, 4.0, 2.0, 1, [9.8]) == (4.0, [9.8])

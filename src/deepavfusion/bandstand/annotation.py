@@ -59,7 +59,7 @@ class ClipTruth:
 
     id: str
     world: str
-    """Version of the world."""
+    """Version of the world that brought the split; the clips have not changed since."""
     cast: str
     split: str
     index: int

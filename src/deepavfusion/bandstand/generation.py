@@ -75,6 +75,7 @@ def make_clip(config: BandstandConfig, cast: Cast, split: str, index: int) -> Pe
         annotate_every=config.annotate_every,
         stems=config.stems,
         masks=config.masks,
+        world=cast.splits[split].world,
     )
 
 
@@ -139,13 +140,19 @@ def _claim(out: str, config: BandstandConfig, cast: Cast) -> None:
         with open(path, encoding="utf-8") as file:
             there = json.load(file)
         for name in {**there, **settings}:
-            if there.get(name) != settings.get(name):
+            # Clips of an earlier version with the same first number are the same: the folder may be added to.
+            same = there.get(name) == settings.get(name) or (name == "world" and _same_world(there.get(name)))
+            if not same:
                 raise ValueError(
                     f"{out}: holds clips with {name} {there.get(name)!r}, not {settings.get(name)!r}; "
                     f"choose another folder or the same {name}"
                 )
     else:
         write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _same_world(version: Any) -> bool:
+    return str(version).split(".")[0] == WORLD_VERSION.split(".")[0]
 
 
 def _run(config: BandstandConfig, out: str, clips: list[tuple[str, int]], cast: Cast) -> Iterator[int]:

@@ -23,7 +23,7 @@ from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import Seek, open_clip
 from deepavfusion.data.truth import crop_mask
-from deepavfusion.data.views import CentreView, centre_crop
+from deepavfusion.data.views import CentreView, centre_crop, frame_times
 from deepavfusion.data.waveforms import continue_sound
 
 MEAN_COLOUR = (124, 116, 104)
@@ -52,7 +52,7 @@ class SourceView:
     """What is seen of one source in a window of a clip."""
 
     image: NDArray[np.uint8]
-    """`(H, W, 3)` at the view's size."""
+    """`(H, W, 3)` at the view's size, of several frames `(T, H, W, 3)`."""
     start_seconds: float
     """Where the window starts in the clip."""
 
@@ -110,9 +110,15 @@ def see_source(clip: Clip, number: int, view: CentreView, seek: Seek = "exact") 
         middle = start + min(view.window_seconds, media.info.duration_seconds) / 2
         place, box = _seen(clip, truth, number, start, start + view.window_seconds, middle)
         crop = _towards(centre_crop(truth.size, truth.size, view.image_size), box, truth.size)
-        image = media.frame(truth.annotated_frames[place] / truth.frame_rate, crop)
+        seen = truth.annotated_frames[place] / truth.frame_rate
+        if view.num_frames == 1:
+            image = media.frame(seen, crop)
+        else:
+            start, moments = frame_times(media.info, start, view.window_seconds, view.num_frames, [seen])
+            image = media.frames(moments, crop)
     image = np.array(image)
-    image[crop_mask(others_mask(truth, place, number), crop) == 1] = MEAN_COLOUR
+    # The same part of every frame: a neighbour that hops may show an edge outside the one annotated box.
+    image[..., crop_mask(others_mask(truth, place, number), crop) == 1, :] = MEAN_COLOUR
     return SourceView(image, start)
 
 

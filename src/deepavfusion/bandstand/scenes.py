@@ -33,6 +33,12 @@ LOOKALIKE_RATIO = 1.2
 """Two instruments of one look differ in size by at least this factor, so that pitch can tell them apart."""
 TWIN_RATIOS = (1.4, 1.6)
 """Factor between the sizes of twins: their pitches are 17 to 24 semitones apart."""
+MOTION_SIZES = (48.0, 64.0)
+"""Smallest and largest of the two instruments of one size in the motion splits."""
+TOGETHER_SECONDS = 0.08
+"""Strokes nearer to each other than this, a frame at 12.5 a second, count as one."""
+MAX_TOGETHER = 1 / 3
+"""So many strokes of either score may fall together with one of the other, at most."""
 NOISE_RMS = 0.045
 """White noise that replaces the sound in the listening split: about the mean level of the world's clips."""
 
@@ -51,6 +57,8 @@ SPLITS = MappingProxyType(
             Split("listening", "One picture with its own sound, silence, noise, a foreign sound; in fours.", 3, 4),
             Split("twins_train", "Two instruments of one look: which side plays? In fours, see the page.", 2, 4),
             Split("twins_test", "The same for testing.", 2, 4),
+            Split("motion_train", "Two of one look and size: only strokes tell which plays. In fours.", 4, 4, "1.1"),
+            Split("motion_test", "The same for testing.", 2, 4, "1.1"),
         )
     }
 )
@@ -91,6 +99,8 @@ class Band:
             return _listening(stream(seed, split, group, "scene"), variant, seconds)
         if split.startswith("twins"):
             return _twins(stream(seed, split, group, "scene"), variant, seconds)
+        if split.startswith("motion"):
+            return _motion(stream(seed, split, group, "scene"), variant, seconds)
         rng = stream(seed, split, index, "scene")
         if split == "duets":
             return _duet(rng, variant == 1, seconds)
@@ -176,12 +186,37 @@ def _twins(rng: np.random.Generator, variant: int, seconds: float) -> Plan:
     if rng.random() < 0.5:
         sizes.reverse()
     member = _Member(look, draw_timbre(rng, look), True)
-    scene = _assemble(rng, [member, member], seconds, sizes=sizes, notes=notes, side_by_side=True)
+    scene = _assemble(rng, [member, member], seconds, sizes=sizes, scores=[notes, notes], side_by_side=True)
+    facts = {"playing": "bigger" if sizes[variant % 2] == max(sizes) else "smaller"}
+    return replace(_one_of_two(scene, variant, "twins"), facts=facts)
+
+
+def _motion(rng: np.random.Generator, variant: int, seconds: float) -> Plan:
+    """Four clips as of twins, but nothing that stands still tells: one look, one timbre, one size, two scores."""
+    look = _look(rng)
+    member = _Member(look, draw_timbre(rng, look), True)
+    size = rng.uniform(*MOTION_SIZES)
+    while True:
+        scores = [draw_notes(rng, seconds) for _ in range(2)]
+        if max(share_together(*scores), share_together(*scores[::-1])) <= MAX_TOGETHER:
+            break
+    scene = _assemble(rng, [member, member], seconds, sizes=[size, size], scores=scores, side_by_side=True)
+    return _one_of_two(scene, variant, "motion")
+
+
+def _one_of_two(scene: Scene, variant: int, scene_type: str) -> Plan:
+    """One of four clips of a scene of two: the first or the second is heard, the picture as it is or mirrored."""
     playing, mirrored = variant % 2, variant >= 2
     performers = tuple(replace(p, audible=n == playing) for n, p in enumerate(scene.performers))
     side = "left" if (playing == 0) != mirrored else "right"
-    facts = {"playing": "bigger" if sizes[playing] == max(sizes) else "smaller"}
-    return Plan(replace(scene, performers=performers, mirrored=mirrored), "twins", label=side, facts=facts)
+    return Plan(replace(scene, performers=performers, mirrored=mirrored), scene_type, label=side)
+
+
+def share_together(notes: tuple[Note, ...], others: tuple[Note, ...]) -> float:
+    """Share of strokes that fall together with one of another score, by ear and eye."""
+    onsets = np.array([note.onset_seconds for note in others])
+    apart = [np.abs(onsets - note.onset_seconds).min() for note in notes]
+    return float(np.mean(np.array(apart) < TOGETHER_SECONDS))
 
 
 def _look(rng: np.random.Generator) -> str:
@@ -223,7 +258,7 @@ def _assemble(
     members: list[_Member],
     seconds: float,
     sizes: list[float] | None = None,
-    notes: tuple[Note, ...] | None = None,
+    scores: list[tuple[Note, ...]] | None = None,
     side_by_side: bool = False,
 ) -> Scene:
     """Draw all that is left of a scene: sizes, places, notes, colours, gains, backdrop, camera, room."""
@@ -232,7 +267,8 @@ def _assemble(
     visible = [size for member, size in zip(members, sizes, strict=True) if member.visible]
     places = iter(draw_places(rng, [zoom * size for size in visible], side_by_side))
     performers = []
-    for member, size in zip(members, sizes, strict=True):
+    for number, (member, size) in enumerate(zip(members, sizes, strict=True)):
+        notes = None if scores is None else scores[number]
         performers.append(
             Performer(
                 source=draw_instrument(rng, member.look, member.timbre, size, seconds, notes),

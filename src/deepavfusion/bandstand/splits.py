@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deepavfusion.bandstand.stage import Scene
+from deepavfusion.bandstand.world import FIRST_VERSION
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,14 @@ class Split:
     """Percent of all clips where clips are shared out over all splits."""
     block: int = 1
     """Clips that belong together: a balanced round of classes, or one picture with several sounds."""
+    world: str = FIRST_VERSION
+    """The version of the world that brought it. A later one is written only where it is asked for by name, its share
+    being against the others asked for: so that a world of all splits stays as it was."""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is left out unless it is named."""
+        return self.world != FIRST_VERSION
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ def shares(num_clips: int, splits: Mapping[str, Split], chosen: tuple[str, ...])
     Args:
         num_clips: altogether.
         splits: all there are.
-        chosen: names of the splits to fill; empty means all that have a share.
+        chosen: names of the splits to fill; empty means all that have a share and came with the first version.
 
     Returns:
         Number of clips per split, splits without clips left out.
@@ -76,7 +85,8 @@ def shares(num_clips: int, splits: Mapping[str, Split], chosen: tuple[str, ...])
             raise ValueError(f"splits: {name!r} is given twice")
     if len(chosen) == 1:
         return {chosen[0]: num_clips}
-    parts = [splits[name] for name in chosen] or [part for part in splits.values() if part.share]
+    parts = [splits[name] for name in chosen]
+    parts = parts or [part for part in splits.values() if part.share and not part.by_name]
     whole = sum(part.share for part in parts)
     counts = {}
     for part in parts:

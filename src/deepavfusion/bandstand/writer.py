@@ -17,7 +17,7 @@ from PIL import Image
 from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
 from deepavfusion.bandstand.splits import Plan
 from deepavfusion.bandstand.stage import Pictures, Sounds, Stage, boxes
-from deepavfusion.bandstand.world import STAGE_UNITS, WORLD_VERSION
+from deepavfusion.bandstand.world import FIRST_VERSION, STAGE_UNITS
 
 KEY_FRAME_INTERVAL = 12
 """Frames between key frames, about a second: an exact seek decodes few frames."""
@@ -53,6 +53,7 @@ def perform(
     annotate_every: int,
     stems: bool = True,
     masks: bool = True,
+    world: str = FIRST_VERSION,
 ) -> Performance:
     """Draw and play one clip and state the truth about it.
 
@@ -62,6 +63,7 @@ def perform(
         cast, seed, split, index: where the plan comes from.
         annotate_every: frames from one annotated frame to the next.
         stems, masks: whether these will be stored, so that the annotation names their files.
+        world: version of the world that brought the split.
     """
     name = clip_id(split, index)
     annotated = tuple(range(0, stage.num_frames, annotate_every))
@@ -95,7 +97,7 @@ def perform(
         )
     truth = ClipTruth(
         id=name,
-        world=WORLD_VERSION,
+        world=world,
         cast=cast,
         split=split,
         index=index,

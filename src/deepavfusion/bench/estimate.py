@@ -157,7 +157,7 @@ def _inputs(config: EstimateConfig) -> tuple[Tensor, ...]:
     """What the model gets: pictures, spectrograms and masking noise of one forward pass."""
     b, encoder = config.micro_batch, config.model
     return (
-        torch.empty(b, 3, *encoder.image_size),
+        torch.empty(b, *encoder.image_shape),
         torch.empty(b, 1, *encoder.audio_size),
         torch.empty(b, encoder.num_image_patches),
         torch.empty(b, encoder.num_audio_patches),
@@ -172,7 +172,7 @@ def _flop(config: EstimateConfig) -> tuple[float, float]:
             model = AudioVisualMAE(config.autoencoder_config).train()
             model.encoder.gradient_checkpointing = again
             encoder = config.model
-            inputs = (torch.empty(1, 3, *encoder.image_size), torch.empty(1, 1, *encoder.audio_size))
+            inputs = (torch.empty(1, *encoder.image_shape), torch.empty(1, 1, *encoder.audio_size))
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
                 model(*inputs).loss.backward()
         counts.append(counter.get_total_flops())

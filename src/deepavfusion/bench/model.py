@@ -79,7 +79,7 @@ def steps_of(
     torch.manual_seed(0)
     with torch.device(device):
         model = AudioVisualMAE(config)
-        image = torch.randn(batch_size, 3, *config.encoder.image_size)
+        image = torch.randn(batch_size, *config.encoder.image_shape)
         audio = torch.randn(batch_size, 1, *config.encoder.audio_size)
         noise = [
             torch.rand(batch_size, n) for n in (config.encoder.num_image_patches, config.encoder.num_audio_patches)

@@ -87,11 +87,18 @@ def fusion_block(block: FusionBlock, fusion: Tensor, image: Tensor, audio: Tenso
 
 
 def embed(stream: VisionTransformer, x: Tensor, ids_keep: Tensor | None) -> Tensor:
-    """All patches by a convolution, then the visible ones picked."""
-    tokens = stream.patch_embed.proj(x).flatten(2).mT + stream.pos_embed
+    """All patches by a convolution, frame by frame, then the visible ones picked."""
+    frames = x[:, None] if x.ndim == 4 else x
+    embedded = [stream.patch_embed.proj(frame).flatten(2).mT for frame in frames.unbind(1)]
+    tokens = torch.cat(embedded, dim=1) + _positions(stream.pos_embed, stream.time_embed)
     if ids_keep is None:
         return tokens
     return tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _positions(places: Tensor, times: Tensor | None) -> Tensor:
+    """`(1, T N, D)` of patches `(1, N, D)` and frames `(T, D)`."""
+    return places if times is None else torch.cat([places + time for time in times], dim=1)
 
 
 def encode(
@@ -125,7 +132,8 @@ def decode(decoder: ReconstructionDecoder, fusion: Tensor, visible: Tensor, ids_
     masked = decoder.mask_token.expand(batch, num_patches - visible.shape[1], -1)
     tokens = torch.cat([visible, masked], dim=1)
     tokens = tokens.gather(1, ids_restore[..., None].expand(-1, -1, tokens.shape[-1]))
-    x = torch.cat([decoder.embed(fusion), tokens + decoder.pos_embed], dim=1)
+    tokens = tokens + _positions(decoder.pos_embed, decoder.time_embed)
+    x = torch.cat([decoder.embed(fusion), tokens], dim=1)
     for block in decoder.blocks:
         x = block(x)
     return decoder.pred(decoder.norm(x))[:, fusion.shape[1] :]

@@ -4,7 +4,7 @@ Training sees an endless stream. Sample `s` of seed `g` is clip `order(g, s // N
 that is random about it comes from a generator seeded by `(g, s)`. It so depends on nothing else: not on the number of
 workers or processes, not on what was read before, and a run continued at step `k` goes on as if never stopped.
 
-Shapes: `B` batch, `H W` pixels, `S` samples of sound, `Ni` and `Na` patches of picture and sound.
+Shapes: `B` batch, `T` frames, `H W` pixels, `S` samples of sound, `Ni` and `Na` patches of picture and sound.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Sample:
     """Sample number in training, position in the list of clips in evaluation."""
     clip: Clip
     image: NDArray[np.uint8]
-    """`(H, W, 3)`."""
+    """`(H, W, 3)`, of several frames `(T, H, W, 3)`."""
     waveform: NDArray[np.float32]
     """`(S,)` in [-1, 1]."""
     image_present: bool
     audio_present: bool
     image_noise: NDArray[np.float32] | None = None
-    """`(Ni,)` in [0, 1)."""
+    """`(Ni,)` in [0, 1), of all frames."""
     audio_noise: NDArray[np.float32] | None = None
     """`(Na,)` in [0, 1)."""
     truth: NDArray[np.uint8] | None = None
@@ -64,7 +64,7 @@ class Batch:
     """What a model is trained or evaluated on."""
 
     image: Tensor
-    """`(B, 3, H, W)` uint8, zeros where absent."""
+    """`(B, 3, H, W)` uint8, of several frames `(B, T, 3, H, W)`; zeros where absent."""
     waveform: Tensor
     """`(B, S)` float32 at 16 kHz in [-1, 1], zeros where absent."""
     image_present: Tensor
@@ -84,7 +84,8 @@ class Batch:
     failures: list[Failure]
     """Clips of this batch that could not be read. They are still in it, with both tracks absent."""
     truth: Tensor | None = None
-    """`(B, H, W)` uint8 numbers of what each pixel shows, where masks are asked for; zeros for failures."""
+    """`(B, H, W)` uint8 numbers of what each pixel (of the reference frame) shows, where masks are asked for; zeros for
+    failures."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -188,7 +189,7 @@ def read_sample(
     return Sample(
         number=number,
         clip=clip,
-        image=np.zeros((*view.image_size, 3), np.uint8) if drawn.image is None else drawn.image,
+        image=np.zeros(view.image_shape, np.uint8) if drawn.image is None else drawn.image,
         waveform=np.zeros(view.num_samples, np.float32) if drawn.waveform is None else drawn.waveform,
         image_present=drawn.image is not None,
         audio_present=drawn.waveform is not None,
@@ -199,9 +200,9 @@ def read_sample(
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Join samples of one view into a batch."""
-    image = torch.from_numpy(np.stack([sample.image for sample in samples]))  # (B, H, W, 3)
+    image = torch.from_numpy(np.stack([sample.image for sample in samples]))  # (B, H, W, 3) or (B, T, H, W, 3)
     return Batch(
-        image=image.permute(0, 3, 1, 2).contiguous(),
+        image=image.movedim(-1, -3).contiguous(),
         waveform=torch.from_numpy(np.stack([sample.waveform for sample in samples])),
         image_present=torch.tensor([sample.image_present for sample in samples]),
         audio_present=torch.tensor([sample.audio_present for sample in samples]),

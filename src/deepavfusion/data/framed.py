@@ -107,7 +107,7 @@ class FramedPicture:
             raise ClipError(clip.id, str(error)) from error
         self.seconds = sound.sound_end_seconds
         """Length of the whole sound."""
-        self._picture = self._load()
+        self._picture = self._load(self.still.frame)
         height, width = self._picture.shape[:2]
         self.info = StillInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
 
@@ -122,6 +122,19 @@ class FramedPicture:
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         """The picture `(H, W, 3)`, at whatever time."""
         return self._picture if crop is None else crop_picture(self._picture, crop)
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        """Of the video's pictures those nearest to some times, counted from this one's moment: `(T, H, W, 3)`.
+
+        Raises ClipError if one of them cannot be read.
+        """
+        video, step = self.still.video, self.seconds / len(self.still.video.frames)
+        numbers = [
+            min(max(self.still.number + round(time / step), 0), len(video.frames) - 1) if step else self.still.number
+            for time in times_seconds
+        ]
+        cropped = {n: crop_picture(self._load(video.frames[n]), crop) for n in dict.fromkeys(numbers)}
+        return np.stack([cropped[number] for number in numbers])
 
     def sound(
         self, start_seconds: float, duration_seconds: float, sample_rate: int = SAMPLE_RATE
@@ -152,14 +165,14 @@ class FramedPicture:
         except MediaError as error:
             raise ClipError(self.clip_id, str(error)) from error
 
-    def _load(self) -> NDArray[np.uint8]:
+    def _load(self, path: str) -> NDArray[np.uint8]:
         try:
-            with Image.open(self.still.frame) as picture:
+            with Image.open(path) as picture:
                 return np.array(picture.convert("RGB"))
         except FileNotFoundError:
-            raise ClipError(self.clip_id, f"{self.still.frame}: no such file") from None
+            raise ClipError(self.clip_id, f"{path}: no such file") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ClipError(self.clip_id, f"{self.still.frame}: not a picture that can be read ({error})") from error
+            raise ClipError(self.clip_id, f"{path}: not a picture that can be read ({error})") from error
 
 
 class StillMasks:

@@ -87,7 +87,7 @@ class MixtureSet(ClipSet):
         """One source's picture, and its stem or the sound of its clip."""
         view, clip, number = self.rated, part.clip, part.source
         assert number is not None
-        empty = np.zeros((*view.image_size, 3), np.uint8), np.zeros(view.num_samples, np.float32)
+        empty = np.zeros(view.image_shape, np.uint8), np.zeros(view.num_samples, np.float32)
         failure = None
         try:
             seen = see_source(clip, number, view, self.seek)

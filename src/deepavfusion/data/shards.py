@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -119,17 +119,32 @@ class ShardedClip:
 
         Raises ShardError if it cannot be read, ValueError if the clip has no picture.
         """
+        picture = self._picture(self._nearest(time_seconds))
+        return picture if crop is None else crop_picture(picture, crop)
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        """The stored frames nearest to several times, `(T, H, W, 3)`; one that is nearest to two is read once.
+
+        Raises as `frame`.
+        """
+        numbers = [self._nearest(time) for time in times_seconds]
+        cropped = {number: crop_picture(self._picture(number), crop) for number in dict.fromkeys(numbers)}
+        return np.stack([cropped[number] for number in numbers])
+
+    def _nearest(self, time_seconds: float) -> int:
         frames = self._about["frames"]
         if frames is None:
             raise ValueError(f"{self.path} has no picture")
-        nearest = int(np.abs(np.asarray(frames["times"]) - time_seconds).argmin())
+        return int(np.abs(np.asarray(frames["times"]) - time_seconds).argmin())
+
+    def _picture(self, nearest: int) -> NDArray[np.uint8]:
+        frames = self._about["frames"]
         data = self._read(self._start + frames["offsets"][nearest], frames["num_bytes"][nearest])
         self._check(data, frames["crc32"][nearest], f"frame {nearest}")
         try:
-            picture = decode_jpeg(data, self._decoder)
+            return decode_jpeg(data, self._decoder)
         except ValueError as error:
             raise ShardError(self.path, f"frame {nearest}: {error}") from error
-        return picture if crop is None else crop_picture(picture, crop)
 
     def sound(
         self, start_seconds: float, duration_seconds: float, sample_rate: int = SHARD_RATE

@@ -6,7 +6,7 @@ from deepavfusion.data.clips import Clip
 
 HELD_OUT_SPLITS = frozenset({"val", "valid", "validation", "test", "testing"})
 """Splits that no training takes."""
-WORLD_TEST_SPLITS = frozenset({"localization", "listening", "duets", "segmentation_test", "twins_test"})
+WORLD_TEST_SPLITS = frozenset({"localization", "listening", "duets", "segmentation_test", "twins_test", "motion_test"})
 """Bandstand's splits that are made for testing localization, separation and segmentation."""
 
 

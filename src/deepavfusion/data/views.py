@@ -3,7 +3,10 @@
 Section 1 of the paper's inputs. A view takes an opened clip and a random generator and returns arrays; it knows
 nothing of files, so that clips in folders and clips in shards are seen alike.
 
-Shapes: `H W` pixels.
+Of several frames the whole list is drawn together: `T` frames at the centres of `T` equal parts of the window, seen
+through one crop. Masks are of the middle one, the reference (`models.config.reference_frame`).
+
+Shapes: `T` frames, `H W` pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from deepavfusion.configuration import DataConfig
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.truth import nearest_time
 from deepavfusion.data.waveforms import continue_sound
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, reference_frame
 
 RESIZE_MARGIN = 256 / 224
 """The test picture is scaled to cover the output enlarged by this, then the output's size is cut from its centre."""
@@ -53,6 +56,9 @@ class OpenClip(Protocol):
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         """The frame shown at a time, `(H, W, 3)`."""
 
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        """The frames shown at several ascending times, `(T, H, W, 3)`."""
+
     def sound(
         self, start_seconds: float, duration_seconds: float, sample_rate: int = SAMPLE_RATE
     ) -> NDArray[np.float32]:
@@ -64,13 +70,13 @@ class ClipView:
     """One view of one clip."""
 
     image: NDArray[np.uint8] | None
-    """`(H, W, 3)`; None if the clip has no picture."""
+    """`(H, W, 3)`, of several frames `(T, H, W, 3)`; None if the clip has no picture."""
     waveform: NDArray[np.float32] | None
     """`(samples,)` at 16 kHz in [-1, 1]; None if the clip has no sound, or none any more in this window."""
     start_seconds: float
     """Where the window starts in the clip."""
     frame_seconds: float
-    """When the frame is shown, inside the window."""
+    """When the frame is shown, inside the window; of several frames the reference."""
     crop: FrameCrop | None = None
     """Which part of the picture it is; None without one."""
 
@@ -91,11 +97,26 @@ class TrainingView:
     """Probability of mirroring left to right."""
     gain_db: float = 6.0
     """Gain is uniform in plus or minus this many decibels, then the sound is clamped to [-1, 1]."""
+    num_frames: int = 1
+    """Frames of the picture; of several none is random in its window, so that their times are those the model knows."""
 
     @classmethod
     def from_config(cls, data: DataConfig, model: EarlyFusionConfig) -> TrainingView:
         """The view that a model's input sizes and the data settings ask for."""
-        return cls(model.image_size, seconds(model), data.crop_area, data.crop_ratio, data.flip, data.gain_db)
+        return cls(
+            model.image_size,
+            seconds(model),
+            data.crop_area,
+            data.crop_ratio,
+            data.flip,
+            data.gain_db,
+            model.num_frames,
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the picture, as of `ClipView.image`."""
+        return image_shape(self.num_frames, self.image_size)
 
     @property
     def num_samples(self) -> int:
@@ -121,17 +142,16 @@ class TrainingView:
         info = media.info
         place, moment, mirror, gain = rng.random(4)
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
-        frame = start + moment * min(self.window_seconds, info.duration_seconds)
-        frame = nearest_time(times, frame) if times else frame
+        start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
         image, crop = None, None
         if info.has_picture:
             crop = random_crop(*_size(info), self, flip=bool(mirror < self.flip), rng=rng)
-            image = media.frame(frame, crop)
+            image = _pictures(media, moments, crop)
         waveform = _sound(media, start, self.window_seconds)
         if waveform is not None:
             factor = 10 ** (self.gain_db * (2 * gain - 1) / 20)
             waveform = np.clip(waveform * np.float32(factor), -1, 1)
-        return ClipView(image, waveform, start, frame, crop)
+        return ClipView(image, waveform, start, moments[reference_frame(self.num_frames)], crop)
 
 
 @dataclass(frozen=True)
@@ -152,11 +172,18 @@ class CentreView:
     """Which of them this is."""
     whole: bool = False
     """Squeeze the whole picture into the output instead of cutting its centre."""
+    num_frames: int = 1
+    """Frames of the picture."""
 
     @classmethod
-    def from_config(cls, model: EarlyFusionConfig) -> CentreView:
+    def from_config(cls, model: EarlyFusionConfig, whole: bool = False) -> CentreView:
         """The view that a model's input sizes ask for."""
-        return cls(model.image_size, seconds(model))
+        return cls(model.image_size, seconds(model), whole=whole, num_frames=model.num_frames)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the picture, as of `ClipView.image`."""
+        return image_shape(self.num_frames, self.image_size)
 
     @property
     def num_samples(self) -> int:
@@ -164,7 +191,9 @@ class CentreView:
         return round(self.window_seconds * SAMPLE_RATE)
 
     def read(self, media: OpenClip, rng: np.random.Generator | None = None, times: Sequence[float] = ()) -> ClipView:
-        """Read the view, its frame the one of `times` nearest to the middle if there are any; `rng` is not used.
+        """Read the view, its (middle) frame the one of `times` nearest to the middle if there are any.
+
+        `rng` is not used.
 
         Raises:
             MediaError or ClipError: the clip could not be read.
@@ -172,10 +201,10 @@ class CentreView:
         info = media.info
         place = self.window / (self.num_windows - 1) if self.num_windows > 1 else 0.5
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
-        frame = start + min(self.window_seconds, info.duration_seconds) / 2
-        frame = nearest_time(times, frame) if times else frame
+        start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times)
         crop = self._crop(*_size(info)) if info.has_picture else None
-        image = None if crop is None else media.frame(frame, crop)
+        image = None if crop is None else _pictures(media, moments, crop)
+        frame = moments[reference_frame(self.num_frames)]
         return ClipView(image, _sound(media, start, self.window_seconds), start, frame, crop)
 
     def _crop(self, height: int, width: int) -> FrameCrop:
@@ -188,6 +217,53 @@ View = TrainingView | CentreView
 def seconds(model: EarlyFusionConfig) -> float:
     """Length of sound that fills a model's spectrogram."""
     return model.audio_size[1] * HOP_LENGTH / SAMPLE_RATE
+
+
+def image_shape(num_frames: int, size: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of a view's picture: `(H, W, 3)`, of several frames `(T, H, W, 3)`."""
+    return (*size, 3) if num_frames == 1 else (num_frames, *size, 3)
+
+
+def frame_times(
+    info: ClipInfo,
+    start_seconds: float,
+    window_seconds: float,
+    num_frames: int,
+    times: Sequence[float] = (),
+    moment: float = 0.5,
+) -> tuple[float, list[float]]:
+    """When the frames of a window are shown, and where the window starts.
+
+    One frame is shown at its place in the window, or at the annotated time nearest to it. Of several, each is shown at
+    the centre of its part of the window. Where the reference must be annotated, the window moves with it, as far as the
+    clip reaches: what is seen keeps its time against what is heard.
+
+    Args:
+        info: of the clip; a picture without extent in time has its window around it.
+        start_seconds: start of the window that was drawn.
+        window_seconds: its length.
+        num_frames: `T`.
+        times: the annotated moments; empty allows any.
+        moment: where in the window the only frame is shown, in [0, 1].
+
+    Returns:
+        Start of the window, and `T` ascending times, inside the clip.
+    """
+    extent = min(window_seconds, info.duration_seconds)
+    if num_frames == 1:
+        frame = start_seconds + moment * extent
+        return start_seconds, [nearest_time(times, frame) if times else frame]
+    number = reference_frame(num_frames)
+    if not info.duration_seconds:  # time is counted from the picture's moment, and sound given around it
+        steps = [window_seconds * (n - number) / num_frames for n in range(num_frames)]
+        return window_seconds * (0.5 - (number + 0.5) / num_frames), steps
+    places = [extent * (n + 0.5) / num_frames for n in range(num_frames)]
+    wanted = start_seconds + places[number]
+    if times:
+        wanted = nearest_time(times, wanted)
+        start_seconds = min(max(wanted - places[number], 0.0), max(0.0, info.duration_seconds - window_seconds))
+    shown = [min(max(wanted + place - places[number], 0.0), info.duration_seconds) for place in places]
+    return start_seconds, shown
 
 
 def random_crop(height: int, width: int, view: TrainingView, flip: bool, rng: np.random.Generator) -> FrameCrop:
@@ -228,6 +304,11 @@ def _size(info: ClipInfo) -> tuple[int, int]:
     assert height, "a clip with a picture knows its height"
     assert width, "a clip with a picture knows its width"
     return height, width
+
+
+def _pictures(media: OpenClip, moments: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+    """`(H, W, 3)` of one moment, `(T, H, W, 3)` of several."""
+    return media.frame(moments[0], crop) if len(moments) == 1 else media.frames(moments, crop)
 
 
 def _sound(media: OpenClip, start_seconds: float, window_seconds: float) -> NDArray[np.float32] | None:

@@ -155,7 +155,7 @@ def exportable(model: ExportableModel) -> Exportable:
     config = model.config if isinstance(model, EarlyFusionEncoder) else model.config.encoder
     generator = torch.Generator().manual_seed(0)
     inputs = {
-        "image": torch.randn(EXAMPLE_BATCH, 3, *config.image_size, generator=generator),
+        "image": torch.randn(EXAMPLE_BATCH, *config.image_shape, generator=generator),
         "audio": torch.randn(EXAMPLE_BATCH, 1, *config.audio_size, generator=generator),
     }
     wrapped: dict[type, tuple[Callable[[Any], nn.Module], tuple[str, ...]]] = {

@@ -1,8 +1,8 @@
 """Whole films through models that answer for every place of the picture: where it sounds, and what.
 
 Each moment's picture is squeezed whole into the model and seen with the window of sound around it, moved inside the
-recording at its ends, as in the videos of evaluation. Results come batch by batch, so that a film of hours needs no
-more memory than one of seconds.
+recording at its ends, as in the videos of evaluation; a model of several frames sees those around it too. Results come
+batch by batch, so that a film of hours needs no more memory than one of seconds.
 
 Shape legend: `B` moments of a batch, `K` maps (classes, or one), `R C` rows and columns of a map, `H W` pixels.
 """
@@ -25,8 +25,8 @@ from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording
 from deepavfusion.inference.sliding_sound import SlidingSound
-from deepavfusion.inference.timeline import Compute, Progress, to_images
-from deepavfusion.inference.windows import around
+from deepavfusion.inference.timeline import Compute, Progress, read_frames, to_images
+from deepavfusion.inference.windows import around, times_around
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.localizer import Localizer
@@ -102,11 +102,12 @@ def _inputs(
     compute: Compute,
     progress: Progress | None,
 ) -> Iterator[tuple[NDArray[np.float64], Tensor, Tensor, Tensor]]:
-    """Moments, pictures `(B, 3, H, W)`, log-mel `(B, 1, M, T)` and whether there is sound, `(B,)`."""
+    """Moments, pictures as the model takes them, log-mel `(B, 1, M, T)` and whether there is sound, `(B,)`."""
     window, length, sound = seconds(config), recording.info.duration_seconds, SlidingSound(recording)
     count, crop = round(window * SAMPLE_RATE), FrameCrop.whole(config.image_size)
     for begin in range(0, len(times), MOMENTS_AT_ONCE):
-        frames = recording.frames(times[begin : begin + MOMENTS_AT_ONCE].tolist(), crop)
+        moments = times[begin : begin + MOMENTS_AT_ONCE]
+        frames = read_frames(recording, times_around(moments, window, config.num_frames, length), crop)
         for first in range(0, len(frames), compute.batch_size):
             images = frames[first : first + compute.batch_size]
             moments = times[begin + first : begin + first + len(images)]

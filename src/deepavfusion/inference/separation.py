@@ -22,6 +22,7 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.media import MediaFile
 from deepavfusion.images import normalize
 from deepavfusion.inference.overlap_add import consistent, overlap_add
+from deepavfusion.inference.timeline import still_images
 from deepavfusion.models.separator import Separator
 
 BLOCK_SECONDS = 10.0
@@ -48,7 +49,8 @@ def separate_blocks(
 
     Args:
         model: in evaluation mode.
-        image: `(N, 3, H, W)` uint8 of the model's picture size, one per source that is asked for.
+        image: `(N, 3, H, W)` uint8 of the model's picture size, one per source that is asked for; `(N, T, 3, H, W)` for
+            a model of several frames.
         blocks: mono sound at 16 kHz, each part `(n,)`.
         mixture_consistent: make the estimates of every window add up to it.
 
@@ -101,7 +103,8 @@ def separate_file(
     names = tuple(names) or tuple(f"source_{n}" for n in range(len(pictures)))
     if not pictures or len(names) != len(pictures) or len({*names, RESIDUAL}) <= len(names):
         raise ValueError(f"{len(pictures)} pictures need as many different names, other than {RESIDUAL}: {names}")
-    image = torch.stack([_fit(picture, model.config.encoder.image_size) for picture in pictures])
+    encoder = model.config.encoder
+    image = still_images(torch.stack([_fit(picture, encoder.image_size) for picture in pictures]), encoder.num_frames)
     folder = Path(out)
     files = {name: folder / f"{name}.wav" for name in (*names, RESIDUAL)}
     num_samples = 0

@@ -26,7 +26,8 @@ from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording, read_photo
 from deepavfusion.inference.overlap_add import consistent, overlap_add
 from deepavfusion.inference.sliding_sound import sound_blocks
-from deepavfusion.inference.timeline import Compute, Progress, to_images
+from deepavfusion.inference.timeline import Compute, Progress, read_frames, still_images, to_images
+from deepavfusion.inference.windows import times_around
 from deepavfusion.models.separator import Separator
 
 Box = tuple[float, float, float, float]
@@ -117,10 +118,12 @@ def separate_recording(
         raise ValueError(f"{recording.name}: has no sound to take apart")
     if not info.has_picture and not asked.pictures:
         raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
-    size, num_samples = model.config.encoder.image_size, model.config.num_samples
+    encoder, num_samples = model.config.encoder, model.config.num_samples
+    size, num_frames = encoder.image_size, encoder.num_frames
     given = None
     if asked.pictures:
         given = to_images(np.stack([crop_picture(picture, FrameCrop.whole(size)) for picture in asked.pictures]))
+        given = still_images(given, num_frames)
     parts = [FrameCrop(top, left, bottom - top, right - left, size) for left, top, right, bottom in asked.boxes]
     waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
     number = 0
@@ -136,8 +139,9 @@ def separate_recording(
         number += 1
         image = given
         if image is None:
-            moment = [min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)]
-            image = to_images(np.concatenate([recording.frames(moment, part) for part in parts]))
+            moment = np.array([min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)])
+            times = times_around(moment, num_samples / SAMPLE_RATE, num_frames, info.duration_seconds)
+            image = to_images(np.concatenate([read_frames(recording, times, part) for part in parts]))
         mixture = window.to(compute.device)
         rows = []
         for first in range(0, len(image), compute.batch_size):

@@ -1,15 +1,16 @@
 """Whole recordings through models that give one answer per window: classes, and features.
 
 Windows are those of evaluation: the sound of a window, continued by its time-reversal where it is short, and the frame
-in the window's middle, cut from the picture's centre.
+in the window's middle, or the frames of a model of several, cut from the picture's centre.
 
-Shape legend: `B` windows of a batch, `T` windows of a recording, `C` classes, `D` width.
+Shape legend: `B` windows of a batch, `N` frames of each, `T` windows of a recording, `C` classes, `D` width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepavfusion.audio import SAMPLE_RATE, log_mel
-from deepavfusion.data.views import centre_crop, seconds
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.views import centre_crop, image_shape, seconds
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording
@@ -36,7 +38,7 @@ class WindowBatch:
     """Model inputs of consecutive windows; what a window lacks is zero and not present."""
 
     image: Tensor
-    """`(B, 3, H, W)` ImageNet-normalised."""
+    """`(B, 3, H, W)` ImageNet-normalised, of several frames `(B, N, 3, H, W)`."""
     audio: Tensor
     """`(B, 1, M, T)` log-mel."""
     image_present: Tensor
@@ -78,10 +80,10 @@ def window_batches(
     count = round(seconds(config) * SAMPLE_RATE)
     for first in range(0, len(windows.start_seconds), compute.batch_size):
         part = slice(first, first + compute.batch_size)
-        starts, centres = windows.start_seconds[part], windows.centre_seconds[part]
-        frames = np.zeros((len(starts), *config.image_size, 3), np.uint8)
+        starts, times = windows.start_seconds[part], windows.frame_seconds(config.num_frames)[part]
+        frames = np.zeros((len(starts), *image_shape(config.num_frames, config.image_size)), np.uint8)
         if crop is not None:
-            frames = recording.frames(centres.tolist(), crop)
+            frames = read_frames(recording, times, crop)
         waveforms, heard = np.zeros((len(starts), count), np.float32), []
         for row, start in zip(waveforms, starts, strict=True):
             own = sound.window(float(start), seconds(config))
@@ -98,9 +100,31 @@ def window_batches(
             progress(float(starts[-1]) + windows.length_seconds, info.duration_seconds)
 
 
+class Film(Protocol):
+    """Whatever has frames: a recording, or an opened clip."""
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]: ...
+
+
+def read_frames(film: Film, times_seconds: NDArray[np.float64], crop: FrameCrop) -> NDArray[np.uint8]:
+    """The frames at times `(B, N)` in any order, in one pass: `(B, N, H, W, 3)`, for one frame each `(B, H, W, 3)`.
+
+    Raises:
+        MediaError or ClipError: they cannot be read.
+    """
+    ascending, places = np.unique(times_seconds, return_inverse=True)
+    frames = film.frames(ascending.tolist(), crop)[places.reshape(times_seconds.shape)]
+    return frames[:, 0] if times_seconds.shape[1] == 1 else frames
+
+
 def to_images(frames: NDArray[np.uint8]) -> Tensor:
-    """`(B, H, W, 3)` to `(B, 3, H, W)`."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()
+    """`(..., H, W, 3)` to `(..., 3, H, W)`."""
+    return torch.from_numpy(frames).movedim(-1, -3).contiguous()
+
+
+def still_images(pictures: Tensor, num_frames: int) -> Tensor:
+    """Pictures `(N, 3, H, W)` as a model of several frames takes them, `(N, num_frames, 3, H, W)`: nothing moves."""
+    return pictures if num_frames == 1 else pictures[:, None].expand(-1, num_frames, -1, -1, -1)
 
 
 def class_logits(

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepavfusion.models.config import reference_frame
+
 MAX_SECONDS = 12 * 3600.0
 """Longer recordings are refused: files claim lengths that they do not have, and a wav file of 16 kHz floats ends
 before 19 hours."""
@@ -34,6 +36,10 @@ class Windows:
     def centre_seconds(self) -> NDArray[np.float64]:
         """`(T,)` the middle of each window, where its frame is taken."""
         return self.start_seconds + self.length_seconds / 2
+
+    def frame_seconds(self, num_frames: int) -> NDArray[np.float64]:
+        """`(T, num_frames)`: the centres of equal parts of each window, where its frames are taken."""
+        return self.start_seconds[:, None] + self.length_seconds * ((np.arange(num_frames) + 0.5) / num_frames)
 
 
 def check_duration(duration_seconds: float) -> None:
@@ -84,6 +90,18 @@ def step_times(duration_seconds: float, step_seconds: float) -> NDArray[np.float
 def around(moment_seconds: float, window_seconds: float, duration_seconds: float) -> float:
     """Start of the window around a moment; at the ends of a recording of the first or last whole window."""
     return min(max(0.0, moment_seconds - window_seconds / 2), max(0.0, duration_seconds - window_seconds))
+
+
+def times_around(
+    moments_seconds: NDArray[np.float64], window_seconds: float, num_frames: int, duration_seconds: float
+) -> NDArray[np.float64]:
+    """When the frames around some moments are shown, `(B, T)`, a T-th of a window apart, the reference at the moment.
+
+    At the ends of a recording its first and last frame stand for what is not there.
+    """
+    steps = (np.arange(num_frames) - reference_frame(num_frames)) * (window_seconds / num_frames)
+    times = moments_seconds[:, None] + steps
+    return times if num_frames == 1 else times.clip(0, duration_seconds)
 
 
 def mean_over_windows(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from deepavfusion.atomic import write_text
 from deepavfusion.models.bundle_config import TASKS, BundleConfig
 from deepavfusion.models.classifier import AudioVisualClassifier
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, config_record
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.model_card import CardPart, ModelCard, recipe_of, write_card
@@ -280,7 +280,7 @@ def _write(
         }
         save_file(own, folder / f"{task}.safetensors", metadata={"format": "pt"})
         name = type(model).__name__
-        config = asdict(model.config)
+        config = config_record(model.config)
         heads[task] = Head(name, config, digests[task], f"{task}.safetensors")
         count = sum(p.numel() for p in model.parameters())
         classes = tuple(config.get("classes", ()))

@@ -141,7 +141,8 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         """Classify pictures and sound together.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised; None if no sample has a picture.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised; None if no sample has a
+                picture.
             audio: `(B, 1, mels, frames)` log-mel; None if no sample has sound.
             image_present: `(B,)` bool, False where a sample has no picture; None if all that are given have one.
             audio_present: the same for audio.

@@ -21,6 +21,8 @@ class EarlyFusionConfig:
     """Picture height and width in pixels, both divisible by patch_size."""
     audio_size: tuple[int, int] = (128, 192)
     """Log-mel bands and frames (64 frames are one second), both divisible by patch_size."""
+    num_frames: int = 1
+    """Frames of a clip that are seen together, evenly spaced over the sound's window."""
     patch_size: int = 16
     """Side of a square patch, in pixels and in log-mel cells."""
     embed_dim: int = 768
@@ -50,7 +52,7 @@ class EarlyFusionConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.fusion_layers, str):
             object.__setattr__(self, "fusion_layers", tuple(self.fusion_layers))
-        for name in ("patch_size", "embed_dim", "depth", "num_heads"):
+        for name in ("num_frames", "patch_size", "embed_dim", "depth", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         for name in ("image_size", "audio_size"):
@@ -107,8 +109,13 @@ class EarlyFusionConfig:
         return () if self.fusion_layers == "none" else tuple(int(i) for i in self.fusion_layers)
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the picture of one clip: `(3, H, W)`, of several frames `(T, 3, H, W)`."""
+        return (3, *self.image_size) if self.num_frames == 1 else (self.num_frames, 3, *self.image_size)
+
+    @property
     def image_grid(self) -> tuple[int, int]:
-        """Image patches down and across."""
+        """Image patches down and across, of one frame."""
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     @property
@@ -118,7 +125,8 @@ class EarlyFusionConfig:
 
     @property
     def num_image_patches(self) -> int:
-        return self.image_grid[0] * self.image_grid[1]
+        """Of all frames together."""
+        return self.num_frames * self.image_grid[0] * self.image_grid[1]
 
     @property
     def num_audio_patches(self) -> int:
@@ -264,6 +272,23 @@ class ClassifierConfig:
         if isinstance(known.get("encoder"), dict):
             known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
         return cls(**known)
+
+
+def reference_frame(num_frames: int) -> int:
+    """Which of several frames masks and maps are of: the middle one, of an even number the later of the two."""
+    return num_frames // 2
+
+
+def config_record(config: Any) -> dict[str, Any]:
+    """A model's configuration as it is saved.
+
+    What came later and is as it was before, one frame per clip, is left out: earlier versions read it.
+    """
+    record = asdict(config)
+    for part in (record, record.get("encoder", {})):
+        if part.get("num_frames") == 1:
+            del part["num_frames"]
+    return record
 
 
 def possible_heads(encoder: EarlyFusionConfig, modalities: Modalities) -> tuple[Head, ...]:

@@ -8,6 +8,8 @@ In a fusion layer all three updates read the layer's inputs:
 
 The unimodal blocks throw the fusion rows away, so fusion tokens enter them as context only (keys and values).
 
+A clip may be seen in several frames: the image stream then holds the tokens of all of them, one frame after the other.
+
 Shape legend: `B` batch, `I` image tokens, `A` audio tokens, `F` fusion tokens, `D` width, `H W` pixels, `M T` mel bands
 and frames.
 """
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.frames import frame_positions
 from deepavfusion.models.fusion import FusionBlock, Streams, where_present
 from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.vit import VisionTransformer
@@ -59,7 +62,7 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         super().__init__()
         self.config = config
         dims = (config.patch_size, config.embed_dim, config.depth, config.num_heads, config.mlp_ratio, config.drop_path)
-        self.image = VisionTransformer(3, config.image_size, *dims)
+        self.image = VisionTransformer(3, config.image_size, *dims, frame_positions(config, config.embed_dim))
         self.audio = VisionTransformer(1, config.audio_size, *dims)
         self.fusion_tokens = nn.Parameter(torch.empty(1, sum(config.num_tokens), config.embed_dim))
         self.fusion_blocks = nn.ModuleDict({str(i): FusionBlock(config) for i in config.fused})
@@ -81,9 +84,11 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         """Encode pictures and sound together.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised; None if no sample has a picture.
+            image: `(B, 3, H, W)`, of several frames `(B, num_frames, 3, H, W)`, ImageNet-normalised; None if no sample
+                has a picture.
             audio: `(B, 1, M, T)` log-mel; None if no sample has sound.
-            image_ids_keep: `(B, K)` numbers of the visible image patches, None for all; outputs keep this order.
+            image_ids_keep: `(B, K)` numbers of the visible image patches, counted through all frames, None for all;
+                outputs keep this order.
             audio_ids_keep: the same for audio.
             return_layers: also return every layer's tokens.
             image_present: `(B,)` bool, False where a sample's picture is missing; its pixels have no effect but must

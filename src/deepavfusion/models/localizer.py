@@ -12,10 +12,15 @@ first time, so that both are compared with one and the same head.
 
 The view is a convolutional one of the picture about each patch: small shapes, which tokens learn late.
 
+Of several frames `patch` is the reference's, the middle one, whose patches are scored; each frame has the mean audio
+token of its own part of the window, and the factors are means over frames. A second product is of how far place and
+sound depart from those means, normalised likewise and averaged over frames: whether a place changes when the sound
+does. With one frame there is none.
+
 Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
 
-Shape legend: `B` batch, `I` image patches, `D` width of the encoder, `H` width of the head, `K` maps (classes, or one),
-`R C` rows and columns of patches.
+Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `D` width of the encoder, `H` width of the head, `K`
+maps (classes, or one), `R C` rows and columns of patches.
 """
 
 from __future__ import annotations
@@ -27,7 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deepavfusion.models.config import reference_frame
 from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
+from deepavfusion.models.frames import sound_of_frames
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.picture_view import PatchView
@@ -53,7 +60,7 @@ class LocalizerHead(nn.Module):
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
         dim, width = config.encoder.embed_dim, config.dim
-        self.layers = config.layers
+        self.layers, self.encoder_config = config.layers, config.encoder
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in config.layers)
         self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
         self.view = PatchView(config.encoder.image_size, config.encoder.patch_size, config.view_dim)
@@ -70,17 +77,24 @@ class LocalizerHead(nn.Module):
         """Logits `(B, I, K)`; a sample without sound is compared with what the fusion tokens know alone."""
         assert tokens.layers is not None
         assert tokens.image is not None
-        patches = self.view_linear(self.view(picture))
+        frames = picture if picture.ndim == 5 else picture[:, None]
+        views = self.view_linear(self.view(frames.flatten(0, 1)))
+        patches = views.unflatten(0, frames.shape[:2]).flatten(1, 2)  # (B, T I, 2 H)
         for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
             own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
             patches = patches + linear(norm(own))
-        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1)))
+        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1, keepdim=True)))
         if tokens.audio is not None:
-            heard = self.audio(self.audio_norm(tokens.audio.mean(dim=1)))
+            heard = self.audio(self.audio_norm(sound_of_frames(tokens.audio, self.encoder_config)))
             sound = sound + where_present(heard, audio_present)
-        seen, seen_factor = patches.chunk(2, dim=-1)
-        heard, heard_factor = sound[:, None].chunk(2, dim=-1)
-        x = seen + heard + self.patch_factor(seen_factor) * self.sound_factor(heard_factor)
+        seen, seen_factor = patches.unflatten(1, (self.encoder_config.num_frames, -1)).chunk(2, dim=-1)  # (B, T, I, H)
+        heard, heard_factor = sound[:, :, None].chunk(2, dim=-1)  # (B, T, 1, H), without sound (B, 1, 1, H)
+        seen_mean, heard_mean = seen_factor.mean(dim=1), heard_factor.mean(dim=1)
+        x = seen[:, reference_frame(seen.shape[1])] + heard.mean(dim=1)
+        x = x + self.patch_factor(seen_mean) * self.sound_factor(heard_mean)
+        if heard.shape[1] > 1:
+            changes = self.patch_factor(seen_factor - seen_mean[:, None])
+            x = x + (changes * self.sound_factor(heard_factor - heard_mean[:, None])).mean(dim=1)
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
@@ -116,7 +130,7 @@ class Localizer(nn.Module, PretrainedModel):
         """Score the patches of pictures by what is heard with them.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
             audio: `(B, 1, mels, frames)` log-mel; None if no sample has sound.
             image_present: `(B,)` bool, False where a sample has no picture: its map is finite but means nothing.
             audio_present: `(B,)` bool, False where a sample has no sound.

@@ -4,6 +4,8 @@ Only visible patches enter the encoder. A decoder sees its modality's visible to
 for the hidden positions. Only hidden positions enter the loss, so the decoder's last block and prediction are computed
 for them alone; and because attention does not depend on the order of tokens, they are never put back in place.
 
+Of several frames the patches are masked and numbered together, as one list.
+
 Shape legend: `B` batch, `N` patches, `K` visible patches, `M` masked patches (K + M = N), `F` fusion tokens, `D`
 encoder width, `E` decoder width, `P` values of a patch (row, column, channel).
 """
@@ -13,11 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder, initialize
+from deepavfusion.models.frames import frame_positions, token_positions
 from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.vit import Block, patchify, sincos_positions
 
@@ -55,13 +57,24 @@ def normalize_patches(patches: Tensor, variance_floor: float = 0.0) -> Tensor:
 class ReconstructionDecoder(nn.Module):
     """A small ViT that predicts hidden patches from visible tokens and fusion tokens."""
 
+    time_embed: Tensor | None
+
     def __init__(
-        self, grid: tuple[int, int], patch_dim: int, encoder_dim: int, dim: int, depth: int, num_heads: int
+        self,
+        grid: tuple[int, int],
+        patch_dim: int,
+        encoder_dim: int,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        times: Tensor | None = None,
     ) -> None:
+        """`times` `(T, dim)` is the time embedding of several frames; None of one, or of sound."""
         super().__init__()
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos_positions(grid, dim))
+        self.register_buffer("time_embed", times, persistent=False)
         self.blocks = nn.ModuleList(Block(dim, num_heads, eps=1e-5) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.pred = nn.Linear(dim, patch_dim)
@@ -70,7 +83,7 @@ class ReconstructionDecoder(nn.Module):
 
     def forward(self, fusion: Tensor, visible: Tensor, ids_keep: Tensor, ids_masked: Tensor) -> Tensor:
         """Fusion `(B, F, D)`, visible `(B, K, D)` and the patch numbers of both kinds -> predictions `(B, M, P)`."""
-        keep, masked = (F.embedding(ids, self.pos_embed[0]) for ids in (ids_keep, ids_masked))
+        keep, masked = (token_positions(self.pos_embed[0], self.time_embed, ids) for ids in (ids_keep, ids_masked))
         seen = torch.cat([self.embed(fusion), self.embed(visible) + keep], dim=1)  # (B, F + K, E)
         x = torch.cat([seen, (self.mask_token + masked).to(seen.dtype)], dim=1)
         for block in self.blocks[:-1]:
@@ -109,7 +122,12 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         self.encoder = EarlyFusionEncoder(encoder)
         dims = (encoder.embed_dim, config.decoder_dim)
         self.image_decoder = ReconstructionDecoder(
-            encoder.image_grid, 3 * p * p, *dims, config.image_decoder_depth, config.decoder_num_heads
+            encoder.image_grid,
+            3 * p * p,
+            *dims,
+            config.image_decoder_depth,
+            config.decoder_num_heads,
+            frame_positions(encoder, config.decoder_dim),
         )
         self.audio_decoder = ReconstructionDecoder(
             encoder.audio_grid, p * p, *dims, config.audio_decoder_depth, config.decoder_num_heads
@@ -127,7 +145,7 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         """Mask, encode the visible patches, predict the hidden ones.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised, or None.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised, or None.
             audio: `(B, 1, mels, frames)` log-mel, or None.
             image_noise: `(B, N)`; the patches with the smallest noise stay visible. Drawn uniformly if None.
             audio_noise: the same for audio.
@@ -167,10 +185,10 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         )
 
     def draw_mask(self, x: Tensor, noise: Tensor | None, num_kept: int) -> PatchMask:
-        """Mask of `num_kept` visible patches for inputs `(B, C, H, W)`."""
+        """Mask of `num_kept` visible patches for inputs `(B, C, H, W)` or `(B, T, C, H, W)`."""
         if noise is None:
-            p = self.config.encoder.patch_size
-            noise = torch.rand(len(x), (x.shape[2] // p) * (x.shape[3] // p), device=x.device)
+            num_patches = x[0, ..., 0, :, :].numel() // self.config.encoder.patch_size**2
+            noise = torch.rand(len(x), num_patches, device=x.device)
         return random_mask(noise, num_kept)
 
     def loss(
@@ -184,7 +202,7 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
         """Mean squared error on hidden patches, over the samples that have this modality; computed in float32.
 
         Args:
-            x: `(B, C, H, W)` input the targets are cut from.
+            x: `(B, C, H, W)` or `(B, T, C, H, W)` input the targets are cut from.
             pred: `(B, M, P)`.
             ids_masked: `(B, M)`.
             present: `(B,)` bool or None.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing, write_text
-from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
+from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig, config_record
 from deepavfusion.models.localizer_config import LocalizerConfig
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.separator_config import SeparatorConfig
@@ -64,7 +63,7 @@ class PretrainedModel(PyTorchModelHubMixin):
             "format_version": FORMAT_VERSION,
             "model": name,
             "deepavfusion_version": __version__,
-            "model_config": asdict(self.config),  # type: ignore[call-overload]
+            "model_config": config_record(self.config),
         }
         tensors = {key: value.detach().contiguous().cpu() for key, value in self.state_dict().items()}
         with replacing(save_directory / "model.safetensors") as temporary:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_size import set_picture_size
 from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.release_segmentation_decoder import ReleaseSegmentationDecoder
@@ -43,10 +44,10 @@ class Segmenter(nn.Module, PretrainedModel):
         image_present: Tensor | None = None,
         audio_present: Tensor | None = None,
     ) -> Tensor:
-        """Logits of every pixel.
+        """Logits of every pixel, of several frames those of the reference frame, the middle one.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
             audio: `(B, 1, M, T)` log-mel; None if no sample has sound.
             image_present: `(B,)` bool, False where a sample has no picture; its logits mean nothing.
             audio_present: the same for audio; the picture is then segmented unheard.
@@ -68,9 +69,9 @@ class Segmenter(nn.Module, PretrainedModel):
         for number in self.config.layer_numbers:
             tokens = out.layers[number].image
             assert tokens is not None
-            maps.append(tokens.transpose(1, 2).unflatten(2, grid))
+            maps.append(reference_tokens(tokens, self.config.encoder).transpose(1, 2).unflatten(2, grid))
         sound = SoundTokens(out.audio, audio_present, out.fusion if self.config.encoder.fused else None)
-        return self.decoder(image, maps, sound).float()
+        return self.decoder(reference_picture(image), maps, sound).float()
 
     def freeze_encoder(self) -> None:
         """Leave the encoder as it is from here on: no gradients, no drop path."""
@@ -84,7 +85,7 @@ class Segmenter(nn.Module, PretrainedModel):
         pass.
         """
         was_training = self.training
-        sizes = ((1, 3, *self.config.encoder.image_size), (1, 1, *self.config.encoder.audio_size))
+        sizes = ((1, *self.config.encoder.image_shape), (1, 1, *self.config.encoder.audio_size))
         device = next(self.parameters()).device
         with torch.enable_grad():
             self.eval()(*(torch.zeros(size, device=device) for size in sizes)).sum().backward()

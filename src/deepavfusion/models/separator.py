@@ -62,7 +62,7 @@ class Separator(nn.Module, PretrainedModel):
         """Predict the mask of the source that each picture shows.
 
         Args:
-            image: `(B, 3, H, W)`, ImageNet-normalised.
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
             mixture: `(B, S)` mono at 16 kHz, `S = config.num_samples`.
 
         Raises:

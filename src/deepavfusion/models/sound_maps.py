@@ -25,6 +25,7 @@ from deepavfusion.audio import LOG_FLOOR
 from deepavfusion.models.attention import CrossAttention, split_heads
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder, LayerTokens
+from deepavfusion.models.frames import reference_tokens
 from deepavfusion.models.fusion import BilinearFusion, DenseFusion, FactorizedFusion, FusionBlock, TokenFusion
 
 ZeroShot = Literal["audio_cosine", "fusion_cosine", "attention", "rise"]
@@ -39,11 +40,11 @@ def zero_shot_maps(
         encoder: in evaluation mode.
         method: see the head of this module.
         layers: zero-based numbers; `attention` needs layers that fuse.
-        image: `(B, 3, H, W)`, ImageNet-normalised.
+        image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
         audio: `(B, 1, mels, frames)` log-mel.
 
     Returns:
-        `(B, 1, rows, columns)` in [0, 1].
+        `(B, 1, rows, columns)` in [0, 1], of several frames those of the reference frame.
 
     Raises:
         ValueError: a method that this encoder does not have.
@@ -71,7 +72,7 @@ def zero_shot_maps(
             assert other is not None
             maps.append((1 + F.cosine_similarity(patches, other.mean(dim=1, keepdim=True), dim=-1)) / 2)
     mean = torch.stack([own.float() for own in maps]).mean(dim=0).clamp(0, 1)
-    return mean.unflatten(1, encoder.config.image_grid)[:, None]
+    return reference_tokens(mean, encoder.config).unflatten(1, encoder.config.image_grid)[:, None]
 
 
 def check_method(config: EarlyFusionConfig, method: ZeroShot, layers: tuple[int, ...]) -> None:

@@ -126,8 +126,10 @@ def release_config(state: dict[str, Tensor], source: str) -> EarlyFusionConfig:
 
 
 def digest_weights(encoder: EarlyFusionEncoder) -> str:
-    """A hash of an encoder's weights: BLAKE2b of 8 bytes, hexadecimal."""
+    """A hash of an encoder's weights and of the frames it sees: BLAKE2b of 8 bytes, hexadecimal."""
     digest = hashlib.blake2b(digest_size=8)
+    if encoder.config.num_frames > 1:
+        digest.update(f"{encoder.config.num_frames} frames".encode())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

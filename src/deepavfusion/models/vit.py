@@ -1,7 +1,7 @@
 """The vision transformer both streams and both decoders are made of (pre-norm blocks, fixed sine-cosine positions).
 
-Shape legend: `B` batch, `N` patches, `K` visible patches, `D` width, `C` channels, `p` patch side, `H W` pixels (or
-mel bands and frames).
+Shape legend: `B` batch, `T` frames, `N` patches (of a frame), `K` visible patches, `D` width, `C` channels, `p` patch
+side, `H W` pixels (or mel bands and frames).
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.attention import SelfAttention
+from deepavfusion.models.frames import token_positions
 
 
 def patchify(x: Tensor, patch_size: int) -> Tensor:
     """Cut pictures into patches, row by row; values of a patch are ordered (row, column, channel).
 
     Args:
-        x: `(B, C, H, W)`, both sides divisible by `patch_size`.
+        x: `(B, C, H, W)`, both sides divisible by `patch_size`; or several frames `(B, T, C, H, W)`.
 
     Returns:
-        `(B, N, p * p * C)`.
+        `(B, N, p * p * C)`, or `(B, T * N, p * p * C)`, one frame after the other.
     """
+    if x.ndim == 5:
+        return patchify(x.flatten(0, 1), patch_size).unflatten(0, x.shape[:2]).flatten(1, 2)
     b, c, h, w = x.shape
     p = patch_size
     if h % p or w % p:
@@ -30,7 +33,14 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """Inverse of `patchify`: `(B, N, p * p * C)` with `N` = rows x columns of `grid` -> `(B, C, H, W)`."""
+    """Inverse of `patchify`: `(B, N, p * p * C)` with `N` = rows x columns of `grid` -> `(B, C, H, W)`.
+
+    Patches of `T` frames, `(B, T * N, p * p * C)`, become `(B, T, C, H, W)`.
+    """
+    num_frames = patches.shape[1] // (grid[0] * grid[1])
+    if num_frames > 1:
+        frames = patches.unflatten(1, (num_frames, -1))
+        return unpatchify(frames.flatten(0, 1), patch_size, grid).unflatten(0, frames.shape[:2])
     b, p, (rows, columns) = len(patches), patch_size, grid
     return patches.reshape(b, rows, columns, p, p, -1).permute(0, 5, 1, 3, 2, 4).reshape(b, -1, rows * p, columns * p)
 
@@ -111,7 +121,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(channels, dim, patch_size, patch_size)
 
     def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """`(B, C, H, W)` and the patch numbers to embed `(B, K)` (None: all) -> `(B, K, D)`."""
+        """`(B, C, H, W)` or `(B, T, C, H, W)` and the patch numbers to embed `(B, K)` (None: all) -> `(B, K, D)`."""
         patches = patchify(x, self.patch_size)
         if ids_keep is not None:
             patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
@@ -120,9 +130,13 @@ class PatchEmbed(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """One stream: patch embedding, fixed positions, blocks, final norm. The encoder runs the blocks itself."""
+    """One stream: patch embedding, fixed positions, blocks, final norm. The encoder runs the blocks itself.
+
+    With `times` `(T, D)` the input is `T` frames, which share all weights. Times are no weights and are not saved.
+    """
 
     pos_embed: Tensor
+    time_embed: Tensor | None
 
     def __init__(
         self,
@@ -134,23 +148,28 @@ class VisionTransformer(nn.Module):
         num_heads: int,
         mlp_ratio: float,
         drop_path: float,
+        times: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.size = channels, size
         self.patch_embed = PatchEmbed(channels, patch_size, dim)
         grid = (size[0] // patch_size, size[1] // patch_size)
         self.register_buffer("pos_embed", sincos_positions(grid, dim))
+        self.register_buffer("time_embed", times, persistent=False)
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, drop_path) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def embed(self, x: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Patches with their positions: `(B, C, H, W)`, ids `(B, K)` or None -> `(B, K, D)`, rows in the order of ids.
 
+        Several frames are `(B, T, C, H, W)`; their patches are numbered one frame after the other.
+
         Raises:
-            ValueError: the input is not of the configured channels and size.
+            ValueError: the input is not of the configured frames, channels and size.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != (self.channels, *self.size):
-            expected = f"(B, {self.channels}, {self.size[0]}, {self.size[1]})"
-            raise ValueError(f"expected an input of shape {expected}, got {tuple(x.shape)}")
-        positions = self.pos_embed if ids_keep is None else F.embedding(ids_keep, self.pos_embed[0])
-        return self.patch_embed(x, ids_keep) + positions
+        frames = () if self.time_embed is None else (len(self.time_embed),)
+        expected = (*frames, self.channels, *self.size)
+        if tuple(x.shape[1:]) != expected:
+            told = f"(B, {', '.join(map(str, expected))})"
+            raise ValueError(f"expected an input of shape {told}, got {tuple(x.shape)}")
+        return self.patch_embed(x, ids_keep) + token_positions(self.pos_embed[0], self.time_embed, ids_keep)

@@ -33,10 +33,10 @@ from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
 from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.starting_point import encoder_config, model_folder
+from deepavfusion.models.starting_point import model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig
-from deepavfusion.tasks.encoder_task import EncoderTask
+from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Classification(EncoderTask):
         return {}
 
     def _model_config(self, classes: Sequence[str]) -> ClassifierConfig:
-        config, encoder = self.config, encoder_config(self.config.from_)
+        config, encoder = self.config, starting_config(self.config)
         drop_path = config.augmentation.drop_path if config.recipe == "finetune" else 0.0
         if config.keep_heads:
             kept = _kept_config(config.from_, classes, config.labels == "multi")
@@ -275,7 +275,7 @@ def freeze_unused(model: AudioVisualClassifier) -> None:
         return
     was_training = model.training
     with torch.enable_grad():
-        sizes = ((1, 3, *config.encoder.image_size), (1, 1, *config.encoder.audio_size))
+        sizes = ((1, *config.encoder.image_shape), (1, 1, *config.encoder.audio_size))
         model.eval()(*(torch.zeros(size) for size in sizes)).average.sum().backward()
     for parameter in model.parameters():
         if parameter.grad is None:

@@ -102,6 +102,8 @@ class ClassificationConfig:
     keep_heads: bool = False
     """Go on from the heads of --from too, a classifier of the same classes, such as a probe: heads first, then all
     weights, which keeps features that a new head's gradients would spoil (Kumar et al., ICLR 2022)."""
+    num_frames: int | None = None
+    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
     features: str | None = None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol, cast
 
 from torch import nn
 
+from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.starting_point import load_encoder
+from deepavfusion.models.starting_point import encoder_config, load_encoder
 
 
 class EncoderRunConfig(Protocol):
@@ -18,6 +20,8 @@ class EncoderRunConfig(Protocol):
     def from_(self) -> str: ...
     @property
     def untrained(self) -> bool: ...
+    @property
+    def num_frames(self) -> int | None: ...
 
 
 class EncoderModel(Protocol):
@@ -26,6 +30,16 @@ class EncoderModel(Protocol):
     @property
     def encoder(self) -> EarlyFusionEncoder: ...
     def layer_ids(self) -> dict[str, int]: ...
+
+
+def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
+    """The encoder that a run starts from, with the frames that it wants.
+
+    Raises:
+        ValueError: as `encoder_config`, or a number of frames that is none.
+    """
+    encoder = encoder_config(config.from_)
+    return encoder if config.num_frames is None else replace(encoder, num_frames=config.num_frames)
 
 
 class EncoderTask:

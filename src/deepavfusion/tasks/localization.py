@@ -38,10 +38,9 @@ from deepavfusion.evaluation.localization.watch import probe_localization, train
 from deepavfusion.images import normalize
 from deepavfusion.models.localizer import Localizer, pool_scores
 from deepavfusion.models.localizer_config import LocalizerConfig
-from deepavfusion.models.starting_point import encoder_config
 from deepavfusion.tasks.class_balance import multi_hot
 from deepavfusion.tasks.classification import read_classes
-from deepavfusion.tasks.encoder_task import EncoderTask
+from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.localization_config import PER_PATCH, LocalizationConfig
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
 
@@ -199,7 +198,7 @@ class Localization(EncoderTask):
         return probe_localization(model, self._held_out, device, self.config.data.num_workers)
 
     def _model_config(self, classes: Sequence[str]) -> LocalizerConfig:
-        encoder = replace(encoder_config(self.config.from_), drop_path=self.config.drop_path)
+        encoder = replace(starting_config(self.config), drop_path=self.config.drop_path)
         return LocalizerConfig(encoder=encoder, classes=tuple(classes), **asdict(self.config.head))
 
     def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[list[Clip], Truth]:

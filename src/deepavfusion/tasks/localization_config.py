@@ -102,6 +102,8 @@ class LocalizationConfig:
     """Train the encoder too; false trains the head alone."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder in training."""
+    num_frames: int | None = None
+    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
 

@@ -25,6 +25,7 @@ from deepavfusion.figures import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
 from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE
+from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.models.weights import load_audiomae, load_mae
 
@@ -147,7 +148,10 @@ class MaskedPretraining:
         return {**scores, "top1_all": leave_one_out_top1(list(streams.values()), numbers), "num_clips": len(labels)}
 
     def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
-        """Masked input, reconstruction and target of a few clips, the same clips and masks every time."""
+        """Masked input, reconstruction and target of a few clips, the same clips and masks every time.
+
+        Of several frames the reference is shown, the middle one.
+        """
         assert isinstance(model, AudioVisualMAE)
         batch = self._picture_batch().to(device)
         inputs = self.inputs(batch)
@@ -164,6 +168,7 @@ class MaskedPretraining:
             if decoding.norm_pix_loss:
                 restored = denormalize_patches(pred, x, mask, encoder.patch_size, floor)
             panels[name] = [masked, paste(x, restored, mask, encoder.patch_size, grid), x]
+        panels["image"] = [reference_picture(x) for x in panels["image"]]
         image, audio = (
             [torch.where(present.view(-1, 1, 1, 1), x, float("nan")) for x in panels[name]]
             for name, present in (("image", batch.image_present), ("audio", batch.audio_present))
@@ -205,7 +210,7 @@ def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, 
 
     Args:
         pred: `(B, M, P)` for the hidden patches in ascending order.
-        x: `(B, C, H, W)` what the patches were cut from.
+        x: `(B, C, H, W)` or `(B, T, C, H, W)` what the patches were cut from.
         mask: `(B, N)`, 1 where hidden.
         patch_size: side of a patch.
         variance_floor: that the targets were normalised with.
@@ -219,7 +224,7 @@ def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, 
 
 
 def paste(x: Tensor, patches: Tensor, mask: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """`x` `(B, C, H, W)` with its hidden patches replaced by `patches` `(B, M, P)`, in ascending order."""
+    """`x` `(B, C, H, W)` or `(B, T, C, H, W)`, its hidden patches replaced by `patches` `(B, M, P)`, ascending."""
     pieces = patchify(x, patch_size).clone()
     pieces[mask.bool()] = patches.flatten(0, 1).to(pieces.dtype)
     return unpatchify(pieces, patch_size, grid)

@@ -33,9 +33,8 @@ from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.picture_size import load_resized
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.segmenter_config import SegmenterConfig
-from deepavfusion.models.starting_point import encoder_config
 from deepavfusion.tasks import segmentation_loss as losses
-from deepavfusion.tasks.encoder_task import EncoderTask
+from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.segmentation_config import SegmentationConfig
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class Segmentation(EncoderTask):
         return {"masks": figure}
 
     def _model_config(self, classes: Sequence[str]) -> SegmenterConfig:
-        config, encoder = self.config, encoder_config(self.config.from_)
+        config, encoder = self.config, starting_config(self.config)
         size = config.image_size or encoder.image_size
         try:
             resized = replace(

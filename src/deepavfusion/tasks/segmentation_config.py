@@ -113,6 +113,8 @@ class SegmentationConfig:
     """image never hears anything: the baseline that guesses from the picture what sounds."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder; only where it is trained."""
+    num_frames: int | None = None
+    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
     untrained: bool = False
     """Take the configuration of --from without its weights."""
 

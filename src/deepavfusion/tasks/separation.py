@@ -31,8 +31,7 @@ from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
-from deepavfusion.models.starting_point import encoder_config
-from deepavfusion.tasks.encoder_task import EncoderTask
+from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.separation_config import SeparationConfig
 from deepavfusion.tasks.separation_loss import separation_loss
 
@@ -71,7 +70,7 @@ class Separation(EncoderTask):
                 f"{config.data.source}: mixtures of {group} need as many clips to train on, there are "
                 f"{len(self.clips)} of {len(found)}{reason}"
             )
-        self.model_config = SeparatorConfig.from_parts(encoder_config(config.from_), config.decoding)
+        self.model_config = SeparatorConfig.from_parts(starting_config(config), config.decoding)
         self.truth = OthersHidden() if config.mixing.pictures == "source" else None
         self.probes = self._probe_mixtures(held_out)
         left_out = {
@@ -139,7 +138,8 @@ class Separation(EncoderTask):
         members = members.gather(1, order[..., None].expand_as(members))
         image = normalize(batch.image)
         if batch.truth is not None:
-            image = image * (batch.truth == 0)[:, None]  # painted in ImageNet's mean colour
+            shown = (batch.truth == 0).view(len(batch), *(1 for _ in image.shape[1:-2]), *image.shape[-2:])
+            image = image * shown  # the rest painted in ImageNet's mean colour, of all frames the same part
         return {
             "image": image,
             "mixture": members.sum(dim=1),
@@ -203,7 +203,7 @@ def freeze_unused(model: Separator) -> None:
     It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
     """
     was_training = model.training
-    sizes = ((1, 3, *model.config.encoder.image_size), (1, model.config.num_samples))
+    sizes = ((1, *model.config.encoder.image_shape), (1, model.config.num_samples))
     with torch.enable_grad():
         out = model.eval()(*(torch.zeros(size) for size in sizes))
         torch.view_as_real(out.mask.to(torch.complex64)).sum().backward()

@@ -66,6 +66,8 @@ class SeparationConfig:
     magnitudes or complex values; snr: signal-to-noise ratio of the waveform; auto is spectrum."""
     freeze_encoder: bool = False
     """Train the decoder alone."""
+    num_frames: int | None = None
+    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
     untrained: bool = False
     """Take the configuration of --from without its weights: what the architecture does by itself."""
 

@@ -59,13 +59,14 @@ def collages(image: Tensor, members: Tensor) -> Tensor:
     """Four pictures at half their size in one.
 
     Args:
-        image: `(B, 3, H, W)` float, both sides even.
+        image: `(B, 3, H, W)` float, both sides even; of several frames `(B, T, 3, H, W)`, put together frame by frame.
         members: int `(N, 4)`: which pictures, in the order top left, top right, bottom left, bottom right.
 
     Returns:
-        `(N, 3, H, W)`.
+        `(N, 3, H, W)` or `(N, T, 3, H, W)`.
     """
-    small = F.avg_pool2d(image, 2)[members]  # (N, 4, 3, H / 2, W / 2)
+    small = F.avg_pool2d(image.flatten(0, -4), 2).unflatten(0, image.shape[:-3])
+    small = small[members]  # (N, 4, ..., 3, H / 2, W / 2)
     return torch.cat([torch.cat([small[:, 0], small[:, 1]], dim=-1), torch.cat([small[:, 2], small[:, 3]], dim=-1)], -2)
 
 

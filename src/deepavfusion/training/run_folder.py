@@ -60,6 +60,8 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a continued run may change: they alter the result not at all, or (accumulation, device, strategy,
 compile, gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
+CAME_LATER = {"model.num_frames": 1, "num_frames": None}
+"""Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 
 _PACKAGES = (
     "torch", "numpy", "av", "lightning-fabric", "jsonargparse", "safetensors", "huggingface-hub", "soundfile", "soxr",
@@ -190,6 +192,7 @@ class CsvTable:
 def compare_configs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The settings in which two configurations differ beyond `MAY_CHANGE`, as `--flag was A, is B`."""
     a, b = flatten(old), flatten(new)
+    a |= {key: value for key, value in CAME_LATER.items() if key in b and key not in a}
     return [
         f"--{key} was {a.get(key, 'absent')}, is {b.get(key, 'absent')}"
         for key in dict.fromkeys([*a, *b])

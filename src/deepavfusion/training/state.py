@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deepavfusion.models.config import config_record
 from deepavfusion.tasks.task import RunConfig, Task
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
@@ -83,7 +83,7 @@ class TrainingState:
         keep, optimizer = self.config.training.keep_checkpoints, self.optimizer.state_dict()
         content = {
             "kind": self.task.kind,
-            "model_config": asdict(self.model.config),  # type: ignore[call-overload]
+            "model_config": config_record(self.model.config),
             "means": self.means.state_dict(),
             "config": self.config.to_dict(),
         }

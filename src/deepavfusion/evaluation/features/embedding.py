@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predicti
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
+from deepavfusion.models.config import config_record
 from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
@@ -139,7 +140,7 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     settings = {
         "encoder_digest": digest,
         **{name: getattr(config, name) for name in ("from_", "tokens", "modalities", "untrained", "precision")},
-        "encoder_config": asdict(encoder.config),
+        "encoder_config": config_record(encoder.config),
         "view": "centre",
         "split": config.data.split,
         "clips_digest": _digest(selection),

@@ -178,7 +178,7 @@ class ItemSet(ClipSet):
         return Sample(
             number=index,
             clip=replace(item.picture, id=item.id),
-            image=np.zeros((*self.view.image_size, 3), np.uint8) if image is None else image,
+            image=np.zeros(self.view.image_shape, np.uint8) if image is None else image,
             waveform=np.zeros(self.view.num_samples, np.float32) if waveform is None else waveform,
             image_present=image is not None,
             audio_present=waveform is not None,
@@ -208,6 +208,9 @@ class Unseen:
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         raise AssertionError("nobody looks")
 
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        raise AssertionError("nobody looks")
+
     def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16_000) -> NDArray[np.float32]:
         return self.media.sound(start_seconds, duration_seconds, sample_rate)
 
@@ -221,6 +224,9 @@ class Muted:
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         return self.media.frame(time_seconds, crop)
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        return self.media.frames(times_seconds, crop)
 
     def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16_000) -> NDArray[np.float32]:
         raise AssertionError("nobody listens")

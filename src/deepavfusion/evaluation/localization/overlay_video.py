@@ -18,6 +18,8 @@ from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.evaluation.localization.figures import heat_overlay
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.images import normalize
+from deepavfusion.inference.timeline import read_frames, to_images
+from deepavfusion.inference.windows import times_around
 
 FRAME_RATE = 10.0
 """Frames per second of the videos."""
@@ -46,7 +48,8 @@ def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.dev
         scale = SHORT_SIDE / min(info.width, info.height)
         size = tuple(2 * max(1, round(side * scale / 2)) for side in (info.height, info.width))
         shown = [media.frame(float(t), FrameCrop.whole((size[0], size[1]))) for t in times]
-        seen = [media.frame(float(t), FrameCrop.whole(mapper.encoder.image_size)) for t in times]
+        moments = times_around(times, window, mapper.encoder.num_frames, info.duration_seconds)
+        seen = read_frames(media, moments, FrameCrop.whole(mapper.encoder.image_size))
         sound = np.zeros(0, np.float32)
         if info.has_sound:
             sound = media.sound(0.0, info.duration_seconds, SAMPLE_RATE)
@@ -57,7 +60,7 @@ def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.dev
     with torch.no_grad():
         for first in range(0, len(times), _BATCH):
             part = slice(first, first + _BATCH)
-            image = torch.from_numpy(np.stack(seen[part])).permute(0, 3, 1, 2)
+            image = to_images(seen[part])
             waves = [sound[start : start + count] for start in starts[part]]
             waves = [continue_sound(w, count) if len(w) else np.zeros(count, np.float32) for w in waves]
             audio = log_mel(torch.from_numpy(np.stack(waves)).to(device), mapper.encoder.audio_size[0])

@@ -23,6 +23,7 @@ from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
 from deepavfusion.metrics.localization import Binarisation
+from deepavfusion.models.config import reference_frame
 
 SHEET_SAMPLES = 5 * SHEET_COLUMNS
 PER_GROUP = 2
@@ -81,11 +82,12 @@ def write_pictures(
 def _picture(item: Item, found: Predictions, row: int, mapper: SoundMapper, headline: str) -> SoundingPicture:
     sample = ItemSet([item], CentreView.from_config(mapper.encoder))[0]
     assert sample.truth is not None
+    shown = sample.image if sample.image.ndim == 3 else sample.image[reference_frame(len(sample.image))]
     heat, value = found.values["map"][row], float(found.values[f"ciou_{headline}_own"][row])
     score = item.scene if np.isnan(value) else f"cIoU {value:.2f}"
     return SoundingPicture(
         name=item.id,
-        picture=sample.image,
+        picture=shown,
         heat=heat,
         silent=found.values["map_silence"][row],
         truth=truth_map(item, torch.from_numpy(sample.truth)).numpy(),

@@ -29,7 +29,8 @@ Maps = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SoundMapper:
-    """Makes score maps of normalised pictures `(B, 3, H, W)` and log-mel spectrograms `(B, 1, mels, frames)`."""
+    """Makes score maps of normalised pictures `(B, 3, H, W)` or frames `(B, T, 3, H, W)` and log-mel spectrograms
+    `(B, 1, mels, frames)`."""
 
     maps: Maps
     """`(B, K, R, C)` in [0, 1], on one scale for all pictures."""
@@ -111,7 +112,7 @@ def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, patch_size: int, shif
 
     Args:
         maps: scores of the patches of pictures.
-        image: `(B, 3, H, W)`.
+        image: `(B, 3, H, W)` or `(B, T, 3, H, W)`.
         audio: `(B, 1, mels, frames)`.
         patch_size: `p`.
         shifts: in each direction; divides `p`.
@@ -119,17 +120,18 @@ def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, patch_size: int, shif
     Returns:
         `(B, K, H shifts / p, W shifts / p)`.
     """
-    height, width = image.shape[2:]
+    height, width = image.shape[-2:]
     step, first = patch_size // shifts, (shifts - 1) * (patch_size // shifts) // 2
     offsets = [i * step - first for i in range(shifts)]
     margin = patch_size
-    wide = F.pad(image, (margin, margin, margin, margin), mode="replicate")
+    wide = F.pad(image.flatten(0, -4), (margin, margin, margin, margin), mode="replicate")
+    wide = wide.unflatten(0, image.shape[:-3])
     total: Tensor | None = None
     count = torch.zeros(height, width, device=image.device)
     for down in offsets:
         for right in offsets:
             rows, columns = slice(margin + down, margin + down + height), slice(margin + right, margin + right + width)
-            scores = maps(wide[:, :, rows, columns], audio).float()
+            scores = maps(wide[..., rows, columns], audio).float()
             pixels = scores.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)
             # Pixel (y, x) of the moved picture is (y + down, x + right) of the picture itself.
             inside = (max(0, down), min(height, height + down), max(0, right), min(width, width + right))

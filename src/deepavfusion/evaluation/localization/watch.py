@@ -19,6 +19,7 @@ from deepavfusion.evaluation.localization.sound_mapper import of_localizer
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import Localizer
+from deepavfusion.models.frames import reference_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def training_pictures(model: Localizer, clips: Sequence[Clip], device: torch.dev
     samples = [
         SoundingPicture(name, picture, own, still, None, f"own sound, peak {own.max():.2f}")
         for name, picture, own, still in zip(
-            batch.ids, batch.image.permute(0, 2, 3, 1).numpy(), heat, silent, strict=True
+            batch.ids, reference_picture(batch.image).permute(0, 2, 3, 1).numpy(), heat, silent, strict=True
         )
     ]
     half = -(-len(samples) // 2)

@@ -14,7 +14,7 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.truth import Truth
-from deepavfusion.data.views import CentreView, seconds
+from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.evaluation.segmentation.figures import Overlay, overlay_figure
 from deepavfusion.evaluation.segmentation.overlay_video import predicted_masks, write_overlay_video
@@ -42,7 +42,7 @@ def draw_overlays(
         title: headline.
     """
     config = model.config.encoder
-    view = CentreView(config.image_size, seconds(config), whole=True)
+    view = CentreView.from_config(config, whole=True)
     sounds: list[tuple[str, Sound]] = [("predicted", "own")]
     if with_silence:
         sounds.append(("in silence", "silence"))

@@ -20,7 +20,7 @@ from torch import Tensor
 from deepavfusion.audio import log_mel
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
 from deepavfusion.data.truth import Truth
-from deepavfusion.data.views import CentreView, seconds
+from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.loop import Outcome
 from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSample, PictureSet, Sound
 from deepavfusion.images import normalize
@@ -131,7 +131,7 @@ class SegmenterEvaluator:
     def loader(self, positions: Sequence[int], batch_size: int, num_workers: int, device: torch.device) -> ClipLoader:
         """Batches of whole pictures with the sound that is to be heard."""
         config = self.model.config.encoder
-        view = CentreView(config.image_size, seconds(config), whole=True)
+        view = CentreView.from_config(config, whole=True)
         pictures = PictureSet(self.pictures, positions, view, self.truth, self.sound, self.noise_rms, self.seed)
         return evaluation_loader(pictures, batch_size, num_workers, device, join=PictureBatch.join)
 
@@ -202,7 +202,7 @@ def segment(
 
     Args:
         model: in evaluation mode.
-        image: uint8 `(B, 3, H, W)` of the model's size.
+        image: uint8 `(B, 3, H, W)` of the model's size, of several frames `(B, T, 3, H, W)`.
         waveform: float32 `(B, S)` of the model's length.
         image_present, audio_present: bool `(B,)`; None if all are.
         flips: average the logits of picture and mirrored picture.

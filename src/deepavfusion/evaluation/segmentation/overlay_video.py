@@ -18,10 +18,12 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.framed import FramedPicture, still_of
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.sample_clips import FRAME_RATE, write_clip
-from deepavfusion.data.views import OpenClip, seconds
+from deepavfusion.data.views import OpenClip, frame_times, seconds
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.evaluation.segmentation.figures import overlay
+from deepavfusion.inference.timeline import read_frames, to_images
+from deepavfusion.inference.windows import times_around
 from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.segmenter import Segmenter
@@ -67,13 +69,15 @@ def _film(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> Tr
         for number in range(max(1, int(length * FRAME_RATE))):
             moment = float(number / FRAME_RATE)
             pictures.append(media.frame(moment, FrameCrop.whole(shown)))
-            inputs.append(media.frame(moment, FrameCrop.whole(config.image_size)))
+            times = times_around(np.array([moment]), window, config.num_frames, info.duration_seconds)
+            inputs.append(read_frames(media, times, FrameCrop.whole(config.image_size))[0])
             heard.append(_window(media, moment, window, info.duration_seconds))
     return pictures, _masks(model, inputs, heard, shown, device, flips), sound
 
 
 def _stills(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> Track:
-    window, video, table = seconds(model.config.encoder), still_of(clip).video, clip.path.rpartition("#")[0]
+    config, window = model.config.encoder, seconds(model.config.encoder)
+    video, table = still_of(clip).video, clip.path.rpartition("#")[0]
     first = int(clip.path.rpartition("#")[2]) - still_of(clip).number
     pictures, inputs, heard, shown, length = [], [], [], None, 0.0
     for number in range(len(video.frames)):
@@ -81,8 +85,9 @@ def _stills(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> 
         media = FramedPicture(Clip(name, f"{table}#{first + number}"))
         shown = shown or _shown_size(media.info.height, media.info.width)
         pictures.append(media.frame(0.0, FrameCrop.whole(shown)))
-        inputs.append(media.frame(0.0, FrameCrop.whole(model.config.encoder.image_size)))
-        heard.append(media.sound(0.0, window) if media.info.has_sound else None)
+        start, times = frame_times(media.info, 0.0, window, config.num_frames)
+        inputs.append(read_frames(media, np.array([times]), FrameCrop.whole(config.image_size))[0])
+        heard.append(media.sound(start, window) if media.info.has_sound else None)
         length = min(media.seconds, MAX_SECONDS)
         sound = media.whole_sound(length)
         media.close()
@@ -113,7 +118,7 @@ def _masks(
     """Masks of class numbers, `(H, W)` of `size`."""
     silence, masks = np.zeros(round(seconds(model.config.encoder) * SAMPLE_RATE), np.float32), []
     for begin in range(0, len(inputs), BATCH):
-        image = torch.from_numpy(np.stack(inputs[begin : begin + BATCH])).permute(0, 3, 1, 2).contiguous()
+        image = to_images(np.stack(inputs[begin : begin + BATCH]))
         sounds = heard[begin : begin + BATCH]
         waveform = torch.from_numpy(np.stack([silence if w is None else w for w in sounds]))
         present = torch.tensor([w is not None for w in sounds])

@@ -32,6 +32,8 @@ from deepavfusion.data.views import CentreView, ClipView
 from deepavfusion.evaluation.coverage import SPLITS, ClipSelection, select_clips
 
 Sound = Literal["own", "silence", "noise", "foreign"]
+TWIN_SCENES = ("twins", "motion")
+"""Kinds of scenes of Bandstand in which one of two that look alike is heard."""
 _NOISE, _PARTNERS = 11, 12
 """Purposes of generators, apart from those of `data.dataset`."""
 
@@ -179,7 +181,7 @@ def scene_groups(clip: Clip) -> tuple[str, ...]:
 
 
 def twin_regions(clip: Clip, frame_seconds: float) -> NDArray[np.uint8] | None:
-    """`(h, w)`: 1 on the twin that sounds, 2 on the silent one; None unless the clip shows twins.
+    """`(h, w)`: 1 on the twin that sounds, 2 on the silent one; None unless the scene is one of `TWIN_SCENES`.
 
     Raises:
         ClipError: its mask cannot be read.
@@ -188,7 +190,7 @@ def twin_regions(clip: Clip, frame_seconds: float) -> NDArray[np.uint8] | None:
         return None
     try:
         truth = read_annotation(clip.path)
-        if truth.scene_type != "twins":
+        if truth.scene_type not in TWIN_SCENES:
             return None
         mask = read_mask(clip.path, truth, truth.nearest_annotated(frame_seconds))
     except (ValueError, OSError) as error:
@@ -246,7 +248,7 @@ class PictureBatch:
 
     samples: list[PictureSample]
     image: Tensor
-    """`(B, 3, H, W)` uint8."""
+    """`(B, 3, H, W)` uint8, of several frames `(B, T, 3, H, W)`."""
     waveform: Tensor
     """`(B, S)` float32."""
     image_present: Tensor
@@ -258,7 +260,7 @@ class PictureBatch:
         image = torch.from_numpy(np.stack([sample.image for sample in samples]))
         return cls(
             samples=list(samples),
-            image=image.permute(0, 3, 1, 2).contiguous(),
+            image=image.movedim(-1, -3).contiguous(),
             waveform=torch.from_numpy(np.stack([sample.waveform for sample in samples])),
             image_present=torch.tensor([sample.image_present for sample in samples]),
             audio_present=torch.tensor([sample.audio_present for sample in samples]),
@@ -311,7 +313,7 @@ class PictureSet(ClipSet):
             waveform, failure = None, error.cause
         return PictureSample(
             place=place,
-            image=np.zeros((*self.view.image_size, 3), np.uint8) if drawn.image is None else drawn.image,
+            image=np.zeros(self.view.image_shape, np.uint8) if drawn.image is None else drawn.image,
             waveform=np.zeros(self.view.num_samples, np.float32) if waveform is None else waveform,
             image_present=drawn.image is not None,
             audio_present=waveform is not None,

@@ -95,7 +95,9 @@ class SeparationEvaluator:
             rate, count = sound_of_pixels.SAMPLE_RATE, sound_of_pixels.NUM_SAMPLES
         else:
             rate, count = SAMPLE_RATE, config.num_samples
-        return RatedView(config.encoder.image_size, count / rate, sample_rate=rate)
+        return RatedView(
+            config.encoder.image_size, count / rate, num_frames=config.encoder.num_frames, sample_rate=rate
+        )
 
     def loader(self, positions: Sequence[int], batch_size: int, num_workers: int, device: torch.device) -> ClipLoader:
         """Batches of all parts of `batch_size` mixtures."""
@@ -125,7 +127,7 @@ class SeparationEvaluator:
         recorded = self.mixtures[0].recording is not None
         parts = 2 * count + recorded
         views = batch.to(device)
-        image = views.image.unflatten(0, (-1, parts))[:, : 2 * count]  # (B, 2N, 3, H, W)
+        image = views.image.unflatten(0, (-1, parts))[:, : 2 * count]  # (B, 2N, 3, H, W) or (B, 2N, T, 3, H, W)
         sound = views.waveform.unflatten(0, (-1, parts))
         references = sound[:, :count]
         if self.protocol == "sound_of_pixels":
@@ -148,7 +150,7 @@ class SeparationEvaluator:
         return Separated(mixture, references, systems, clean, _failed(batch, parts, count))
 
     def _run(self, model: Separator, image: Tensor, mixture: Tensor) -> Tensor:
-        """Estimates `(B, N, S)` for pictures `(B, N, 3, H, W)` uint8 and mixtures `(B, S)`."""
+        """Estimates `(B, N, S)` for pictures `(B, N, 3, H, W)` or `(B, N, T, 3, H, W)` uint8 and mixtures `(B, S)`."""
         count = image.shape[1]
         if self.protocol == "sound_of_pixels":
             return torch.stack([self._reconstruct(model, *row) for row in zip(image, mixture, strict=True)])
@@ -222,8 +224,10 @@ def mixture_scores(values: Mapping[str, Tensor], system: str = MODEL) -> Mixture
     )
 
 
-def _sizes(config: SeparatorConfig) -> tuple[tuple[int, int], int]:
-    return config.encoder.image_size, config.num_samples
+def _sizes(config: SeparatorConfig) -> tuple[object, ...]:
+    """Picture and sound, and of several frames how many."""
+    num_frames = config.encoder.num_frames
+    return (config.encoder.image_size, config.num_samples, *((num_frames,) if num_frames > 1 else ()))
 
 
 def _failed(batch: Batch, parts: int, count: int) -> dict[int, str]:

@@ -14,6 +14,7 @@ from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
 from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator
 from deepavfusion.evaluation.separation.figures import RANGE_DB, SeparatedMixture, separation_figure, write_sounds
+from deepavfusion.models.frames import reference_picture
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def separated_mixture(evaluator: SeparationEvaluator, position: int, device: tor
         mixture=found.mixture[0].cpu().numpy(),
         references=found.references[0].cpu().numpy(),
         estimates=found.estimates[MODEL][0].float().cpu().numpy(),
-        pictures=batch.image[:count].permute(0, 2, 3, 1).numpy(),
+        pictures=reference_picture(batch.image[:count]).permute(0, 2, 3, 1).numpy(),
         names=tuple(part.label or part.clip.id for part in mixture.parts),
         sample_rate=evaluator.view.sample_rate,
     )
