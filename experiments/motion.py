@@ -29,8 +29,8 @@ PART = "motion_test"
 TRAINING = {
     "training.batch_size": 16,
     "optim.blr": 3.2e-2,
-    "optim.epochs": 8,
-    "optim.warmup_epochs": 0.5,
+    "optim.epochs": 16,
+    "optim.warmup_epochs": 1,
     "tune_encoder": "false",
     "contrast.mismatch_weight": 0,
     "data.crop_area": "[0.8,1]",
