@@ -91,7 +91,7 @@ def semantic_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_model(seed: int = 3, **settings: object) -> Segmenter:
     """Random weights, with masks that cover about half of the picture."""
     torch.manual_seed(seed)
-    model = Segmenter(SegmenterConfig(encoder=ENCODER, decoder_dim=32, **settings))  # type: ignore[arg-type]
+    model = Segmenter(SegmenterConfig(encoder=ENCODER, decoder_dim=32, stride=1, **settings))  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             if parameter.ndim > 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.steps import Making, Step, run
+from experiments.steps import Making, Step, needed, quickened, run
 from experiments.worlds import cut, join
 
 
@@ -37,7 +37,28 @@ def test_steps_wait_for_what_they_need_and_are_done_once(tmp_path: Path) -> None
     assert said[-1] == "3 of 3 steps are done"
     assert {path: path.stat().st_mtime_ns for path in made} == made
     with pytest.raises(ValueError, match="which is not there and no step makes"):
-        run([make(c, tmp_path / "x")], tmp_path / "logs", 1, said.append)
+        run([make(tmp_path / "d", tmp_path / "x")], tmp_path / "logs", 1, said.append)
+    assert run([make(c, tmp_path / "x")], tmp_path / "logs", 1, said.append) == 0  # what is done needs nothing
+
+
+def test_only_what_the_goals_need_is_run(tmp_path: Path) -> None:
+    a, b, c, d = (tmp_path / name for name in "abcd")
+    others = [make(a), make(b, a), make(d, a)]
+    goal = make(c, b)
+    assert [step.product for step in needed([goal], others)] == [a, b, c]
+    b.write_text("done before")  # and so does not need a
+    assert [step.product for step in needed([goal], others)] == [b, c]
+    assert [step.product for step in needed([goal, make(d, a)], others)] == [b, c, a, d]
+
+
+def test_a_quick_step_is_the_same_command_with_its_length_cut(tmp_path: Path) -> None:
+    words = ("train", "segmentation", "--optim.epochs", "16", "--run_dir", "r")
+    quick = quickened(Step(words, tmp_path / "a"))
+    assert isinstance(quick, Step)
+    cut = ("train", "segmentation", "--optim.epochs", "0.5", "--run_dir", "r", "--optim.warmup_epochs", "0.1")
+    assert quick.words == cut
+    scoring = Step(("evaluate", "r"), tmp_path / "b")
+    assert quickened(scoring) is scoring
 
 
 def test_a_command_that_fails_is_told_with_its_log_and_the_rest_goes_on(tmp_path: Path) -> None:
