@@ -92,6 +92,15 @@ def test_whole_run_stopped_and_continued_equals_one_never_stopped(clips: Path, t
     assert same[0] == same[1]
 
 
+def test_a_run_with_the_cross_decoder_predicts_a_share_and_draws_all(clips: Path, tmp_path: Path) -> None:
+    config = make(clips, tmp_path / "run")
+    config = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross", predicted_share=0.5))
+    assert fit(MaskedPretraining(config), config, quiet()).status == "finished"
+    assert (tmp_path / "run" / "pictures" / "reconstruction_00000006.png").is_file()
+    record = checkpoints.load(tmp_path / "run" / "checkpoints" / "step_00000006.pt")
+    assert record["model_config"]["decoder_form"] == "cross"
+
+
 def test_one_batch_is_overfitted(clips: Path, tmp_path: Path) -> None:
     config = make(clips, tmp_path)
     config = replace(config, model=replace(config.model, drop_path=0.0, embed_dim=32))
