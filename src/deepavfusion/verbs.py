@@ -419,6 +419,19 @@ def _bench_media(config: Any) -> int:
     return 0
 
 
+def _bench_curves_config() -> type:
+    from deepavfusion.bench.config import CurvesBenchConfig
+
+    return CurvesBenchConfig
+
+
+def _bench_curves(config: Any) -> int:
+    from deepavfusion.bench.curves import run
+
+    run(config)
+    return 0
+
+
 def _estimate_config() -> type:
     from deepavfusion.bench.estimate_config import EstimateConfig
 
@@ -471,6 +484,7 @@ VERBS: dict[str, Verb] = {
     "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
     "estimate": Verb("memory, operations and days of a pre-training, without running it", _estimate_config, _estimate),
     "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
     "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAutoencoderConfig, MaskedDecodingConfig
@@ -36,6 +36,66 @@ class ModelBenchConfig:
         if not self.forms:
             raise ValueError("forms is empty: name at least one of token, dense, factorized, bilinear")
         MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+
+
+FRAMES_PER_SECOND = 64
+"""Log-mel frames of a second of sound, as in `audio.py`, which imports torch."""
+
+
+@dataclass(frozen=True)
+class CurvesBenchConfig:
+    """Cost of an encoder step as pictures and sound grow, of every fusion form, ours against the method written out.
+
+    Operations and memory are counted without computing anything; the forms named by measured are also run where they
+    fit.
+    """
+
+    model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder; ViT-B by default. Its fusion form and input sizes are replaced by those below."""
+    forms: tuple[FusionForm, ...] = ("token", "dense", "factorized", "bilinear")
+    """Fusion forms to count."""
+    image_sizes: tuple[int, ...] = (224, 320, 448)
+    """Sides of the square pictures in pixels, each divisible by model.patch_size."""
+    audio_seconds: tuple[float, ...] = (3, 10, 30)
+    """Lengths of the sound; 64 log-mel frames a second, which model.patch_size must divide."""
+    batch_size: int = 1
+    """Clips per pass."""
+    measured: tuple[FusionForm, ...] = ("dense",)
+    """Fusion forms that are also run, for their time and peak memory; [] only counts."""
+    max_tflop: float = 4.0
+    """Passes of more operations than this are counted, not run."""
+    memory_gib: float | None = None
+    """What a pass must fit into, to be run and in the figure; by default what the device has."""
+    repeats: int = 1
+    """Timed passes of each variant, interleaved."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto takes CUDA if there is one."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        for name in ("forms", "image_sizes", "audio_seconds", "measured"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if not getattr(self, name) and name != "measured":
+                raise ValueError(f"{name} is empty: name at least one")
+        if extra := [form for form in self.measured if form not in self.forms]:
+            raise ValueError(f"measured names {', '.join(extra)}, which forms does not: add it to --forms")
+        for name in ("batch_size", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.max_tflop <= 0:
+            raise ValueError(f"max_tflop {self.max_tflop} must be positive")
+        if self.memory_gib is not None and self.memory_gib <= 0:
+            raise ValueError(f"memory_gib {self.memory_gib} must be positive")
+        for form in self.forms:
+            for side in self.image_sizes:
+                for seconds in self.audio_seconds:
+                    self.encoder(form, side, seconds)
+
+    def encoder(self, form: FusionForm, side: int, seconds: float) -> EarlyFusionConfig:
+        """The encoder for pictures and sound of a size."""
+        audio_size = (self.model.audio_size[0], round(FRAMES_PER_SECOND * seconds))
+        return replace(self.model, fusion=form, image_size=(side, side), audio_size=audio_size)
 
 
 StepSize = Literal["small", "vit_s", "vit_b"]

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -25,8 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepavfusion.atomic import write_text
 from deepavfusion.bench import plain
 from deepavfusion.bench.config import ModelBenchConfig
-from deepavfusion.models.config import MaskedAutoencoderConfig
+from deepavfusion.models.config import DecoderForm, MaskedAutoencoderConfig
+from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
+from deepavfusion.training.processes import resolve_device
 
 Step = Callable[[], Tensor]
 """A forward pass that ends in a scalar to differentiate."""
@@ -47,6 +49,22 @@ class StepCost:
     """Median; None if not timed."""
 
 
+DECODER_VARIANTS: tuple[tuple[DecoderForm, float], ...] = (("self", 1.0), ("cross", 1.0), ("cross", 0.25))
+"""Decoder form and predicted share, those of the paper first."""
+
+
+@dataclass(frozen=True)
+class DecoderCost:
+    """What one pre-training pass costs with a decoder."""
+
+    decoder_form: DecoderForm
+    predicted_share: float
+    gflop: float
+    saved_mib: float
+    seconds: float | None
+    """Median; None if not timed."""
+
+
 def count_flops(step: Step) -> int:
     """Floating-point operations of forward and backward; a multiply-add is two."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -55,19 +73,20 @@ def count_flops(step: Step) -> int:
 
 
 def saved_bytes(step: Step, model: torch.nn.Module) -> int:
-    """Bytes of the unique storages kept for the backward pass, without parameters and buffers."""
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    """Bytes of the unique storages kept for the backward pass, without parameters and buffers, of fake tensors too."""
+    known = {id(s): s for s in (t.untyped_storage() for t in (*model.parameters(), *model.buffers()))}
+    kept: dict[int, UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+        storage = tensor.untyped_storage()  # torch keeps one object per storage while the storage lives
+        if id(storage) not in known:
+            kept[id(storage)] = storage
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = step()
-    total = sum(kept.values())  # summed while the graph, and so every storage, is alive
+    total = sum(storage.nbytes() for storage in kept.values())
+    kept.clear()  # so that the backward pass can let go of them
     loss.backward()
     return total
 
@@ -85,28 +104,33 @@ def steps_of(
             torch.rand(batch_size, n) for n in (config.encoder.num_image_patches, config.encoder.num_audio_patches)
         ]
 
-    def ours_unmasked() -> Tensor:
-        out = model.encoder(image, audio)
-        assert out.image is not None
-        assert out.audio is not None
-        return out.image.mean() + out.audio.mean() + out.fusion.mean()
-
+    encoder_steps = unmasked_steps(model.encoder, image, audio)
     steps: dict[tuple[str, str], Step] = {
         ("pre-training", "ours"): lambda: model(image, audio, *noise).loss,
         ("pre-training", "written out"): lambda: sum(plain.masked_loss(model, image, audio, *noise), torch.zeros(())),
-        ("unmasked encoder", "ours"): ours_unmasked,
-        ("unmasked encoder", "written out"): lambda: sum(
-            (x.mean() for x in plain.encode(model.encoder, image, audio)), torch.zeros(())
-        ),
+        **{("unmasked encoder", form): step for form, step in encoder_steps.items()},
     }
     return model, steps
 
 
+def unmasked_steps(encoder: EarlyFusionEncoder, image: Tensor, audio: Tensor) -> dict[str, Step]:
+    """An encoder's pass over all patches, by form."""
+
+    def ours() -> Tensor:
+        out = encoder(image, audio)
+        assert out.image is not None
+        assert out.audio is not None
+        return out.image.mean() + out.audio.mean() + out.fusion.mean()
+
+    def written_out() -> Tensor:
+        return sum((x.mean() for x in plain.encode(encoder, image, audio)), torch.zeros(()))
+
+    return {"ours": ours, "written out": written_out}
+
+
 def measure(config: ModelBenchConfig) -> Iterator[StepCost]:
     """Costs of every form, one step after the other."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(config.device)
     for form in config.forms:
         model_config = MaskedAutoencoderConfig.from_parts(replace(config.model, fusion=form), config.autoencoder)
         _, counted = steps_of(model_config, config.batch_size, "meta")
@@ -122,6 +146,24 @@ def measure(config: ModelBenchConfig) -> Iterator[StepCost]:
             yield StepCost(form, key[0], key[1], flops[key] / 1e9, saved[key] / 2**20, seconds)
 
 
+def measure_decoders(config: ModelBenchConfig) -> list[DecoderCost]:
+    """Costs of the pre-training step with each decoder, the fusion form as configured; timed in turn."""
+    device = resolve_device(config.device)
+    counts, steps, times = {}, {}, {}
+    for form, share in DECODER_VARIANTS:
+        decoding = replace(config.autoencoder, decoder_form=form, predicted_share=share)
+        model_config = MaskedAutoencoderConfig.from_parts(config.model, decoding)
+        flops = count_flops(steps_of(model_config, config.batch_size, "meta")[1]["pre-training", "ours"])
+        model, own = steps_of(model_config, config.batch_size, device)
+        steps[form, share], times[form, share] = own["pre-training", "ours"], list[float]()
+        counts[form, share] = flops / 1e9, saved_bytes(own["pre-training", "ours"], model) / 2**20
+    for _ in range(config.repeats):
+        for key, step in steps.items():
+            times[key].append(time_step(step, device))
+    medians = {key: statistics.median(values) if values else None for key, values in times.items()}
+    return [DecoderCost(*key, *counts[key], medians[key]) for key in counts]
+
+
 def time_step(step: Step, device: str) -> float:
     """Seconds of one forward and backward pass."""
     if device == "cuda":
@@ -133,11 +175,16 @@ def time_step(step: Step, device: str) -> float:
     return time.perf_counter() - start
 
 
-def run(config: ModelBenchConfig) -> list[StepCost]:
-    """Measure, print the table, and write the JSON file if asked for."""
+def device_name(device: str) -> str:
+    """What the figures were measured on."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def run(config: ModelBenchConfig) -> tuple[list[StepCost], list[DecoderCost]]:
+    """Measure, print the tables, and write the JSON file if asked for."""
     console = Console()
     with console.status("measuring"):
-        costs = list(measure(config))
+        costs, decoders = list(measure(config)), measure_decoders(config)
     m = config.model
     table = Table(
         title=f"one forward + backward, width {m.embed_dim}, depth {m.depth}, batch {config.batch_size}",
@@ -152,7 +199,15 @@ def run(config: ModelBenchConfig) -> list[StepCost]:
         row = (cost.fusion, cost.step, cost.form, f"{cost.gflop:.1f}", f"{cost.saved_mib:.0f}", seconds)
         table.add_row(*row, end_section=last)
     console.print(table)
+    table = Table(title=f"pre-training step by decoder, {m.fusion} fusion")
+    for column in ("decoder", "predicted", "GFLOP", "saved MiB", "ms"):
+        table.add_column(column, justify="left" if column == "decoder" else "right")
+    for c in decoders:
+        seconds = "-" if c.seconds is None else f"{1e3 * c.seconds:.0f}"
+        table.add_row(c.decoder_form, f"{c.predicted_share:.0%}", f"{c.gflop:.1f}", f"{c.saved_mib:.0f}", seconds)
+    console.print(table)
     if config.json:
-        record = {"torch": torch.__version__, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
-        write_text(config.json, json.dumps(record, indent=2) + "\n")
-    return costs
+        record = {"torch": torch.__version__, "device": device_name(resolve_device(config.device))}
+        values = {"costs": [asdict(cost) for cost in costs], "decoders": [asdict(cost) for cost in decoders]}
+        write_text(config.json, json.dumps({**record, "config": asdict(config), **values}, indent=2) + "\n")
+    return costs, decoders
