@@ -432,6 +432,19 @@ def _bench_curves(config: Any) -> int:
     return 0
 
 
+def _bench_all_config() -> type:
+    from deepavfusion.bench.config import AllBenchConfig
+
+    return AllBenchConfig
+
+
+def _bench_all(config: Any) -> int:
+    from deepavfusion.bench.everything import run
+
+    run(config)
+    return 0
+
+
 def _estimate_config() -> type:
     from deepavfusion.bench.estimate_config import EstimateConfig
 
@@ -487,6 +500,7 @@ VERBS: dict[str, Verb] = {
     "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
     "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench all": Verb("every measurement of docs/performance.md", _bench_all_config, _bench_all),
 }
 
 TASK_OF_MODEL = {

@@ -98,7 +98,7 @@ class CurvesBenchConfig:
         return replace(self.model, fusion=form, image_size=(side, side), audio_size=audio_size)
 
 
-StepSize = Literal["small", "vit_s", "vit_b"]
+StepSize = Literal["small", "vit_s", "vit_b", "vit_l"]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,17 @@ class StepBenchConfig:
     """Speed of whole training steps: real clips, the training loop's own step, against the machine's matmul rate."""
 
     sizes: tuple[StepSize, ...] = ("small", "vit_s", "vit_b")
-    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12)."""
+    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12), vit_l (1024, 24)."""
+    fusions: tuple[FusionForm, ...] = ("factorized",)
+    """Fusion forms to measure."""
     precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     """Arithmetic of the forward pass."""
     modes: tuple[Literal["eager", "compiled"], ...] = ("eager", "compiled")
     """Whether the model runs as written or through torch.compile."""
-    batch_size: int = 8
-    """Clips per step."""
+    batch_size: int | Literal["best"] = 8
+    """Clips per step; best doubles them as long as the eager step gets faster per clip and fits into memory."""
+    max_batch_size: int = 1024
+    """The most clips per step that the search for the best tries."""
     steps: int = 3
     """Timed steps of each variant, after two that are not timed."""
     num_workers: int = 1
@@ -125,15 +129,41 @@ class StepBenchConfig:
     """Also write the figures to this JSON file."""
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "precisions", "modes"):
+        for name in ("sizes", "fusions", "precisions", "modes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: name at least one")
-        for name in ("batch_size", "steps"):
-            if getattr(self, name) < 1:
+        for name in ("batch_size", "max_batch_size", "steps"):
+            if getattr(self, name) != "best" and getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
+
+
+BenchPart = Literal["model", "curves", "step", "media"]
+
+
+@dataclass(frozen=True)
+class AllBenchConfig:
+    """Every measurement behind docs/performance.md with the settings of the docs, each into its own JSON file.
+
+    A part whose file is there is skipped, so that what was stopped goes on. The files of a GPU end in _cuda, beside
+    those of a CPU.
+    """
+
+    out: str = "docs/results"
+    """Folder of the JSON files; the default is the docs' own in a checkout."""
+    parts: tuple[BenchPart, ...] = ("model", "curves", "step", "media")
+    """What to measure."""
+    again: bool = False
+    """Measure parts that are there once more."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if not self.parts:
+            raise ValueError("parts is empty: name at least one of model, curves, step, media")
 
 
 @dataclass(frozen=True)
