@@ -13,6 +13,7 @@ from deepavfusion.models import AudioVisualMAE, MaskedAutoencoderConfig
 from deepavfusion.models.masked_autoencoder import normalize_patches
 from deepavfusion.models.patch_mask import random_mask
 from deepavfusion.models.vit import patchify
+from deepavfusion.training.sharding import units_of
 from tests.models.tiny import TINY, inputs, randomized
 
 DECODER_FORMS = ("self", "cross")
@@ -139,6 +140,11 @@ def test_cross_compiles_without_graph_breaks() -> None:
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(*inputs(), *noise()).loss, model(*inputs(), *noise()).loss)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("form", DECODER_FORMS)
+def test_every_block_is_a_unit_of_sharded_training(form: str) -> None:
+    assert len(units_of(autoencoder(form))) == 3 * 3 + 2 + 2  # three streams of the encoder, two decoders
 
 
 def test_mistakes_are_named() -> None:

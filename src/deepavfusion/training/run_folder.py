@@ -34,6 +34,8 @@ from deepavfusion.version import __version__
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ADDED: dict[str, Any] = {"autoencoder.decoder_form": "self", "autoencoder.predicted_share": 1.0}
+"""Settings that the first versions did not have, and what a run of theirs did."""
 MAY_CHANGE = frozenset(
     {
         "run_dir",
@@ -190,6 +192,7 @@ class CsvTable:
 def compare_configs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The settings in which two configurations differ beyond `MAY_CHANGE`, as `--flag was A, is B`."""
     a, b = flatten(old), flatten(new)
+    a = {**{key: value for key, value in ADDED.items() if key in b}, **a}
     return [
         f"--{key} was {a.get(key, 'absent')}, is {b.get(key, 'absent')}"
         for key in dict.fromkeys([*a, *b])
