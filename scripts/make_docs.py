@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench_tables import bench_curves, bench_decoders, bench_media, bench_model, bench_step, reference_deviations
+from bench_tables import bench_curves, bench_decoder, bench_media, bench_model, bench_step, reference_deviations
 from PIL import Image
 
 from deepavfusion.atomic import replacing
@@ -172,8 +172,8 @@ TABLES: dict[str, Callable] = {
     "bandstand_truth": bandstand_truth,
     "bench_curves": bench_curves,
     "bench_curves_cuda": bench_curves,
-    "bench_decoders": bench_decoders,
-    "bench_decoders_cuda": bench_decoders,
+    "bench_decoder": bench_decoder,
+    "bench_decoder_cuda": bench_decoder,
     "bench_media": bench_media,
     "bench_model": bench_model,
     "bench_model_cuda": bench_model,
@@ -190,12 +190,7 @@ TABLES: dict[str, Callable] = {
     "scaling": scaling,
 }
 
-FILES = {
-    "bench_decoders": "bench_model",
-    "bench_decoders_cuda": "bench_model_cuda",
-    "classification_parts": "classification",
-    "classification_fusion": "classification",
-}
+FILES = {"classification_parts": "classification", "classification_fusion": "classification"}
 """The result file of a table, where it is not named as the table."""
 
 FIGURES: dict[str, Callable] = {"bench_curves": cost_curves_figure, "bench_curves_cuda": cost_curves_figure}

@@ -53,11 +53,8 @@ def test_table_and_json(fusion: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 
     decoding = MaskedDecodingConfig(decoder_dim=32, decoder_num_heads=4, image_decoder_depth=1, audio_decoder_depth=1)
     path = tmp_path / "costs.json"
-    costs, decoders = run(ModelBenchConfig(TINY, decoding, forms=(fusion,), repeats=1, json=str(path)))
+    costs = run(ModelBenchConfig(TINY, decoding, forms=(fusion,), repeats=1, json=str(path)))
     assert len(costs) == 4
-    assert [(c.decoder_form, c.predicted_share) for c in decoders] == [("self", 1.0), ("cross", 1.0), ("cross", 0.25)]
-    assert decoders[0].gflop > decoders[1].gflop > decoders[2].gflop
-    assert decoders[0].saved_mib > decoders[2].saved_mib
     assert all(c.seconds is not None and c.gflop > 0 and c.saved_mib > 0 for c in costs)
     assert len(json.loads(path.read_text())["costs"]) == 4
     assert "written out" in capsys.readouterr().out

@@ -38,6 +38,31 @@ class ModelBenchConfig:
         MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
 
 
+@dataclass(frozen=True)
+class DecoderBenchConfig:
+    """Cost of a pre-training step with each decoder: the paper's, cross, and cross with a quarter predicted."""
+
+    model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder; ViT-B by default."""
+    autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
+    """Masks and decoders; decoder_form and predicted_share are replaced by each of those measured."""
+    batch_size: int = 1
+    """Clips per pass."""
+    repeats: int = 3
+    """Timed passes of each variant, interleaved; 0 counts operations and memory only."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure time and memory; auto takes CUDA if there is one."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+        if self.repeats < 0:
+            raise ValueError(f"repeats {self.repeats} must not be negative")
+        MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+
+
 FRAMES_PER_SECOND = 64
 """Log-mel frames of a second of sound, as in `audio.py`, which imports torch."""
 
@@ -140,7 +165,7 @@ class StepBenchConfig:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
 
 
-BenchPart = Literal["model", "curves", "step", "media"]
+BenchPart = Literal["model", "decoder", "curves", "step", "media"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +178,7 @@ class AllBenchConfig:
 
     out: str = "docs/results"
     """Folder of the JSON files; the default is the docs' own in a checkout."""
-    parts: tuple[BenchPart, ...] = ("model", "curves", "step", "media")
+    parts: tuple[BenchPart, ...] = ("model", "decoder", "curves", "step", "media")
     """What to measure."""
     again: bool = False
     """Measure parts that are there once more."""
@@ -163,7 +188,7 @@ class AllBenchConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts:
-            raise ValueError("parts is empty: name at least one of model, curves, step, media")
+            raise ValueError("parts is empty: name at least one of model, decoder, curves, step, media")
 
 
 @dataclass(frozen=True)

@@ -179,11 +179,11 @@ def run(config: CurvesBenchConfig) -> list[CurvePoint]:
         points = measure(config, device, limit, status.update)
     table = Table(
         title=f"one forward + backward of the encoder, batch {config.batch_size}, {device_name(device)}",
-        caption=f"peak: counted; out: more than {limit / GIB:.1f} GiB",
+        caption=f"saved, peak (counted) and measured peak in GiB; out: more than {limit / GIB:.1f} GiB",
     )
     for column in ("picture", "sound", "fusion", "form"):
-        table.add_column(column)
-    for column in ("GFLOP", "saved GiB", "peak GiB", "", "measured GiB", "s"):
+        table.add_column(column, no_wrap=True)
+    for column in ("GFLOP", "saved", "peak", "", "measured", "s"):
         table.add_column(column, justify="right")
     for i, p in enumerate(points):
         measured = ("-" if value is None else f"{value:.2f}" for value in (p.measured_peak_gib, p.seconds))

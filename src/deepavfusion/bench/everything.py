@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
-from deepavfusion.bench import curves, media, model, step
+from deepavfusion.bench import curves, decoder, media, model, step
 from deepavfusion.bench.config import (
     AllBenchConfig,
     BenchPart,
     CurvesBenchConfig,
+    DecoderBenchConfig,
     MediaBenchConfig,
     ModelBenchConfig,
     StepBenchConfig,
@@ -27,6 +28,7 @@ from deepavfusion.training.processes import resolve_device
 FORMS = ("token", "dense", "factorized", "bilinear")
 RUNS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "model": (ModelBenchConfig, model.run),
+    "decoder": (DecoderBenchConfig, decoder.run),
     "curves": (CurvesBenchConfig, curves.run),
     "step": (StepBenchConfig, step.run),
     "media": (MediaBenchConfig, media.run),
@@ -35,12 +37,14 @@ RUNS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
         "model": {},
+        "decoder": {},
         "curves": {},
         "step": {"sizes": ("small", "vit_s", "vit_b"), "modes": ("eager",), "batch_size": 4},
         "media": {},
     },
     "cuda": {
         "model": {"batch_size": 16, "repeats": 10},
+        "decoder": {"batch_size": 16, "repeats": 10},
         "curves": {"measured": FORMS, "max_tflop": 40.0, "repeats": 3},
         "step": {
             "sizes": ("vit_b", "vit_l"),

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepavfusion.atomic import write_text
 from deepavfusion.bench import plain
 from deepavfusion.bench.config import ModelBenchConfig
-from deepavfusion.models.config import DecoderForm, MaskedAutoencoderConfig
+from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 from deepavfusion.training.processes import resolve_device
@@ -43,22 +43,6 @@ class StepCost:
     """`pre-training` (masked autoencoder) or `unmasked encoder`."""
     form: str
     """`ours` or `written out`."""
-    gflop: float
-    saved_mib: float
-    seconds: float | None
-    """Median; None if not timed."""
-
-
-DECODER_VARIANTS: tuple[tuple[DecoderForm, float], ...] = (("self", 1.0), ("cross", 1.0), ("cross", 0.25))
-"""Decoder form and predicted share, those of the paper first."""
-
-
-@dataclass(frozen=True)
-class DecoderCost:
-    """What one pre-training pass costs with a decoder."""
-
-    decoder_form: DecoderForm
-    predicted_share: float
     gflop: float
     saved_mib: float
     seconds: float | None
@@ -146,24 +130,6 @@ def measure(config: ModelBenchConfig) -> Iterator[StepCost]:
             yield StepCost(form, key[0], key[1], flops[key] / 1e9, saved[key] / 2**20, seconds)
 
 
-def measure_decoders(config: ModelBenchConfig) -> list[DecoderCost]:
-    """Costs of the pre-training step with each decoder, the fusion form as configured; timed in turn."""
-    device = resolve_device(config.device)
-    counts, steps, times = {}, {}, {}
-    for form, share in DECODER_VARIANTS:
-        decoding = replace(config.autoencoder, decoder_form=form, predicted_share=share)
-        model_config = MaskedAutoencoderConfig.from_parts(config.model, decoding)
-        flops = count_flops(steps_of(model_config, config.batch_size, "meta")[1]["pre-training", "ours"])
-        model, own = steps_of(model_config, config.batch_size, device)
-        steps[form, share], times[form, share] = own["pre-training", "ours"], list[float]()
-        counts[form, share] = flops / 1e9, saved_bytes(own["pre-training", "ours"], model) / 2**20
-    for _ in range(config.repeats):
-        for key, step in steps.items():
-            times[key].append(time_step(step, device))
-    medians = {key: statistics.median(values) if values else None for key, values in times.items()}
-    return [DecoderCost(*key, *counts[key], medians[key]) for key in counts]
-
-
 def time_step(step: Step, device: str) -> float:
     """Seconds of one forward and backward pass."""
     if device == "cuda":
@@ -180,11 +146,11 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
-def run(config: ModelBenchConfig) -> tuple[list[StepCost], list[DecoderCost]]:
-    """Measure, print the tables, and write the JSON file if asked for."""
+def run(config: ModelBenchConfig) -> list[StepCost]:
+    """Measure, print the table, and write the JSON file if asked for."""
     console = Console()
     with console.status("measuring"):
-        costs, decoders = list(measure(config)), measure_decoders(config)
+        costs = list(measure(config))
     m = config.model
     table = Table(
         title=f"one forward + backward, width {m.embed_dim}, depth {m.depth}, batch {config.batch_size}",
@@ -199,15 +165,8 @@ def run(config: ModelBenchConfig) -> tuple[list[StepCost], list[DecoderCost]]:
         row = (cost.fusion, cost.step, cost.form, f"{cost.gflop:.1f}", f"{cost.saved_mib:.0f}", seconds)
         table.add_row(*row, end_section=last)
     console.print(table)
-    table = Table(title=f"pre-training step by decoder, {m.fusion} fusion")
-    for column in ("decoder", "predicted", "GFLOP", "saved MiB", "ms"):
-        table.add_column(column, justify="left" if column == "decoder" else "right")
-    for c in decoders:
-        seconds = "-" if c.seconds is None else f"{1e3 * c.seconds:.0f}"
-        table.add_row(c.decoder_form, f"{c.predicted_share:.0%}", f"{c.gflop:.1f}", f"{c.saved_mib:.0f}", seconds)
-    console.print(table)
     if config.json:
         record = {"torch": torch.__version__, "device": device_name(resolve_device(config.device))}
-        values = {"costs": [asdict(cost) for cost in costs], "decoders": [asdict(cost) for cost in decoders]}
-        write_text(config.json, json.dumps({**record, "config": asdict(config), **values}, indent=2) + "\n")
-    return costs, decoders
+        values = {**record, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
+        write_text(config.json, json.dumps(values, indent=2) + "\n")
+    return costs
