@@ -32,14 +32,16 @@ def bench_decoder(record: dict) -> str:
 
 
 def bench_curves(record: dict) -> str:
-    """Operations, then peak memory of every form and size; then what was run."""
+    """The figure; operations, then peak memory of every form and size; what was run."""
     points = {(p["image_side"], p["audio_seconds"], p["fusion"], p["form"]): p for p in record["points"]}
     sizes = list(dict.fromkeys(key[:2] for key in points))
     fusions = list(dict.fromkeys(key[2] for key in points))
     head = f"| picture | sound | pairs | {' | '.join(f'`{fusion}`' for fusion in fusions)} |"
-    rows = []
+    figure = "bench_curves_cuda" if "CPU" not in record["device"] else "bench_curves"
+    caption = "GFLOP and peak memory over the length of the sound, one column a picture size"
+    rows = [f"![{caption}](figures/{figure}.png)", "", _where_memory_ends(record), ""]
     for what, key, digits in (("GFLOP", "gflop", 0), ("peak GiB", "peak_gib", 1)):
-        rows += [f"{what}, ours / written out:" if not rows else f"\n{what}, ours / written out:", "", head]
+        rows += [f"{what}, ours / written out:", "", head]
         rows.append("|--:|--:|--:" + "|--:" * len(fusions) + "|")
         for side, seconds in sizes:
             cells = []
@@ -50,15 +52,35 @@ def bench_curves(record: dict) -> str:
                 cells.append(" / ".join(texts))
             pairs = points[side, seconds, fusions[0], "ours"]["num_pairs"]
             rows.append(f"| {side} | {seconds:g} s | {pairs:,} | {' | '.join(cells)} |")
-    rows += ["", "Run:", "", "| fusion | picture | sound | form | peak GiB, counted | measured | seconds |"]
+        rows.append("")
+    measured = [p for p in record["points"] if p["seconds"] is not None]
+    if not measured:
+        return "\n".join(rows) + f"\nCounted only; torch {record['torch']}.\n"
+    rows += ["Run:", "", "| fusion | picture | sound | form | peak GiB, counted | measured | seconds |"]
     rows.append("|---|--:|--:|---|--:|--:|--:|")
-    for p in record["points"]:
-        if p["seconds"] is not None:
-            peak = "-" if p["measured_peak_gib"] is None else f"{p['measured_peak_gib']:.2f}"
-            numbers = f"{p['peak_gib']:.2f} | {peak} | {p['seconds']:.1f}"
-            size = f"{p['image_side']} | {p['audio_seconds']:g} s"
-            rows.append(f"| `{p['fusion']}` | {size} | {p['form']} | {numbers} |")
+    for p in measured:
+        peak = "-" if p["measured_peak_gib"] is None else f"{p['measured_peak_gib']:.2f}"
+        size = f"{p['image_side']} | {p['audio_seconds']:g} s"
+        numbers = f"{p['peak_gib']:.2f} | {peak} | {p['seconds']:.1f}"
+        rows.append(f"| `{p['fusion']}` | {size} | {p['form']} | {numbers} |")
     return "\n".join(rows) + "\n" + _machine(record)
+
+
+def _where_memory_ends(record: dict) -> str:
+    """Which passes do not fit, the smallest of each form first."""
+    first: dict[tuple[str, str], dict] = {}
+    for p in sorted(record["points"], key=lambda p: p["num_pairs"]):
+        if not p["fits"]:
+            first.setdefault((p["fusion"], p["form"]), p)
+    room = f"{record['memory_gib']:.1f} GiB"
+    if not first:
+        return f"Every pass fits into {room}."
+    names = (
+        f"`{fusion}` {form}, first at {p['image_side']} pixels and {p['audio_seconds']:g} s "
+        f"({p['num_pairs']:,} pairs, {p['peak_gib']:.1f} GiB)"
+        for (fusion, form), p in first.items()
+    )
+    return f"More than {room}: {'; '.join(names)}. No other form at any of these sizes."
 
 
 def bench_media(record: dict) -> str:
@@ -73,7 +95,10 @@ def bench_media(record: dict) -> str:
 
 def bench_step(record: dict) -> str:
     """Speed of training steps, float32 and bfloat16 side by side."""
-    speeds = {(s["size"], s["fusion"], s["mode"], s["precision"]): s for s in record["speeds"]}
+    # The first records tell neither fusion form nor batch of a row, which were the same for all, nor memory.
+    same = {"fusion": "factorized", "batch_size": record["config"]["batch_size"], "peak_gib": None}
+    own = [{**same, **s} for s in record["speeds"]]
+    speeds = {(s["size"], s["fusion"], s["mode"], s["precision"]): s for s in own}
     rows = ["| model | fusion | mode | clips per step | samples/s float32 | bfloat16 | bfloat16 / float32 "]
     rows[0] += "| peak GiB | share of matmul rate | waiting for data |"
     rows.append("|---|---|---|--:|--:|--:|--:|--:|--:|--:|")
@@ -81,8 +106,8 @@ def bench_step(record: dict) -> str:
         if precision == "float32" and (size, fusion, mode, "bfloat16") in speeds:
             pair = [speeds[size, fusion, mode, p] for p in ("float32", "bfloat16")]
             cells = [" / ".join(dict.fromkeys(str(s["batch_size"]) for s in pair))]
-            cells += [f"{s['step_samples_per_second']:.2f}" for s in pair]
-            cells.append(f"{pair[1]['step_samples_per_second'] / pair[0]['step_samples_per_second']:.2f}")
+            rates = [s["batch_size"] / s["seconds"] for s in pair]
+            cells += [*(f"{rate:.2f}" for rate in rates), f"{rates[1] / rates[0]:.2f}"]
             cells.append(" / ".join("-" if s["peak_gib"] is None else f"{s['peak_gib']:.1f}" for s in pair))
             cells.append(" / ".join(f"{100 * s['matmul_share']:.0f} %" for s in pair))
             cells.append(" / ".join(f"{100 * s['data_wait_share']:.1f} %" for s in pair))

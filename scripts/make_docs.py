@@ -1,7 +1,8 @@
 """Write the tables and figures of the docs from the result files in docs/results.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; this script fills it from `docs/results/NAME.json`.
-A figure `docs/figures/NAME.png` is drawn from the same and carries the digest of its file.
+A figure `docs/figures/NAME.png` is drawn from the same and carries the digest of its file. A table whose file is not
+there says so.
 `--check` changes nothing and fails if a table or figure is not of its file.
 """
 
@@ -226,6 +227,10 @@ def main() -> int:
 
         def fill(match: re.Match[str]) -> str:
             file = DOCS / "results" / f"{FILES.get(match[2], match[2])}.json"
+            if not file.exists():
+                return (
+                    match[1] + f"`docs/results/{file.name}` is not there yet: the command above writes it.\n" + match[3]
+                )
             record = json.loads(file.read_text(encoding="utf-8"))
             return match[1] + TABLES[match[2]](record) + match[3]
 
