@@ -1,64 +1,29 @@
-"""Write the tables of the docs from the result files in docs/results.
+"""Write the tables and figures of the docs from the result files in docs/results.
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; this script fills it from `docs/results/NAME.json`.
-`--check` changes nothing and fails if a table is not what its file says.
+A figure `docs/figures/NAME.png` is drawn from the same and carries the digest of its file. A table whose file is not
+there says so.
+`--check` changes nothing and fails if a table or figure is not of its file.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bench_tables import bench_curves, bench_decoder, bench_media, bench_model, bench_step, reference_deviations
+from PIL import Image
+
+from deepavfusion.atomic import replacing
+from deepavfusion.bench.curves_figure import cost_curves_figure
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def bench_model(record: dict) -> str:
-    """Costs of each form, ours and written out side by side."""
-    rows = ["| fusion | step | GFLOP | written out | saved MiB | written out | time, ours / written out |"]
-    rows.append("|---|---|--:|--:|--:|--:|--:|")
-    costs = {(c["fusion"], c["step"], c["form"]): c for c in record["costs"]}
-    for (fusion, step, form), ours in costs.items():
-        if form == "ours":
-            plain = costs[fusion, step, "written out"]
-            numbers = [
-                f"{c[key]:.{digits}f}" for key, digits in (("gflop", 1), ("saved_mib", 0)) for c in (ours, plain)
-            ]
-            ratio = f"{ours['seconds'] / plain['seconds']:.2f}" if ours["seconds"] else "-"
-            rows.append(f"| `{fusion}` | {step} | {' | '.join(numbers)} | {ratio} |")
-    return "\n".join(rows) + "\n"
-
-
-def bench_media(record: dict) -> str:
-    """Ways of reading a training view."""
-    rows = ["| read from | CPU ms, median | clips per core-second | against files, exact |", "|---|--:|--:|--:|"]
-    base = record["speeds"][0]["clips_per_core_second"]
-    for speed in record["speeds"]:
-        rate = speed["clips_per_core_second"]
-        rows.append(f"| {speed['way']} | {speed['milliseconds']:.2f} | {rate:.0f} | {rate / base:.1f} x |")
-    return "\n".join(rows) + "\n"
-
-
-def bench_step(record: dict) -> str:
-    """Speed of training steps, float32 and bfloat16 side by side."""
-    speeds = {(s["size"], s["mode"], s["precision"]): s for s in record["speeds"]}
-    rows = [
-        "| model | mode | samples/s float32 | bfloat16 | bfloat16 / float32 | share of matmul rate | waiting for data |"
-    ]
-    rows.append("|---|---|--:|--:|--:|--:|--:|")
-    for size, mode, precision in speeds:
-        if precision == "float32" and (size, mode, "bfloat16") in speeds:
-            pair = [speeds[size, mode, p] for p in ("float32", "bfloat16")]
-            ratio = pair[0]["seconds"] / pair[1]["seconds"]
-            cells = [f"{s['samples_per_second']:.2f}" for s in pair] + [f"{ratio:.2f}"]
-            cells.append(" / ".join(f"{100 * s['matmul_share']:.0f} %" for s in pair))
-            cells.append(" / ".join(f"{100 * s['data_wait_share']:.1f} %" for s in pair))
-            rows.append(f"| {size} | {mode} | {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
 
 
 def resume_matrix(record: dict) -> str:
@@ -228,9 +193,15 @@ def _paired(cell: dict) -> str:
 TABLES: dict[str, Callable] = {
     "bandstand_caps": bandstand_caps,
     "bandstand_truth": bandstand_truth,
+    "bench_curves": bench_curves,
+    "bench_curves_cuda": bench_curves,
+    "bench_decoder": bench_decoder,
+    "bench_decoder_cuda": bench_decoder,
     "bench_media": bench_media,
     "bench_model": bench_model,
+    "bench_model_cuda": bench_model,
     "bench_step": bench_step,
+    "bench_step_cuda": bench_step,
     "classification": classification,
     "classification_fusion": classification_fusion,
     "classification_parts": classification_parts,
@@ -238,6 +209,7 @@ TABLES: dict[str, Callable] = {
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
     "motion": paired_arms,
+    "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
     "segmentation": paired_arms,
@@ -247,17 +219,43 @@ TABLES: dict[str, Callable] = {
 FILES = {"classification_parts": "classification", "classification_fusion": "classification"}
 """The result file of a table, where it is not named as the table."""
 
+FIGURES: dict[str, Callable] = {"bench_curves": cost_curves_figure, "bench_curves_cuda": cost_curves_figure}
+"""Figures by the name of their result file; of those that are there."""
+
+
+def stale_figures(check: bool) -> list[str]:
+    """Names of figures that are not of their result files; they are drawn anew unless only asked after."""
+    stale = []
+    for name, draw in FIGURES.items():
+        file, picture = DOCS / "results" / f"{name}.json", DOCS / "figures" / f"{name}.png"
+        if not file.exists():
+            continue
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if picture.exists():
+            with Image.open(picture) as drawn:
+                if drawn.info.get("Source") == digest:
+                    continue
+        stale.append(picture.name)
+        if not check:
+            with replacing(picture) as temporary:
+                draw(json.loads(file.read_text(encoding="utf-8"))).savefig(temporary, metadata={"Source": digest})
+    return stale
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
     check = parser.parse_args().check
-    stale = []
+    stale = stale_figures(check)
     for path in sorted(DOCS.glob("*.md")):
         text = path.read_text(encoding="utf-8")
 
         def fill(match: re.Match[str]) -> str:
             file = DOCS / "results" / f"{FILES.get(match[2], match[2])}.json"
+            if not file.exists():
+                return (
+                    match[1] + f"`docs/results/{file.name}` is not there yet: the command above writes it.\n" + match[3]
+                )
             record = json.loads(file.read_text(encoding="utf-8"))
             return match[1] + TABLES[match[2]](record) + match[3]
 
@@ -267,7 +265,7 @@ def main() -> int:
             if not check:
                 path.write_text(filled, encoding="utf-8")
     if check and stale:
-        sys.stderr.write(f"tables out of date in {', '.join(stale)}: run python scripts/make_docs.py\n")
+        sys.stderr.write(f"out of date: {', '.join(stale)}: run python scripts/make_docs.py\n")
         return 1
     return 0
 

@@ -13,12 +13,9 @@ Needs Linux (/proc). Exits with 1 if an estimate is off by more than 10 %.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +29,7 @@ from rich.table import Table
 from deepavfusion.atomic import write_text
 from deepavfusion.bench.estimate import estimate
 from deepavfusion.bench.estimate_config import EstimateConfig
+from deepavfusion.bench.peak_memory import current, peak, reset_peak
 from deepavfusion.bench.step import SIZES
 from deepavfusion.configuration import DataConfig, OptimConfig, PretrainConfig, TrainingConfig
 from deepavfusion.data.dataset import Batch
@@ -123,19 +121,6 @@ class Row:
         return self.estimated_mib / self.measured_mib - 1
 
 
-def resident(key: str) -> int:
-    """VmRSS or VmHWM of this process in bytes."""
-    match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match[1]) * 1024
-
-
-def settle() -> None:
-    """Give back what is free."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def made_up(config: PretrainConfig, count: int, seed: int) -> Batch:
     """A batch of noise."""
     g = torch.Generator().manual_seed(seed)
@@ -166,14 +151,12 @@ def measure(case: Case, folder: str) -> int:
     share = [made_up(config, count, processes.rank + i) for i in range(case.accumulation)]
     for _ in range(UNMEASURED_STEPS):
         step(share, totals, 10)
-    settle()
+    reset_peak("cpu")
     processes.wait()
-    Path("/proc/self/clear_refs").write_text("5")
     step(share, totals, 10)
-    highest = resident("VmHWM")
+    highest = peak("cpu")
     del step, state, share
-    settle()
-    taken = max(processes.gather(highest - resident("VmRSS")))
+    taken = max(processes.gather(highest - current("cpu")))
     if processes.first:
         Path(folder, "taken").write_text(str(taken))
     processes.close()

@@ -77,7 +77,10 @@ def test_help_and_version_do_not_import_torch() -> None:
         ),
         ("pretrain --run_dir a --data.source x --config nope", "--config nope: no such file, and no such recipe"),
         ("pretain", "unknown command 'pretain', did you mean 'pretrain'?"),
-        ("bench", "bench needs to know what: bench model, bench media, bench step"),
+        (
+            "bench",
+            "bench needs to know what: bench model, bench decoder, bench curves, bench media, bench step, bench all",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_without_torch(words: str, message: str) -> None:

@@ -419,6 +419,45 @@ def _bench_media(config: Any) -> int:
     return 0
 
 
+def _bench_decoder_config() -> type:
+    from deepavfusion.bench.config import DecoderBenchConfig
+
+    return DecoderBenchConfig
+
+
+def _bench_decoder(config: Any) -> int:
+    from deepavfusion.bench.decoder import run
+
+    run(config)
+    return 0
+
+
+def _bench_curves_config() -> type:
+    from deepavfusion.bench.config import CurvesBenchConfig
+
+    return CurvesBenchConfig
+
+
+def _bench_curves(config: Any) -> int:
+    from deepavfusion.bench.curves import run
+
+    run(config)
+    return 0
+
+
+def _bench_all_config() -> type:
+    from deepavfusion.bench.config import AllBenchConfig
+
+    return AllBenchConfig
+
+
+def _bench_all(config: Any) -> int:
+    from deepavfusion.bench.everything import run
+
+    run(config)
+    return 0
+
+
 def _estimate_config() -> type:
     from deepavfusion.bench.estimate_config import EstimateConfig
 
@@ -471,8 +510,11 @@ VERBS: dict[str, Verb] = {
     "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
     "estimate": Verb("memory, operations and days of a pre-training, without running it", _estimate_config, _estimate),
     "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench decoder": Verb("cost of pre-training with each decoder", _bench_decoder_config, _bench_decoder),
+    "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
     "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench all": Verb("every measurement of docs/performance.md", _bench_all_config, _bench_all),
 }
 
 TASK_OF_MODEL = {

@@ -102,6 +102,15 @@ def test_recomputation_trades_memory_for_operations() -> None:
     assert 0 < again.recomputed_flop_per_sample < 0.34 * plain.flop_per_sample  # a third is all of the forward pass
 
 
+def test_the_cross_decoder_saves_operations_and_memory() -> None:
+    costs = []
+    for settings in ({}, {"decoder_form": "cross"}, {"decoder_form": "cross", "predicted_share": 0.25}):
+        result = estimate(replace(TINY, autoencoder=replace(TINY.autoencoder, image_decoder_depth=3, **settings)))
+        costs.append((result.flop_per_sample, result.memory.activations))
+    assert costs[0][0] > costs[1][0] > costs[2][0]
+    assert costs[0][1] > costs[1][1] > costs[2][1]
+
+
 def test_the_command_takes_a_recipe_and_refuses_what_does_not_divide(tmp_path: Path) -> None:
     path = tmp_path / "estimate.json"
     words = ["--config", "tiny", "--clips", "100", "--gpu", "h100", "--json", str(path)]

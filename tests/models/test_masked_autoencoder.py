@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from deepavfusion.models import EarlyFusionConfig, MaskedAutoencoderConfig
-from deepavfusion.models.masked_autoencoder import normalize_patches, random_mask
+from deepavfusion.models.masked_autoencoder import normalize_patches
+from deepavfusion.models.patch_mask import random_mask
 from deepavfusion.models.vit import patchify, sincos_positions, unpatchify
 from tests.models.tiny import FORMS, inputs, tiny_autoencoder
 

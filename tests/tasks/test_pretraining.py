@@ -23,6 +23,7 @@ from deepavfusion.models.vit import patchify
 from deepavfusion.tasks.pretraining import MaskedPretraining, denormalize_patches, paste, probe_clips
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
+from deepavfusion.training.run_folder import compare_configs
 
 CPU = torch.device("cpu")
 
@@ -90,6 +91,24 @@ def test_whole_run_stopped_and_continued_equals_one_never_stopped(clips: Path, t
     assert pictures == {"reconstruction_00000006.png", "learning_curve.png"}
     same = [(tmp_path / run / "pictures" / "reconstruction_00000006.png").read_bytes() for run in ("whole", "parts")]
     assert same[0] == same[1]
+
+
+def test_a_run_with_the_cross_decoder_predicts_a_share_and_draws_all(clips: Path, tmp_path: Path) -> None:
+    config = make(clips, tmp_path / "run")
+    config = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross", predicted_share=0.5))
+    assert fit(MaskedPretraining(config), config, quiet()).status == "finished"
+    assert (tmp_path / "run" / "pictures" / "reconstruction_00000006.png").is_file()
+    record = checkpoints.load(tmp_path / "run" / "checkpoints" / "step_00000006.pt")
+    assert record["model_config"]["decoder_form"] == "cross"
+
+
+def test_a_run_of_a_version_without_a_choice_of_decoders_is_continued(clips: Path, tmp_path: Path) -> None:
+    config = make(clips, tmp_path)
+    old = config.to_dict()
+    del old["autoencoder"]["decoder_form"], old["autoencoder"]["predicted_share"]
+    assert compare_configs(old, config.to_dict()) == []
+    cross = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross"))
+    assert compare_configs(old, cross.to_dict()) == ["--autoencoder.decoder_form was self, is cross"]
 
 
 def test_one_batch_is_overfitted(clips: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +26,9 @@ from deepavfusion.atomic import write_text
 from deepavfusion.bench import plain
 from deepavfusion.bench.config import ModelBenchConfig
 from deepavfusion.models.config import MaskedAutoencoderConfig
+from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
+from deepavfusion.training.processes import resolve_device
 
 Step = Callable[[], Tensor]
 """A forward pass that ends in a scalar to differentiate."""
@@ -55,19 +57,20 @@ def count_flops(step: Step) -> int:
 
 
 def saved_bytes(step: Step, model: torch.nn.Module) -> int:
-    """Bytes of the unique storages kept for the backward pass, without parameters and buffers."""
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    """Bytes of the unique storages kept for the backward pass, without parameters and buffers, of fake tensors too."""
+    known = {id(s): s for s in (t.untyped_storage() for t in (*model.parameters(), *model.buffers()))}
+    kept: dict[int, UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+        storage = tensor.untyped_storage()  # torch keeps one object per storage while the storage lives
+        if id(storage) not in known:
+            kept[id(storage)] = storage
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = step()
-    total = sum(kept.values())  # summed while the graph, and so every storage, is alive
+    total = sum(storage.nbytes() for storage in kept.values())
+    kept.clear()  # so that the backward pass can let go of them
     loss.backward()
     return total
 
@@ -85,28 +88,33 @@ def steps_of(
             torch.rand(batch_size, n) for n in (config.encoder.num_image_patches, config.encoder.num_audio_patches)
         ]
 
-    def ours_unmasked() -> Tensor:
-        out = model.encoder(image, audio)
-        assert out.image is not None
-        assert out.audio is not None
-        return out.image.mean() + out.audio.mean() + out.fusion.mean()
-
+    encoder_steps = unmasked_steps(model.encoder, image, audio)
     steps: dict[tuple[str, str], Step] = {
         ("pre-training", "ours"): lambda: model(image, audio, *noise).loss,
         ("pre-training", "written out"): lambda: sum(plain.masked_loss(model, image, audio, *noise), torch.zeros(())),
-        ("unmasked encoder", "ours"): ours_unmasked,
-        ("unmasked encoder", "written out"): lambda: sum(
-            (x.mean() for x in plain.encode(model.encoder, image, audio)), torch.zeros(())
-        ),
+        **{("unmasked encoder", form): step for form, step in encoder_steps.items()},
     }
     return model, steps
 
 
+def unmasked_steps(encoder: EarlyFusionEncoder, image: Tensor, audio: Tensor) -> dict[str, Step]:
+    """An encoder's pass over all patches, by form."""
+
+    def ours() -> Tensor:
+        out = encoder(image, audio)
+        assert out.image is not None
+        assert out.audio is not None
+        return out.image.mean() + out.audio.mean() + out.fusion.mean()
+
+    def written_out() -> Tensor:
+        return sum((x.mean() for x in plain.encode(encoder, image, audio)), torch.zeros(()))
+
+    return {"ours": ours, "written out": written_out}
+
+
 def measure(config: ModelBenchConfig) -> Iterator[StepCost]:
     """Costs of every form, one step after the other."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(config.device)
     for form in config.forms:
         model_config = MaskedAutoencoderConfig.from_parts(replace(config.model, fusion=form), config.autoencoder)
         _, counted = steps_of(model_config, config.batch_size, "meta")
@@ -133,6 +141,11 @@ def time_step(step: Step, device: str) -> float:
     return time.perf_counter() - start
 
 
+def device_name(device: str) -> str:
+    """What the figures were measured on."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 def run(config: ModelBenchConfig) -> list[StepCost]:
     """Measure, print the table, and write the JSON file if asked for."""
     console = Console()
@@ -153,6 +166,7 @@ def run(config: ModelBenchConfig) -> list[StepCost]:
         table.add_row(*row, end_section=last)
     console.print(table)
     if config.json:
-        record = {"torch": torch.__version__, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
-        write_text(config.json, json.dumps(record, indent=2) + "\n")
+        record = {"torch": torch.__version__, "device": device_name(resolve_device(config.device))}
+        values = {**record, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
+        write_text(config.json, json.dumps(values, indent=2) + "\n")
     return costs

@@ -26,7 +26,8 @@ from deepavfusion.models.fusion import (
     PairFactors,
     TokenFusion,
 )
-from deepavfusion.models.masked_autoencoder import AudioVisualMAE, ReconstructionDecoder, normalize_patches
+from deepavfusion.models.masked_autoencoder import AudioVisualMAE, normalize_patches
+from deepavfusion.models.reconstruction_decoders import CrossBlock, CrossReconstructionDecoder, ReconstructionDecoder
 from deepavfusion.models.vit import VisionTransformer, patchify
 
 
@@ -139,6 +140,22 @@ def decode(decoder: ReconstructionDecoder, fusion: Tensor, visible: Tensor, ids_
     return decoder.pred(decoder.norm(x))[:, fusion.shape[1] :]
 
 
+def decode_cross(decoder: ReconstructionDecoder, fusion: Tensor, visible: Tensor, ids_restore: Tensor) -> Tensor:
+    """The same for the `cross` form: a mask token at every position, visible or not."""
+    num_visible = visible.shape[1]
+    positions = decoder.pos_embed.expand(len(visible), -1, -1)
+    ids_keep = ids_restore.argsort(dim=1)[:, :num_visible]
+    own = positions.gather(1, ids_keep[..., None].expand(-1, -1, positions.shape[-1]))
+    seen = torch.cat([decoder.embed(fusion), decoder.embed(visible) + own], dim=1)
+    x = decoder.mask_token + positions
+    for block in cast("list[CrossBlock]", decoder.blocks):
+        context, attn = block.norm_context(seen), block.attn
+        q, k, v = (split_heads(t, attn.num_heads) for t in (attn.q(block.norm1(x)), *attn.kv(context).chunk(2, dim=-1)))
+        x = x + attn.proj(merge_heads((attn.scale * q @ k.mT).softmax(dim=-1) @ v))
+        x = x + block.mlp(block.norm2(x))
+    return decoder.pred(decoder.norm(x))
+
+
 def masked_loss(
     model: AudioVisualMAE, image: Tensor, audio: Tensor, image_noise: Tensor, audio_noise: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -146,13 +163,17 @@ def masked_loss(
     config = model.config
     orders = [noise.argsort(dim=1, stable=True) for noise in (image_noise, audio_noise)]
     kept = (config.num_image_kept, config.num_audio_kept)
+    predicted = (config.num_image_predicted, config.num_audio_predicted)
     *visible, fusion = encode(model.encoder, image, audio, *(o[:, :n] for o, n in zip(orders, kept, strict=True)))
     losses = []
     decoders = (model.image_decoder, model.audio_decoder)
-    for x, tokens, decoder, order, num in zip((image, audio), visible, decoders, orders, kept, strict=True):
-        pred = decode(decoder, fusion, tokens, order.argsort(dim=1))
+    parts = zip((image, audio), visible, decoders, orders, kept, predicted, strict=True)
+    for x, tokens, decoder, order, num, num_predicted in parts:
+        written_out = decode_cross if isinstance(decoder, CrossReconstructionDecoder) else decode
+        pred = written_out(decoder, fusion, tokens, order.argsort(dim=1))
         target = patchify(x, config.encoder.patch_size)
         target = normalize_patches(target) if config.norm_pix_loss else target
-        mask = torch.ones_like(order, dtype=pred.dtype).scatter(1, order[:, :num], 0.0)
+        counted = order[:, num : num + num_predicted] if model.training else order[:, num:]
+        mask = torch.zeros_like(order, dtype=pred.dtype).scatter(1, counted, 1.0)
         losses.append(((pred - target).square().mean(dim=-1) * mask).sum() / mask.sum())
     return losses[0], losses[1]

@@ -3,6 +3,10 @@
 Real clips go through the loader, the training loop's own step does the rest (log-mel on the device, forward, backward,
 clipping, AdamW). The share is the model's matrix products, counted as in `bench model`, per second, against the rate
 of one large matrix product of the same precision on the same device in the same run.
+
+The best batch is looked for with the eager step on one batch of clips that is used again and again. Peak memory is that
+of a step with its weights and optimiser, taken with nothing else alive: on CUDA what the allocator gave out, on a CPU
+the resident memory of the process, of which malloc may hold on to more than is in use.
 """
 
 from __future__ import annotations
@@ -11,9 +15,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.atomic import write_text
+from deepavfusion.bench import peak_memory
 from deepavfusion.bench.config import StepBenchConfig
-from deepavfusion.bench.model import count_flops, steps_of
+from deepavfusion.bench.model import count_flops, device_name, steps_of
 from deepavfusion.configuration import DataConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
-from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
+from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAutoencoderConfig, MaskedDecodingConfig
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.processes import Processes, resolve_device
@@ -44,10 +50,13 @@ SIZES: dict[str, tuple[EarlyFusionConfig, MaskedDecodingConfig]] = {
         MaskedDecodingConfig(decoder_dim=256, image_decoder_depth=4, audio_decoder_depth=4, decoder_num_heads=8),
     ),
     "vit_b": (EarlyFusionConfig(), MaskedDecodingConfig()),
+    "vit_l": (EarlyFusionConfig(embed_dim=1024, depth=24, num_heads=16), MaskedDecodingConfig()),
 }
-"""Encoder and decoders by name; pictures of 224 x 224 and 3 s of sound, factorized fusion in every layer."""
+"""Encoder and decoders by name; pictures of 224 x 224 and 3 s of sound, fusion in every layer."""
 UNTIMED_STEPS = 2
 """Steps before the clock starts: compilation, memory pools, the loader's first batches."""
+WORTH_DOUBLING = 1.02
+"""A larger batch is taken if it does more clips per second by this factor."""
 MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices whose product gives the machine's rate."""
 
@@ -57,10 +66,14 @@ class StepSpeed:
     """Speed of one variant."""
 
     size: str
+    fusion: str
     precision: str
     mode: str
+    batch_size: int
     samples_per_second: float
     """Clips per second of whole steps, waiting for data included."""
+    step_samples_per_second: float
+    """Clips per second of the median step without the wait."""
     data_wait_share: float
     """Share of the time spent waiting for the loader, 0 to 1."""
     seconds: float
@@ -69,6 +82,24 @@ class StepSpeed:
     """Matrix products of forward and backward, attention included."""
     matmul_share: float
     """Share of the measured matmul rate of this precision that the step (without the wait) reaches, 0 to 1."""
+    peak_gib: float | None
+    """The most memory that a step takes; None where the system does not tell."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is measured."""
+
+    size: str
+    fusion: FusionForm
+    precision: str
+    mode: str
+
+    @property
+    def autoencoder(self) -> MaskedAutoencoderConfig:
+        """The model."""
+        encoder, decoding = SIZES[self.size]
+        return MaskedAutoencoderConfig.from_parts(replace(encoder, fusion=self.fusion), decoding)
 
 
 class MatmulRate:
@@ -98,27 +129,28 @@ class MatmulRate:
 class Variant:
     """A training run of one model, precision and mode, stepped by hand."""
 
-    def __init__(self, config: StepBenchConfig, size: str, precision: str, mode: str, folder: str) -> None:
+    def __init__(self, config: StepBenchConfig, kind: Kind, batch_size: int, folder: str) -> None:
+        self.batch_size = batch_size
         self.config = PretrainConfig(
             run_dir=folder,
             data=DataConfig(source=config.source or f"{folder}/clips", num_workers=config.num_workers),
-            model=SIZES[size][0],
-            autoencoder=SIZES[size][1],
+            model=kind.autoencoder.encoder,
+            autoencoder=SIZES[kind.size][1],
             optim=OptimConfig(epochs=1000, warmup_epochs=10),
             training=TrainingConfig(
-                batch_size=config.batch_size,
-                precision=precision,  # type: ignore[arg-type]
+                batch_size=batch_size,
+                precision=kind.precision,  # type: ignore[arg-type]
                 device=config.device,
-                compile=mode == "compiled",
+                compile=kind.mode == "compiled",
             ),
         )
         self.task, self.processes = MaskedPretraining(self.config), Processes(self.config.training)
         self.num_steps = UNTIMED_STEPS + config.steps
-        progress = TrainingProgress(Console(), self.num_steps, 1000, config.batch_size, visible=False)
+        progress = TrainingProgress(Console(), self.num_steps, 1000, batch_size, visible=False)
         self.state = TrainingState(self.task, self.config, self.processes, Path(folder) / "none", progress)
         guard = FiniteGuard(Path(folder) / "nonfinite")
         self._step = TrainingStep(self.task, self.config, self.processes, self.state, guard)
-        sampler = StepSampler(config.batch_size, 1, 1, 0, 0, self.num_steps)
+        sampler = StepSampler(batch_size, 1, 1, 0, 0, self.num_steps)
         self.loader = self.task.loader(sampler, config.num_workers, self.processes.device)
         self._batches = iter(self.loader)
         self.waits: list[float] = []
@@ -126,16 +158,72 @@ class Variant:
         self.seconds: list[float] = []
         """Seconds of each step without the wait."""
 
-    def step(self) -> None:
-        """One step, timed."""
+    def read(self) -> Batch:
+        """The next batch, waited for."""
         asked = time.perf_counter()
         batch = next(self._batches)
+        self.waits.append(time.perf_counter() - asked)
+        return batch
+
+    def step(self, batch: Batch) -> None:
+        """One step, timed."""
         began = time.perf_counter()
         totals = {name: float(count) for name, count in self.task.counts(batch).items()}
         self._step([batch], totals, self.num_steps)
         _finish(self.processes.device.type)
-        self.waits.append(began - asked)
         self.seconds.append(time.perf_counter() - began)
+
+
+def trial(config: StepBenchConfig, kind: Kind, batch_size: int, folder: str, device: str) -> tuple[float, int, int]:
+    """Steps on one batch, again and again: median seconds, bytes at the fullest moment, bytes between the steps.
+
+    Raises:
+        torch.OutOfMemoryError: it does not fit (CUDA).
+    """
+    measurable = peak_memory.can_measure(device)
+    before = peak_memory.current(device) if measurable else 0
+    variant = Variant(config, kind, batch_size, folder)
+    with variant.loader:
+        batch = variant.read()
+    for number in range(UNTIMED_STEPS + config.steps):
+        if number == UNTIMED_STEPS and measurable:
+            peak_memory.reset_peak(device)
+        variant.step(batch)
+    if not measurable:
+        return statistics.median(variant.seconds[UNTIMED_STEPS:]), 0, 0
+    peak = peak_memory.peak(device) - before
+    return statistics.median(variant.seconds[UNTIMED_STEPS:]), peak, peak_memory.current(device) - before
+
+
+def best_batch(config: StepBenchConfig, kind: Kind, folder: str, device: str) -> int:
+    """The batch, doubled from 1 on, from which on a step does not do more clips per second.
+
+    It must leave room for the resting weights and optimiser of another precision, which is timed beside it.
+
+    Raises:
+        ValueError: not even one clip fits.
+    """
+    best, rate, batch_size = 0, 0.0, 1
+    while batch_size <= config.max_batch_size:
+        try:
+            seconds, peak, resting = trial(config, kind, batch_size, folder, device)
+        except torch.OutOfMemoryError:
+            break
+        finally:
+            release(device)
+        if peak + resting > peak_memory.total(device) or batch_size / seconds < WORTH_DOUBLING * rate:
+            break
+        best, rate, batch_size = batch_size, batch_size / seconds, 2 * batch_size
+    if not best:
+        raise ValueError(f"sizes {kind.size}: a step of one clip in {kind.precision} does not fit into the memory")
+    return best
+
+
+def release(device: str) -> None:
+    """Give back what models that are gone have held."""
+    peak_memory.settle()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
@@ -145,32 +233,58 @@ def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
         if config.source is None:
             write_sample_clips(f"{folder}/clips", 16)
         for size in config.sizes:
-            _, steps = steps_of(MaskedAutoencoderConfig.from_parts(*SIZES[size]), 1, "meta")
-            flop = count_flops(steps["pre-training", "ours"])
-            for mode in config.modes:
-                torch.compiler.reset()
-                with ExitStack() as loaders:
-                    variants = {p: Variant(config, size, p, mode, folder) for p in config.precisions}
-                    for variant in variants.values():
-                        loaders.enter_context(variant.loader)
-                    rates = {precision: MatmulRate(device, precision) for precision in config.precisions}
-                    for _ in range(UNTIMED_STEPS + config.steps):
-                        for precision, variant in variants.items():
-                            variant.step()
-                            rates[precision].measure()
-                for precision, variant in variants.items():
-                    seconds, waits = variant.seconds[UNTIMED_STEPS:], variant.waits[UNTIMED_STEPS:]
-                    median, total = statistics.median(seconds), sum(seconds) + sum(waits)
-                    yield StepSpeed(
-                        size,
-                        precision,
-                        mode,
-                        config.batch_size * len(seconds) / total,
-                        sum(waits) / total,
-                        median,
-                        flop / 1e9,
-                        flop * config.batch_size / median / rates[precision].flops,
-                    )
+            for fusion in config.fusions:
+                eager = [Kind(size, fusion, precision, "eager") for precision in config.precisions]
+                batches = {
+                    k.precision: best_batch(config, k, folder, device)
+                    if config.batch_size == "best"
+                    else config.batch_size
+                    for k in eager
+                }
+                for mode in config.modes:
+                    yield from measure_together(config, [replace(k, mode=mode) for k in eager], batches, folder, device)
+
+
+def measure_together(
+    config: StepBenchConfig, kinds: Sequence[Kind], batches: Mapping[str, int], folder: str, device: str
+) -> list[StepSpeed]:
+    """Speeds of a model in several precisions, step by step in turn."""
+    flop = count_flops(steps_of(kinds[0].autoencoder, 1, "meta")[1]["pre-training", "ours"])
+    torch.compiler.reset()
+    peaks = {}
+    for kind in kinds:
+        peaks[kind] = trial(config, kind, batches[kind.precision], folder, device)[1]
+        release(device)
+    with ExitStack() as loaders:
+        variants = {kind: Variant(config, kind, batches[kind.precision], folder) for kind in kinds}
+        for variant in variants.values():
+            loaders.enter_context(variant.loader)
+        rates = {kind: MatmulRate(device, kind.precision) for kind in kinds}
+        for _ in range(UNTIMED_STEPS + config.steps):
+            for kind, variant in variants.items():
+                variant.step(variant.read())
+                rates[kind].measure()
+    speeds = []
+    for kind, variant in variants.items():
+        seconds, waits = variant.seconds[UNTIMED_STEPS:], variant.waits[UNTIMED_STEPS:]
+        median, whole, batch_size = statistics.median(seconds), sum(seconds) + sum(waits), variant.batch_size
+        speeds.append(
+            StepSpeed(
+                size=kind.size,
+                fusion=kind.fusion,
+                precision=kind.precision,
+                mode=kind.mode,
+                batch_size=batch_size,
+                samples_per_second=batch_size * len(seconds) / whole,
+                step_samples_per_second=batch_size / median,
+                data_wait_share=sum(waits) / whole,
+                seconds=median,
+                gflop_per_sample=flop / 1e9,
+                matmul_share=flop * batch_size / median / rates[kind].flops,
+                peak_gib=peaks[kind] / 2**30 if peaks[kind] else None,
+            )
+        )
+    return speeds
 
 
 def run(config: StepBenchConfig) -> list[StepSpeed]:
@@ -179,25 +293,28 @@ def run(config: StepBenchConfig) -> list[StepSpeed]:
     with console.status("measuring") as status:
         for speed in measure(config):
             speeds.append(speed)
-            status.update(f"measured {speed.size} {speed.precision} {speed.mode}")
-    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+            status.update(f"measured {speed.size} {speed.fusion} {speed.precision} {speed.mode}")
+    name = device_name(device)
     table = Table(
-        title=f"training step, batch {config.batch_size}, {config.num_workers} workers, {name}",
-        caption="wait: share of time waiting for data; GFLOP: per sample; matmul: share of the measured matmul rate",
+        title=f"training step, {config.num_workers} workers, {name}",
+        caption="samples/s: without, then with waiting for data; GFLOP: per sample; matmul: share of the measured rate",
     )
-    for column in ("model", "mode", "precision"):
+    for column in ("model", "fusion", "mode", "precision"):
         table.add_column(column)
-    for column in ("samples/s", "ms/step", "wait", "GFLOP", "matmul"):
+    for column in ("batch", "samples/s", "waiting", "ms/step", "GFLOP", "peak GiB", "matmul"):
         table.add_column(column, justify="right")
     for i, speed in enumerate(speeds):
         table.add_row(
             speed.size,
+            speed.fusion,
             speed.mode,
             speed.precision,
+            str(speed.batch_size),
+            f"{speed.step_samples_per_second:.2f}",
             f"{speed.samples_per_second:.2f}",
             f"{1e3 * speed.seconds:.0f}",
-            f"{speed.data_wait_share:.0%}",
             f"{speed.gflop_per_sample:.1f}",
+            "-" if speed.peak_gib is None else f"{speed.peak_gib:.2f}",
             f"{speed.matmul_share:.0%}",
             end_section=i + 1 == len(speeds) or speeds[i + 1].size != speed.size,
         )

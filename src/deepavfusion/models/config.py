@@ -11,6 +11,7 @@ from typing import Any, Literal
 FusionForm = Literal["token", "dense", "factorized", "bilinear"]
 Head = Literal["image", "audio", "fusion", "concat"]
 Modalities = Literal["both", "image", "audio"]
+DecoderForm = Literal["self", "cross"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,12 @@ class MaskedDecodingConfig:
     """Layers of the audio decoder."""
     decoder_num_heads: int = 16
     """Attention heads of the decoders; divides decoder_dim."""
+    decoder_form: DecoderForm = "self"
+    """How mask tokens find out: self, in attention among all tokens (the paper's); cross, each by itself reads the
+    visible and fusion tokens, which stay as they are: cheaper."""
+    predicted_share: float = 1.0
+    """Share of the hidden patches that a training step predicts, drawn anew for every sample; with decoder_form cross
+    the others cost nothing. Evaluation predicts all."""
     image_mask_ratio: float = 0.75
     """Share of image patches removed."""
     audio_mask_ratio: float = 0.8
@@ -171,6 +178,10 @@ class MaskedDecodingConfig:
                 f"decoder_dim {self.decoder_dim} must be divisible by 4 and by decoder_num_heads "
                 f"{self.decoder_num_heads}"
             )
+        if self.decoder_form not in ("self", "cross"):
+            raise ValueError(f"decoder_form {self.decoder_form!r} must be self or cross")
+        if not 0.0 < self.predicted_share <= 1.0:
+            raise ValueError(f"predicted_share {self.predicted_share} must be above 0 and at most 1")
         for name in ("image_mask_ratio", "audio_mask_ratio"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1, both excluded")
@@ -188,15 +199,20 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for modality, patches, kept in (
-            ("image", self.encoder.num_image_patches, self.num_image_kept),
-            ("audio", self.encoder.num_audio_patches, self.num_audio_kept),
+        for modality, patches, kept, predicted in (
+            ("image", self.encoder.num_image_patches, self.num_image_kept, self.num_image_predicted),
+            ("audio", self.encoder.num_audio_patches, self.num_audio_kept, self.num_audio_predicted),
         ):
             if not 0 < kept < patches:
                 ratio = getattr(self, f"{modality}_mask_ratio")
                 raise ValueError(
                     f"{modality}_mask_ratio {ratio} keeps {kept} of {patches} {modality} patches: "
                     f"at least one must stay and one must go"
+                )
+            if predicted < 1:
+                raise ValueError(
+                    f"predicted_share {self.predicted_share} predicts none of {patches - kept} hidden {modality} "
+                    f"patches: raise it to {1 / (patches - kept):.2g} or more"
                 )
 
     @property
@@ -206,6 +222,16 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
     @property
     def num_audio_kept(self) -> int:
         return int(self.encoder.num_audio_patches * (1 - self.audio_mask_ratio))
+
+    @property
+    def num_image_predicted(self) -> int:
+        """Hidden image patches that a training step predicts."""
+        return round(self.predicted_share * (self.encoder.num_image_patches - self.num_image_kept))
+
+    @property
+    def num_audio_predicted(self) -> int:
+        """Hidden audio patches that a training step predicts."""
+        return round(self.predicted_share * (self.encoder.num_audio_patches - self.num_audio_kept))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MaskedAutoencoderConfig:

@@ -60,7 +60,12 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a continued run may change: they alter the result not at all, or (accumulation, device, strategy,
 compile, gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
-CAME_LATER = {"model.num_frames": 1, "num_frames": None}
+CAME_LATER: dict[str, Any] = {
+    "model.num_frames": 1,
+    "num_frames": None,
+    "autoencoder.decoder_form": "self",
+    "autoencoder.predicted_share": 1.0,
+}
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 
 _PACKAGES = (

@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from deepavfusion.models.fusion import FusionBlock
+from deepavfusion.models.reconstruction_decoders import CrossBlock
 from deepavfusion.models.vit import Block
 
 try:
@@ -25,7 +26,7 @@ try:
 except ImportError:  # torch 2.5
     from torch.distributed._composable.fsdp import MixedPrecisionPolicy, fully_shard
 
-BLOCKS = (Block, FusionBlock)
+BLOCKS = (Block, FusionBlock, CrossBlock)
 
 
 def units_of(module: nn.Module) -> list[list[nn.Module]]:

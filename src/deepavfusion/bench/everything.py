@@ -1,0 +1,90 @@
+"""`bench all`: every table and figure of docs/performance.md from scratch, on a CPU or a GPU.
+
+Each part is one run of its own command, in which variants take turns, so that ratios compare like moments. What a part
+measures is written when it is whole; parts that are there are not measured again unless asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deepavfusion.bench import curves, decoder, media, model, step
+from deepavfusion.bench.config import (
+    AllBenchConfig,
+    BenchPart,
+    CurvesBenchConfig,
+    DecoderBenchConfig,
+    MediaBenchConfig,
+    ModelBenchConfig,
+    StepBenchConfig,
+)
+from deepavfusion.training.processes import resolve_device
+
+FORMS = ("token", "dense", "factorized", "bilinear")
+RUNS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "model": (ModelBenchConfig, model.run),
+    "decoder": (DecoderBenchConfig, decoder.run),
+    "curves": (CurvesBenchConfig, curves.run),
+    "step": (StepBenchConfig, step.run),
+    "media": (MediaBenchConfig, media.run),
+}
+"""Configuration and function of every part."""
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {
+        "model": {},
+        "decoder": {},
+        "curves": {},
+        "step": {"sizes": ("small", "vit_s", "vit_b"), "modes": ("eager",), "batch_size": 4},
+        "media": {},
+    },
+    "cuda": {
+        "model": {"batch_size": 16, "repeats": 10},
+        "decoder": {"batch_size": 16, "repeats": 10},
+        "curves": {"measured": FORMS, "max_tflop": 40.0, "repeats": 3},
+        "step": {
+            "sizes": ("vit_b", "vit_l"),
+            "fusions": FORMS,
+            "batch_size": "best",
+            "steps": 10,
+            "num_workers": max(1, (os.cpu_count() or 1) - 2),
+        },
+        "media": {},
+    },
+}
+"""Settings of the docs, by device and part, where they are not the command's defaults."""
+BESIDE_THE_DEVICE: tuple[BenchPart, ...] = ("media",)
+"""Parts that no device takes part in."""
+
+
+def file_of(part: BenchPart, device: str, folder: str) -> Path:
+    """Where a part's figures are kept."""
+    suffix = "_cuda" if device == "cuda" and part not in BESIDE_THE_DEVICE else ""
+    return Path(folder) / f"bench_{part}{suffix}.json"
+
+
+def run(config: AllBenchConfig) -> list[BenchPart]:
+    """Measure what is missing; returns the parts that were measured.
+
+    Raises:
+        ValueError: the default folder is not there, because this is no checkout.
+    """
+    if config.out == AllBenchConfig.out and not Path(config.out).is_dir():
+        raise ValueError(f"out {config.out} is not here: run this in a checkout, or name a folder with --out")
+    console, device = Console(), resolve_device(config.device)
+    measured = []
+    for part in config.parts:
+        path = file_of(part, device, config.out)
+        if path.exists() and not config.again:
+            console.print(f"{path} is there; --again true measures it once more")
+            continue
+        cls, function = RUNS[part]
+        where = {} if part in BESIDE_THE_DEVICE else {"device": device}
+        function(cls(**SETTINGS[device][part], **where, json=str(path)))
+        measured.append(part)
+    console.print("python scripts/make_docs.py in a checkout makes tables and figures of docs/results")
+    return measured
