@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
-PREEMPTED = 75
+from deepavfusion.verbs.verb import PREEMPTED
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.atomic import write_text
+from deepavfusion.verbs.verb import PREEMPTED
 
-PREEMPTED = 75
 BATCH_SIZE = 16
 SPLITS = "[pretrain,train,test,localization,duets,segmentation_train,segmentation_test]"
 ENCODER = "shipped:bandstand"

@@ -1,0 +1,24 @@
+"""The table from verb to configuration and function, and what each verb does with its configuration.
+
+Nothing here imports torch: the function that does the work is imported when its verb runs.
+"""
+
+from __future__ import annotations
+
+from deepavfusion.verbs.costs import COSTS
+from deepavfusion.verbs.data import DATA
+from deepavfusion.verbs.evaluation import EVALUATION
+from deepavfusion.verbs.inference import INFERENCE
+from deepavfusion.verbs.training import TRAINING
+from deepavfusion.verbs.verb import Verb
+
+VERBS: dict[str, Verb] = {**TRAINING, **EVALUATION, **INFERENCE, **DATA, **COSTS}
+"""All verbs, in the order in which help lists them."""
+
+TASK_OF_MODEL = {
+    "AudioVisualClassifier": "classification",
+    "Localizer": "localization",
+    "Separator": "separation",
+    "Segmenter": "segmentation",
+}
+"""Which task's evaluation scores a saved model, by the model's class."""

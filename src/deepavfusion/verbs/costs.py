@@ -1,0 +1,109 @@
+"""Verbs that measure or estimate what things cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepavfusion.verbs.verb import Verb
+
+
+def _estimate_config() -> type:
+    from deepavfusion.bench.estimate_config import EstimateConfig
+
+    return EstimateConfig
+
+
+def _estimate(config: Any) -> int:
+    from deepavfusion.bench.estimate import run
+
+    run(config)
+    return 0
+
+
+def _bench_model_config() -> type:
+    from deepavfusion.bench.config import ModelBenchConfig
+
+    return ModelBenchConfig
+
+
+def _bench_model(config: Any) -> int:
+    from deepavfusion.bench.model import run
+
+    run(config)
+    return 0
+
+
+def _bench_decoder_config() -> type:
+    from deepavfusion.bench.config import DecoderBenchConfig
+
+    return DecoderBenchConfig
+
+
+def _bench_decoder(config: Any) -> int:
+    from deepavfusion.bench.decoder import run
+
+    run(config)
+    return 0
+
+
+def _bench_curves_config() -> type:
+    from deepavfusion.bench.config import CurvesBenchConfig
+
+    return CurvesBenchConfig
+
+
+def _bench_curves(config: Any) -> int:
+    from deepavfusion.bench.curves import run
+
+    run(config)
+    return 0
+
+
+def _bench_media_config() -> type:
+    from deepavfusion.bench.config import MediaBenchConfig
+
+    return MediaBenchConfig
+
+
+def _bench_media(config: Any) -> int:
+    from deepavfusion.bench.media import run
+
+    run(config)
+    return 0
+
+
+def _bench_step_config() -> type:
+    from deepavfusion.bench.config import StepBenchConfig
+
+    return StepBenchConfig
+
+
+def _bench_step(config: Any) -> int:
+    from deepavfusion.bench.step import run
+
+    run(config)
+    return 0
+
+
+def _bench_all_config() -> type:
+    from deepavfusion.bench.config import AllBenchConfig
+
+    return AllBenchConfig
+
+
+def _bench_all(config: Any) -> int:
+    from deepavfusion.bench.everything import run
+
+    run(config)
+    return 0
+
+
+COSTS: dict[str, Verb] = {
+    "estimate": Verb("memory, operations and days of a pre-training, without running it", _estimate_config, _estimate),
+    "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench decoder": Verb("cost of pre-training with each decoder", _bench_decoder_config, _bench_decoder),
+    "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
+    "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
+    "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench all": Verb("every measurement of docs/performance.md", _bench_all_config, _bench_all),
+}

@@ -1,0 +1,79 @@
+"""Verbs that look through, make and store clips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepavfusion.verbs.verb import Verb
+
+
+def _audit_config() -> type:
+    from deepavfusion.data.audit import AuditConfig
+
+    return AuditConfig
+
+
+def _audit(config: Any) -> int:
+    from deepavfusion.counting import counting, report
+    from deepavfusion.data.audit import audit
+
+    with counting("clips") as progress:
+        summary = audit(config, progress)
+    report("audit", summary)
+    return 0
+
+
+def _manifest_config() -> type:
+    from deepavfusion.data.sets.manifest import ManifestConfig
+
+    return ManifestConfig
+
+
+def _manifest(config: Any) -> int:
+    from deepavfusion.counting import counting
+    from deepavfusion.data.sets.manifest import build_manifest
+
+    with counting("clips") as progress:
+        summary = build_manifest(config, progress)
+    print("\n".join(summary.lines()))
+    return 0
+
+
+def _shard_config() -> type:
+    from deepavfusion.data.shard_writing import ShardConfig
+
+    return ShardConfig
+
+
+def _shard(config: Any) -> int:
+    from deepavfusion.counting import counting, report
+    from deepavfusion.data.shard_writing import write_shards
+
+    with counting("clips") as progress:
+        summary = write_shards(config, progress)
+    report("shards", summary)
+    return 0
+
+
+def _bandstand_config() -> type:
+    from deepavfusion.bandstand.config import BandstandConfig
+
+    return BandstandConfig
+
+
+def _bandstand(config: Any) -> int:
+    from deepavfusion.bandstand.generation import generate
+    from deepavfusion.counting import counting, report
+
+    with counting("clips") as progress:
+        summary = generate(config, progress)
+    report("bandstand", summary)
+    return 0
+
+
+DATA: dict[str, Verb] = {
+    "audit": Verb("look through a data set and write its manifest", _audit_config, _audit, ("source",)),
+    "manifest": Verb("turn official annotations into a manifest", _manifest_config, _manifest, ("dataset",)),
+    "shard": Verb("write a data set as shards for fast training", _shard_config, _shard, ("source", "out")),
+    "bandstand": Verb("generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",)),
+}
