@@ -16,7 +16,7 @@ from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, SHIPPED
 from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Making, Step, options
-from experiments.worlds import Worlds
+from experiments.worlds import NUM_WORKERS, Worlds
 
 ARMS = {"several": 9, "one": 1}
 """Frames of each arm; an odd number has its middle frame where the only one is."""
@@ -67,7 +67,7 @@ class Motion:
     def steps(self, seed: int) -> list[AnyStep]:
         clips = self.world / f"{PART}.csv"  # written after that of motion_train
         words = ["bandstand", str(self.world), "--clips", str(CLIPS), "--splits", "[motion_train,motion_test]"]
-        words += ["--stems", "false", "--sheets", "false", "--num_workers", "1"]
+        words += ["--stems", "false", "--sheets", "false", "--num_workers", str(NUM_WORKERS)]
         weights = SHIPPED / "model.safetensors"
         start = self.encoder / "model.safetensors"
         steps: list[AnyStep] = [Step(tuple(words), clips), Making(partial(small, self.encoder), start, (weights,))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,8 @@ WORLDS: dict[str, tuple[str, int, str, bool]] = {
 """By folder: cast, clips, splits, whether stems and masks are written."""
 SETS = {"solos": "band_solos", "digits": "digits_scenes"}
 """Labelled sets for classification, by the world they lie in."""
+NUM_WORKERS = max(1, (os.cpu_count() or 1) // 2)
+"""Processes that write a world; two are written at a time."""
 FEW = 100
 """Labels of the few-label experiments."""
 
@@ -63,7 +66,7 @@ class Worlds:
             if cast == "digits" and self.digits is None:
                 continue
             words = ["bandstand", str(self.root / folder), "--clips", str(clips), "--splits", splits, "--shards", "5"]
-            words += ["--sheets", "false", "--num_workers", "1"]
+            words += ["--sheets", "false", "--num_workers", str(NUM_WORKERS)]
             words += [] if truth else ["--stems", "false", "--masks", "false"]
             if cast == "digits":
                 words += ["--cast", "digits", "--digit_images", str(self.digits)]
