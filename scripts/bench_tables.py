@@ -53,7 +53,7 @@ def bench_curves(record: dict) -> str:
             pairs = points[side, seconds, fusions[0], "ours"]["num_pairs"]
             rows.append(f"| {side} | {seconds:g} s | {pairs:,} | {' | '.join(cells)} |")
         rows.append("")
-    measured = [p for p in record["points"] if p["seconds"] is not None]
+    measured = [p for p in record["points"] if p["seconds"] is not None or p["measured_peak_gib"] is not None]
     if not measured:
         return "\n".join(rows) + f"\nCounted only; torch {record['torch']}.\n"
     rows += ["Run:", "", "| fusion | picture | sound | form | peak GiB, counted | measured | seconds |"]
@@ -61,7 +61,8 @@ def bench_curves(record: dict) -> str:
     for p in measured:
         peak = "-" if p["measured_peak_gib"] is None else f"{p['measured_peak_gib']:.2f}"
         size = f"{p['image_side']} | {p['audio_seconds']:g} s"
-        numbers = f"{p['peak_gib']:.2f} | {peak} | {p['seconds']:.1f}"
+        took = "-" if p["seconds"] is None else f"{p['seconds']:.1f}"
+        numbers = f"{p['peak_gib']:.2f} | {peak} | {took}"
         rows.append(f"| `{p['fusion']}` | {size} | {p['form']} | {numbers} |")
     return "\n".join(rows) + "\n" + _machine(record)
 
