@@ -45,11 +45,16 @@ class ReconstructionDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos_positions(grid, dim))
         self.register_buffer("time_embed", times, persistent=False)
-        self.blocks = nn.ModuleList(Block(dim, num_heads, eps=1e-5) for _ in range(depth))
+        self.blocks = nn.ModuleList(self.block(dim, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.pred = nn.Linear(dim, patch_dim)
         self.apply(initialize)
         nn.init.normal_(self.mask_token, std=0.02)
+
+    @staticmethod
+    def block(dim: int, num_heads: int) -> nn.Module:
+        """One layer."""
+        return Block(dim, num_heads, eps=1e-5)
 
     def forward(self, fusion: Tensor, visible: Tensor, mask: PatchMask) -> Tensor:
         """Fusion `(B, F, D)` and visible `(B, K, D)` -> predictions `(B, R, P)`."""
@@ -95,19 +100,10 @@ class CrossBlock(nn.Module):
 class CrossReconstructionDecoder(ReconstructionDecoder):
     """Mask tokens of the predicted patches alone, each reading the visible and fusion tokens in every block."""
 
-    def __init__(
-        self,
-        grid: tuple[int, int],
-        patch_dim: int,
-        encoder_dim: int,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        times: Tensor | None = None,
-    ) -> None:
-        super().__init__(grid, patch_dim, encoder_dim, dim, 0, num_heads, times)
-        self.blocks = nn.ModuleList(CrossBlock(dim, num_heads) for _ in range(depth))
-        self.blocks.apply(initialize)
+    @staticmethod
+    def block(dim: int, num_heads: int) -> nn.Module:
+        """One layer."""
+        return CrossBlock(dim, num_heads)
 
     def forward(self, fusion: Tensor, visible: Tensor, mask: PatchMask) -> Tensor:
         """Fusion `(B, F, D)` and visible `(B, K, D)` -> predictions `(B, R, P)`."""
