@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from experiments.classification import Classification
+from experiments.decoder import Decoder
 from experiments.digit_identity import DigitIdentity
 from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.localization import Localization
@@ -21,7 +22,16 @@ from experiments.worlds import Worlds
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs" / "results"
-PARTS = ("classification", "digit_identity", "segmentation", "localization", "separation", "motion", "shipped")
+PARTS = (
+    "classification",
+    "digit_identity",
+    "segmentation",
+    "localization",
+    "separation",
+    "motion",
+    "decoder",
+    "shipped",
+)
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
 DIGITS = CHECKOUT.parent / "shared" / "data" / "digits"
 
@@ -73,6 +83,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         Localization(results / "localization", worlds, encoders),
         Separation(results / "separation", worlds, encoders),
         Motion(results / "motion", worlds),
+        Decoder(results / "decoder", worlds, encoders),
         Shipped(results / "shipped", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))

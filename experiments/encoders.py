@@ -42,11 +42,15 @@ class Encoders:
             return "shipped:bandstand", SHIPPED / "model.safetensors"
         return str(self.place(kind, 0)), self.model(kind, 0)
 
-    def step(self, kind: str, seed: int) -> AnyStep:
+    def words(self, kind: str, seed: int, run: Path) -> list[str]:
+        """The command that pre-trains an encoder in a folder."""
         words = ["pretrain", "--config", "bandstand", "--data.source", str(self.worlds.corpus)]
-        words += ["--model.fusion_layers", FUSION[kind], "--run_dir", str(self.place(kind, seed))]
-        words += ["--training.seed", str(seed), "--data.num_workers", "1"]
-        return Step(tuple(words), self.model(kind, seed), (self.worlds.corpus,))
+        words += ["--model.fusion_layers", FUSION[kind], "--run_dir", str(run)]
+        return [*words, "--training.seed", str(seed), "--data.num_workers", "1"]
+
+    def step(self, kind: str, seed: int) -> AnyStep:
+        words = tuple(self.words(kind, seed, self.place(kind, seed)))
+        return Step(words, self.model(kind, seed), (self.worlds.corpus,))
 
     def steps(self) -> list[AnyStep]:
         """All encoders, and the shipped one, which is made if it is not there."""

@@ -19,7 +19,7 @@ from deepavfusion.data.locations import write_whole
 from experiments.encoders import SEEDS, Encoders
 from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Making, Step, options
-from experiments.worlds import Worlds
+from experiments.worlds import WORLDS, Worlds
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ SETS = ("segmentation_test", "twins_test")
 TRAINING = {
     "training.batch_size": 16,
     "optim.blr": 1.6e-2,
-    "optim.epochs": 16,
-    "optim.warmup_epochs": 1,
+    "optim.epochs": 3,
+    "optim.warmup_epochs": 0.2,
     "data.crop_area": "[0.7,1]",
     "training.probe_every": 0,
     "training.picture_every": 0,
@@ -124,15 +124,14 @@ class Segmentation:
 
 
 def masks_step(worlds: Worlds) -> Making:
-    """The step that puts the training scenes with masks and the training twins into one manifest."""
-    scenes, clips = worlds.root / "band_scenes", worlds.root / "masks_train.csv"
-    parts = [scenes / f"{name}.csv" for name in ("segmentation_train", "twins_train")]
-    made = worlds.shards("band_scenes", "twins_test") / "shards.json"
-    return Making(partial(one_split, parts, clips), clips, (made,))
+    """The step that puts all clips of the world with masks into one manifest of one split."""
+    world, folder, clips = WORLDS["band_masks"], worlds.root / "band_masks", worlds.root / "masks.csv"
+    parts = [folder / f"{name}.csv" for name in world.splits]
+    return Making(partial(one_split, parts, "segmentation_train", clips), clips, (world.product(folder),))
 
 
-def one_split(manifests: list[Path], out: Path) -> None:
-    """Write one manifest of the clips of several, all of the first one's split."""
+def one_split(manifests: list[Path], split: str, out: Path) -> None:
+    """Write one manifest of the clips of several, all of them called of one split."""
     rows: list[dict[str, str]] = []
     columns: list[str] = []
     for manifest in manifests:
@@ -141,7 +140,7 @@ def one_split(manifests: list[Path], out: Path) -> None:
             columns = list(table.fieldnames or ())
             for row in table:
                 path = (manifest.parent / row["path"]).relative_to(out.parent)
-                rows.append({**row, "path": str(path), "split": manifests[0].stem, "label": ""})
+                rows.append({**row, "path": str(path), "split": split, "label": ""})
     with write_whole(str(out)) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
