@@ -88,7 +88,7 @@ class Worlds:
             words += ["--splits", f"[{','.join(own.splits)}]", "--seed", str(own.seed), "--sheets", "false"]
             words += ["--stems", str(own.stems).lower(), "--masks", str(own.masks).lower()]
             words += ["--shards", "5" if own.shards else "0", "--num_workers", str(NUM_WORKERS)]
-            if own.cast == "digits":
+            if own.cast == "digits" and self.digits:
                 words += ["--digit_images", str(self.digits)]
                 words += ["--digit_recordings", str(self.digits / "fsdd_flac.zip")]
             steps.append(Step(tuple(words), own.product(self.root / folder)))
