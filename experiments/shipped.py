@@ -47,8 +47,8 @@ HEADS: dict[str, dict[str, object]] = {
         "mixing.pictures": "source",
         "decoding.decoder_dim": 64,
         "optim.blr": 2.4e-2,
-        "optim.epochs": 8,
-        "optim.warmup_epochs": 0.4,
+        "optim.epochs": 3,
+        "optim.warmup_epochs": 0.2,
         "training.batch_size": 16,
     },
     "segmentation": {

@@ -205,6 +205,7 @@ TABLES: dict[str, Callable] = {
     "classification": classification,
     "classification_fusion": classification_fusion,
     "classification_parts": classification_parts,
+    "decoder": paired_arms,
     "digit_identity": digit_identity,
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
