@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--digits", type=Path, default=DIGITS, help="folder with the digits' files, if there is one")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which experiments")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="which seeds to run")
+    parser.add_argument("--only", nargs="+", default=[""], help="only steps whose product's path has one of these in it")
     parser.add_argument("--jobs", type=int, default=2, help="steps at a time, each with one thread")
     parser.add_argument("--quick", action="store_true", help="all steps cut to the least, to see that they run")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not, and run nothing")
@@ -54,6 +55,7 @@ def main() -> int:
     parts = experiments(results, worlds, encoders)
     every = [step for seed in SEEDS for part in parts.values() for step in part.steps(seed)]
     goals = [step for seed in words.seeds for name in words.parts for step in parts[name].steps(seed)]
+    goals = [step for step in goals if any(text in str(step.product) for text in words.only)]
     steps = needed(goals, [*worlds.steps(), *encoders.steps(), *every])
     if words.quick:
         steps = [quickened(step) for step in steps]
