@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--digits", type=Path, default=DIGITS, help="folder with the digits' files, if there is one")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which experiments")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="which seeds to run")
-    parser.add_argument("--only", nargs="+", default=[""], help="only steps whose product's path has one of these in it")
+    parser.add_argument("--only", nargs="+", default=[""], help="only steps with one of these in their product")
     parser.add_argument("--jobs", type=int, default=2, help="steps at a time, each with one thread")
     parser.add_argument("--quick", action="store_true", help="all steps cut to the least, to see that they run")
     parser.add_argument("--list", action="store_true", help="say what is done and what is not, and run nothing")
