@@ -44,14 +44,14 @@ ONE_SEED = ("release",)
 """Arms that are run with the first seed alone."""
 SETS = ("segmentation_test", "twins_test")
 TRAINING = {
-    "training.batch_size": 16,
-    "optim.blr": 1.6e-2,
+    "training.batch_size": 4,
+    "optim.blr": 3.2e-2,
     "optim.epochs": 3,
     "optim.warmup_epochs": 0.2,
     "data.crop_area": "[0.7,1]",
     "training.probe_every": 0,
     "training.picture_every": 0,
-    "training.checkpoint_every": 200,
+    "training.checkpoint_every": 800,
     "data.num_workers": 0,
 }
 LOCALIZER = "localizer"

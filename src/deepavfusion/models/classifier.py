@@ -20,6 +20,7 @@ from deepavfusion.models.config import ClassifierConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.token_norm import TokenNorm
 
 HEAD_STD = 0.01
 """Standard deviation of a new head's weights: all but nothing beside the bias."""
@@ -45,7 +46,7 @@ class AttentivePooling(nn.Module):
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
         self.query = nn.Parameter(torch.empty(1, 1, dim))
-        self.norm = nn.LayerNorm(dim)
+        self.norm = TokenNorm(dim)
         self.kv = nn.Linear(dim, 2 * dim)
         self.apply(initialize)
         nn.init.normal_(self.query, std=0.02)

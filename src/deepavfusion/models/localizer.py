@@ -2,13 +2,14 @@
 
 The head compares each patch with the sound:
 
-    x = sum over layers of Linear(LN(patch token)) + Linear(view)   (B, I, 2 H) = [patch ; patch factor]
-    s = Linear(LN(mean audio token)) + Linear(LN(mean fusion token))      = [sound ; sound factor]
+    x = sum over layers of Linear(TN(patch token)) + Linear(view)   (B, I, 2 H) = [patch ; patch factor]
+    s = Linear(TN(mean audio token)) + Linear(TN(mean fusion token))      = [sound ; sound factor]
     logit = MLP(patch + sound + RMS(patch factor) * RMS(sound factor))
 
 The elementwise product lets a patch agree with a sound directly; from sums alone the MLP would have to build it. In an
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
-first time, so that both are compared with one and the same head.
+first time, so that both are compared with one and the same head. TN are features in units of their own deviation
+(`token_norm`), without which such products start at nothing.
 
 The view is a convolutional one of the picture about each patch: small shapes, which tokens learn late.
 
@@ -39,6 +40,7 @@ from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.picture_view import PatchView
 from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.token_norm import TokenNorm
 
 HEAD_STD = 0.01
 """Standard deviation of the last layer's weights: maps start all but flat."""
@@ -61,11 +63,11 @@ class LocalizerHead(nn.Module):
         super().__init__()
         dim, width = config.encoder.embed_dim, config.dim
         self.layers, self.encoder_config = config.layers, config.encoder
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in config.layers)
+        self.norms = nn.ModuleList(TokenNorm(dim) for _ in config.layers)
         self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
         self.view = PatchView(config.encoder.image_size, config.encoder.patch_size, config.view_dim)
         self.view_linear = nn.Linear(config.view_dim, 2 * width)
-        self.audio_norm, self.fusion_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.audio_norm, self.fusion_norm = TokenNorm(dim), TokenNorm(dim)
         self.audio, self.fusion = nn.Linear(dim, 2 * width), nn.Linear(dim, 2 * width)
         self.patch_factor, self.sound_factor = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
         self.norm = nn.LayerNorm(width)

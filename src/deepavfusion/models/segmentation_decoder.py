@@ -27,6 +27,7 @@ from deepavfusion.models.attention import CrossAttention
 from deepavfusion.models.encoder import initialize
 from deepavfusion.models.picture_view import GROUPS, PICTURE_DIM, PictureView, conv_block
 from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.models.vit import Mlp
 
 HEAD_DIM = 32
@@ -58,7 +59,7 @@ class SegmentationDecoder(nn.Module):
         dim, width, num_logits = config.encoder.embed_dim, config.decoder_dim, config.num_logits
         num_maps = len(config.layer_numbers)
         num_steps = max(1, math.ceil(math.log2(config.encoder.patch_size / config.stride)))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(num_maps))
+        self.norms = nn.ModuleList(TokenNorm(dim) for _ in range(num_maps))
         self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
         self.context = SoundContext(config)
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
@@ -109,8 +110,8 @@ class SoundContext(nn.Module):
         super().__init__()
         dim, width = config.encoder.embed_dim, config.decoder_dim
         self.nothing = nn.Parameter(torch.empty(1, 1, width))
-        self.audio = nn.Linear(dim, width) if config.hears else None
-        self.fusion = nn.Linear(dim, width) if config.encoder.fused else None
+        self.audio = nn.Sequential(TokenNorm(dim), nn.Linear(dim, width)) if config.hears else None
+        self.fusion = nn.Sequential(TokenNorm(dim), nn.Linear(dim, width)) if config.encoder.fused else None
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.nothing, std=0.02)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from deepavfusion.models.attention import CrossAttention
 from deepavfusion.models.separator_config import SeparatorConfig
+from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.models.vit import Mlp
 from deepavfusion.stft import N_FFT, mel_mapping
 
@@ -121,7 +122,7 @@ class SeparationDecoder(nn.Module):
 
 
 def _embed(dim: int, out_dim: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, out_dim))
+    return nn.Sequential(TokenNorm(dim), nn.Linear(dim, out_dim))
 
 
 def _convolve(channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

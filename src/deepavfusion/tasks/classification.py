@@ -121,6 +121,11 @@ class Classification(EncoderTask):
             model.load_heads(AudioVisualClassifier.from_pretrained(model_folder(self.config.from_)))
             say(f"heads {', '.join(model.config.heads)} from {self.config.from_}")
 
+    def measure_tokens(self, model: nn.Module) -> None:
+        """Heads that are kept have their own statistics."""
+        if not self.config.keep_heads:
+            super().measure_tokens(model)
+
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips."""
         view, seed = TrainingView.from_config(self.config.data, self.model_config.encoder), self.config.training.seed

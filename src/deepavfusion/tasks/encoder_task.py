@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from deepavfusion.configuration import TrainingConfig
+from deepavfusion.data.dataset import Batch
+from deepavfusion.data.loading import ClipLoader, StepSampler
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.models.token_norm import TokenNorm, measuring
+
+NUM_MEASURED = 128
+"""Training samples, the first ones, that tell how the tokens are scaled which heads read."""
 
 
 class EncoderRunConfig(Protocol):
@@ -22,6 +30,8 @@ class EncoderRunConfig(Protocol):
     def untrained(self) -> bool: ...
     @property
     def num_frames(self) -> int | None: ...
+    @property
+    def training(self) -> TrainingConfig: ...
 
 
 class EncoderModel(Protocol):
@@ -30,6 +40,14 @@ class EncoderModel(Protocol):
     @property
     def encoder(self) -> EarlyFusionEncoder: ...
     def layer_ids(self) -> dict[str, int]: ...
+
+
+class TrainingData(Protocol):
+    """What a task says of its samples; see `tasks.task`."""
+
+    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader: ...
+    def inputs(self, batch: Batch) -> dict[str, Any]: ...
+    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]: ...
 
 
 def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
@@ -48,11 +66,26 @@ class EncoderTask:
     config: EncoderRunConfig
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
+        """The encoder's weights, unless an untrained one is wanted, and how its tokens are scaled."""
         if self.config.untrained:
             say(f"untrained encoder as configured in {self.config.from_}")
         else:
             say(f"encoder from {self.load_weights(cast(EncoderModel, model).encoder)}")
+        self.measure_tokens(model)
+
+    def measure_tokens(self, model: nn.Module) -> None:
+        """Set the statistics of every `TokenNorm` from the first samples of training; the same in all processes."""
+        if not any(isinstance(module, TokenNorm) for module in model.modules()):
+            return
+        training = self.config.training
+        num_steps = -(-NUM_MEASURED // training.batch_size)
+        sampler = StepSampler(training.batch_size, training.accumulation, 1, 0, 0, num_steps)
+        was_training, task = model.training, cast(TrainingData, self)
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), measuring(model.eval()):
+            torch.manual_seed(training.seed)
+            for batch in task.loader(sampler, 0, torch.device("cpu")):
+                task.loss_terms(model, task.inputs(batch))
+        model.train(was_training)
 
     def load_weights(self, encoder: EarlyFusionEncoder) -> str:
         """Fill the encoder from the place that the configuration names; says from what."""

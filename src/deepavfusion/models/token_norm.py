@@ -1,0 +1,75 @@
+"""Normalisation of tokens that a head reads: every feature about its own mean, in units of its own deviation.
+
+Features of encoders trained by masked reconstruction are badly scaled: what all tokens have in common is many times
+larger than what tells one from another, and a LayerNorm, which looks at one token, leaves it so. A head that has to
+compare picture and sound, a product of two small differences, then gets no gradient to begin with. Linear probes of
+masked autoencoders have a BatchNorm for that reason (He et al. 2022). Here the statistics are measured once, on the
+data that training begins with, and stay: predictions depend on no batch, and all processes agree.
+
+Shape legend: `N` tokens of any leading dimensions, `D` features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAST_DEVIATION = 1e-3
+"""Features that vary less, after a LayerNorm, are not blown up further."""
+
+
+class TokenNorm(nn.Module):
+    """LayerNorm without scale and shift, then standardised features; before `measuring` the LayerNorm alone."""
+
+    mean: Tensor
+    """`(D,)` of each feature over tokens of the training data."""
+    deviation: Tensor
+    """`(D,)` likewise."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(dim))
+        self.sums: Tensor | None = None
+        """While measured: float64 `(3, D)`, count, sum and sum of squares."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., D)` -> `(..., D)`."""
+        y = F.layer_norm(x, x.shape[-1:])
+        if self.sums is not None:
+            self._add(x, y)
+        return (y - self.mean) / self.deviation
+
+    def _add(self, x: Tensor, y: Tensor) -> None:
+        """Take in tokens; those that are exactly zero stand for an absent picture or sound and are left out."""
+        assert self.sums is not None
+        rows = y.detach()[x.detach().ne(0).any(dim=-1)].double().cpu()
+        count = torch.full((rows.shape[1],), len(rows), dtype=torch.float64)
+        self.sums += torch.stack([count, rows.sum(dim=0), rows.square().sum(dim=0)])
+
+    def settle(self) -> None:
+        """Set the statistics from what was measured; nothing measured leaves them as they are."""
+        assert self.sums is not None
+        (count, total, squares), self.sums = self.sums, None
+        if count[0] > 1:
+            mean = total / count
+            deviation = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_DEVIATION)
+            self.mean.copy_(mean)
+            self.deviation.copy_(deviation)
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """What every `TokenNorm` of a model sees in this block becomes its statistics at the end of it."""
+    norms = [module for module in model.modules() if isinstance(module, TokenNorm)]
+    for norm in norms:
+        norm.sums = torch.zeros(3, len(norm.mean), dtype=torch.float64)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.settle()
