@@ -13,6 +13,7 @@ from experiments.decoder import Decoder
 from experiments.digit_identity import DigitIdentity
 from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.localization import Localization
+from experiments.matching import Matching
 from experiments.motion import Motion
 from experiments.segmentation import Segmentation
 from experiments.separation import Separation
@@ -30,6 +31,7 @@ PARTS = (
     "separation",
     "motion",
     "decoder",
+    "matching",
     "shipped",
 )
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
@@ -78,6 +80,7 @@ class Experiment(Protocol):
 
 def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, Experiment]:
     """All experiments by name, in the order of `PARTS`."""
+    decoders = Decoder(results / "decoder", worlds, encoders)
     found: tuple[Experiment, ...] = (
         Classification(results / "classification", worlds, encoders),
         DigitIdentity(results / "classification", worlds),
@@ -85,7 +88,8 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         Localization(results / "localization", worlds, encoders),
         Separation(results / "separation", worlds, encoders),
         Motion(results / "motion", worlds),
-        Decoder(results / "decoder", worlds, encoders),
+        decoders,
+        Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
         Shipped(results / "shipped", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))

@@ -41,6 +41,10 @@ class Decoder:
         """Folder of an arm: its words joined."""
         return self.root / arm.replace(",", "").replace(" ", "_") / what
 
+    def features(self, arm: str, part: str) -> Path:
+        """File of all tokens of the solos' `train` or `test` split."""
+        return self.place(arm, f"{part}.npz")
+
     def probe(self, arm: str, labels: str, seed: int) -> Path:
         return self.place(arm, f"{labels}-{seed}")
 
@@ -55,7 +59,7 @@ class Decoder:
                 start, model = str(run), run / "model"
                 words = [*self.encoders.words("early", 0, run), *options(settings)]
                 steps.append(Step(tuple(words), model, (self.worlds.corpus,)))
-            files = {part: self.place(arm, f"{part}.npz") for part in splits}
+            files = {part: self.features(arm, part) for part in splits}
             for part, file in files.items():
                 words = ["embed", "--from", start, "--data.source", str(splits[part]), "--data.split", "all"]
                 words += ["--data.num_workers", "0", "--out", str(file), "--tokens", "all"]

@@ -168,6 +168,16 @@ def bandstand_truth(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def matching(record: dict) -> str:
+    """Whether heads on frozen tokens learn to compare the senses, with and without one scale for all features."""
+    rows = ["| head | standardised tokens | LayerNorm alone |", "|---|--:|--:|"]
+    cells = {(r["head"], r["standardised"]): r["seeds"] for r in record["rows"]}
+    for head in dict.fromkeys(name for name, _ in cells):
+        shown = [", ".join(f"{value:.3f}" for value in cells.get((head, kind), ())) for kind in (True, False)]
+        rows.append(f"| {head} | {' | '.join(shown)} |")
+    return "\n".join(rows) + "\n"
+
+
 def paired_arms(record: dict) -> str:
     """Scores of every arm, set by set, with the interval of the reference minus the arm."""
     arms = list(dict.fromkeys(r["arm"] for r in record["rows"]))
@@ -209,6 +219,7 @@ TABLES: dict[str, Callable] = {
     "digit_identity": digit_identity,
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
+    "matching": matching,
     "motion": paired_arms,
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
