@@ -18,6 +18,7 @@ from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.data.sets.framed_clips import read_framed_clips, write_framed_clips
 from deepavfusion.models import EarlyFusionEncoder, Segmenter
+from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.tasks.segmentation import Segmentation, read_classes
 from deepavfusion.tasks.segmentation_config import ListeningConfig, SegmentationConfig
 from deepavfusion.training.loop import fit
@@ -66,6 +67,26 @@ def test_one_batch_is_overfitted_and_silence_empties_the_masks(world: Path, enco
     assert truth.any()
     assert ((own & truth).sum() / (own | truth).sum()).item() > 0.8
     assert unheard.sum().item() < 0.05 * own.sum().item()
+
+
+def test_a_run_begins_with_the_scale_of_the_tokens(world: Path, encoder: Path, tmp_path: Path) -> None:
+    # Measured on the first training samples, whatever the step's size, and not drawn from the run's chance.
+    found = []
+    for number, changes in enumerate(({}, {"training": {"batch_size": 8, "accumulation": 2}})):
+        task = Segmentation(make(world / "segmentation_train.csv", encoder, tmp_path / str(number), **changes))
+        torch.manual_seed(3)
+        model = task.build_model()
+        task.load_weights(model.encoder)
+        before = torch.random.get_rng_state()
+        task.measure_tokens(model)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        assert model.training
+        found.append({name: m for name, m in model.named_modules() if isinstance(m, TokenNorm)})
+    assert len(found[0]) == 2 + 2  # maps of two layers, audio and fusion tokens
+    for name, norm in found[0].items():
+        assert not torch.equal(norm.deviation, torch.ones_like(norm.deviation)), name
+        torch.testing.assert_close(norm.mean, found[1][name].mean, atol=1e-4, rtol=0)
+        torch.testing.assert_close(norm.deviation, found[1][name].deviation, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("form", ["attentive", pytest.param("release", marks=pytest.mark.slow)])

@@ -83,8 +83,9 @@ class EncoderTask:
         was_training, task = model.training, cast(TrainingData, self)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), measuring(model.eval()):
             torch.manual_seed(training.seed)
-            for batch in task.loader(sampler, 0, torch.device("cpu")):
-                task.loss_terms(model, task.inputs(batch))
+            with task.loader(sampler, 0, torch.device("cpu")) as loader:
+                for batch in loader:
+                    task.loss_terms(model, task.inputs(batch))
         model.train(was_training)
 
     def load_weights(self, encoder: EarlyFusionEncoder) -> str:
