@@ -1,8 +1,9 @@
 """The pixels of what sounds: pre-trained early fusion against an untrained start, no fusion, a deaf model, the release.
 
-All arms learn from the same masks, scenes and twins together, with the same decoder and budget; `release` has the
-published decoder on the early-fusion encoder, at least 32 wide (at its own 128 it takes fourteen times as long), and
-one seed. Some training samples are heard with silence or another clip's sound and have empty masks. A localizer of
+All arms learn from the same masks, scenes and twins together, with the same decoder and budget. Pre-trained encoders
+stay as they are: at this rate, which an untrained one needs, training them too costs a good part of what they know.
+`release` has the published decoder on the early-fusion encoder, at least 32 wide (at its own 128 it takes fourteen
+times as long), and one seed. Some training samples are heard with silence or another clip's sound and have empty masks. A localizer of
 the same encoder that has seen the same masks is the strongest map there is to compare with.
 """
 
@@ -33,13 +34,15 @@ class Arm:
 
 
 LISTENING: dict[str, object] = {"listening.silent_share": 0.15, "listening.foreign_share": 0.1}
+FROZEN: dict[str, object] = {"recipe": "frozen", "decoder.dim": 64}
 ARMS = {
-    "early": Arm("early", LISTENING),
-    "untrained": Arm("early", {**LISTENING, "untrained": "true"}),
-    "separate": Arm("separate", LISTENING),
-    "image": Arm("early", {"modalities": "image"}),
-    "release": Arm("early", {**LISTENING, "decoder.form": "release", "decoder.dim": 32}),
+    "early": Arm("early", {**FROZEN, **LISTENING}),
+    "untrained": Arm("early", {"recipe": "finetune", "decoder.dim": 64, **LISTENING, "untrained": "true"}),
+    "separate": Arm("separate", {**FROZEN, **LISTENING}),
+    "image": Arm("early", {**FROZEN, "modalities": "image"}),
+    "release": Arm("early", {**FROZEN, **LISTENING, "decoder.form": "release", "decoder.dim": 32}),
 }
+LOCALIZER_SETTINGS: dict[str, object] = {"tune_encoder": "false", "head.dim": 128}
 ONE_SEED = ("release",)
 """Arms that are run with the first seed alone."""
 SETS = ("segmentation_test", "twins_test")
@@ -100,7 +103,8 @@ class Segmentation:
         localizer, (start, model) = self.run(LOCALIZER, seed), self.encoders.start("early")
         words = ["train", "localization", "--recipe", "supervised", "--from", start, "--run_dir", str(localizer)]
         words += ["--data.source", str(clips), "--splits", "[segmentation_train]", "--training.seed", str(seed)]
-        steps.append(Step((*words, *options(TRAINING)), localizer / "model", (model, clips)))
+        words += options({**TRAINING, **LOCALIZER_SETTINGS})
+        steps.append(Step(tuple(words), localizer / "model", (model, clips)))
         for name in arms:
             for part in SETS:
                 out, needs = self.evaluation(name, seed, part), [self.run(name, seed) / "model", made]
