@@ -3,8 +3,8 @@
 All arms learn from the same masks, scenes and twins together, with the same decoder and budget. Pre-trained encoders
 stay as they are: at this rate, which an untrained one needs, training them too costs a good part of what they know.
 `release` has the published decoder on the early-fusion encoder, at least 32 wide (at its own 128 it takes fourteen
-times as long), and one seed. Some training samples are heard with silence or another clip's sound and have empty masks. A localizer of
-the same encoder that has seen the same masks is the strongest map there is to compare with.
+times as long), and one seed. Some training samples are heard with silence or another clip's sound and have empty masks.
+A localizer of the same encoder that has seen the same masks is the strongest map there is to compare with.
 """
 
 from __future__ import annotations
