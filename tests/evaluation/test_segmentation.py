@@ -260,6 +260,10 @@ def test_kinds_of_scenes_listening_and_baselines(world: Path, run: Path, tmp_pat
         own_scores = [name for name in samples.files if name in result.scores]
         for name in own_scores:  # every score with a value per picture is their mean
             assert result.scores[name].value == pytest.approx(np.nanmean(samples[name]), abs=1e-9), name
+        for other in ("deaf", "map (map, best threshold)"):  # and of those it is compared with
+            for name in ("avsbench miou", "avsbench f_score", "avsbench miou, one_sounding"):
+                mean = np.nanmean(samples[f"{name} of {other}"])
+                assert result.baselines[other][name].score.value == pytest.approx(mean, abs=1e-9), (name, other)
     assert {"avsbench f_score", "avsbench f_score, one_sounding", "mask area, silence"} <= set(own_scores)
     own = [value for name, value in values.items() if kinds[name][0] == "none_sounding"]
     assert result.scores["avsbench miou, none_sounding"].value == pytest.approx(np.mean(own))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,24 +132,32 @@ class SegmentationReport:
 
     def _samples(self) -> dict[str, NDArray[np.float64]]:
         """By score, one value per picture whose mean is the score; NaN where a picture has none."""
-        samples: dict[str, NDArray[np.float64]] = {}
-        for ending, members in {"": self.kept, **{f", {name}": own for name, own in self._groups().items()}}.items():
-            inside = np.isin(self.kept, members)
-            samples[f"{self.main}{ending}"] = np.where(inside, self._column("iou"), np.nan)
-            if not self.classes:
-                samples[f"avsbench f_score{ending}"] = self._f_scores(inside)
-        samples["twins told apart"] = self._told_apart(self.own)
+        samples = self._samples_of(self.own)
         samples["mask area, own sound"] = self._column("area")
         for sound, found in self.heard.items():
             samples[f"mask area, {sound}"] = found.values["area"][self.kept]
+        return samples
+
+    def _samples_of(self, found: Scored) -> dict[str, NDArray[np.float64]]:
+        """Those of one model that are not of its mask areas alone."""
+        samples: dict[str, NDArray[np.float64]] = {}
+        for ending, members in {"": self.kept, **{f", {name}": own for name, own in self._groups().items()}}.items():
+            inside = np.isin(self.kept, members)
+            samples[f"{self.main}{ending}"] = np.where(inside, found.values["iou"][self.kept], np.nan)
+            if not self.classes:
+                samples[f"avsbench f_score{ending}"] = self._f_scores(found, inside)
+        samples["twins told apart"] = self._told_apart(found)
         return {name: values for name, values in samples.items() if not np.isnan(values).all()}
 
-    def _f_scores(self, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _f_scores(self, found: Scored, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
         """F of the pictures `inside` at the threshold that is best for them together; NaN where nothing sounds."""
-        sums = [self.own.scores[i].binary.clip_sums() for i in self.kept]
-        curves = np.concatenate([own.f_curve for own in sums])
-        counted = inside & np.array([own.num_frames_with_truth[0] > 0 for own in sums])
-        return np.where(counted, curves[:, curves[counted].sum(axis=0).argmax()], np.nan)
+        values = np.full(len(self.kept), np.nan)
+        sums = {n: found.scores[i].binary.clip_sums() for n, i in enumerate(self.kept) if i in found.scores}
+        counted = [n for n, own in sums.items() if inside[n] and own.num_frames_with_truth[0] > 0]
+        if counted:
+            curves = np.concatenate([sums[n].f_curve for n in counted])
+            values[counted] = curves[:, curves.sum(axis=0).argmax()]
+        return values
 
     def _told_apart(self, found: Scored) -> NDArray[np.float64]:
         """Of twins, 1 where the mean probability is higher on the one that sounds, 1/2 where they are equal."""
@@ -193,8 +201,13 @@ class SegmentationReport:
         nothing = {name: np.full(len(self.pictures), np.nan) for name in VALUES}
         for name, scores in self.own.constants.items():
             found[name] = self._numbers(Scored(nothing, {}, scores, {}))
+        values = {name: self._samples_of(scored) for name, scored in self.compared.items()}
         compared = {
-            name: {key: baseline(numbers[key], other) for key, other in own.items() if key in numbers}
+            name: {
+                key: replace(baseline(numbers[key], other), values=values.get(name, {}).get(key))
+                for key, other in own.items()
+                if key in numbers
+            }
             for name, own in found.items()
         }
         places = named_places(self.config.baselines)
