@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepavfusion.atomic import write_text
-from experiments.classification import OPTIM, WARMUP
+from experiments.classification import LABELS, OPTIM, WARMUP
 from experiments.encoders import SEEDS, Encoders
 from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Step, options
@@ -26,7 +26,6 @@ ARMS: dict[str, dict[str, object]] = {
 """By arm: what its pre-training has that the recipe has not."""
 REFERENCE = "self"
 SCORES = ("top1 average",)
-LABELS = ("few", "all")
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deepavfusion.configuration import TrainingConfig
-from deepavfusion.data.dataset import Batch
-from deepavfusion.data.loading import ClipLoader, StepSampler
+from deepavfusion.data.loading import StepSampler
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.starting_point import encoder_config, load_encoder
 from deepavfusion.models.token_norm import TokenNorm, measuring
+from deepavfusion.tasks.task import Task
 
 NUM_MEASURED = 128
 """Training samples, the first ones, that tell how the tokens are scaled which heads read."""
@@ -40,14 +40,6 @@ class EncoderModel(Protocol):
     @property
     def encoder(self) -> EarlyFusionEncoder: ...
     def layer_ids(self) -> dict[str, int]: ...
-
-
-class TrainingData(Protocol):
-    """What a task says of its samples; see `tasks.task`."""
-
-    def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader: ...
-    def inputs(self, batch: Batch) -> dict[str, Any]: ...
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]: ...
 
 
 def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
@@ -80,7 +72,7 @@ class EncoderTask:
         training = self.config.training
         num_steps = -(-NUM_MEASURED // training.batch_size)
         sampler = StepSampler(training.batch_size, training.accumulation, 1, 0, 0, num_steps)
-        was_training, task = model.training, cast(TrainingData, self)
+        was_training, task = model.training, cast(Task, self)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), measuring(model.eval()):
             torch.manual_seed(training.seed)
             with task.loader(sampler, 0, torch.device("cpu")) as loader:
