@@ -56,8 +56,8 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
-    ("finetune", "few"): {"optim.blr": 1.6e-2, "optim.epochs": 40},
-    ("finetune", "all"): {"optim.blr": 1.6e-2, "optim.epochs": 20},
+    ("finetune", "few"): {"optim.blr": 3.2e-2, "optim.epochs": 60},
+    ("finetune", "all"): {"optim.blr": 3.2e-2, "optim.epochs": 14},
 }
 FINE_TUNING: dict[str, object] = {
     "keep_heads": "true",
@@ -65,7 +65,7 @@ FINE_TUNING: dict[str, object] = {
     "augmentation.mixup": 0,
     "augmentation.drop_path": 0,
     "data.crop_area": "[0.7,1]",
-    "training.batch_size": 16,
+    "training.batch_size": 8,
 }
 """Pictures are not mixed nor cut by half, for instruments are small; small batches, for steps are what it takes."""
 WARMUP = 0.1
@@ -112,12 +112,12 @@ class Classification:
 
     def _steps(self, name: str, labels: str, recipe: str, arm: str, seed: int) -> list[AnyStep]:
         own, run = ARMS[arm], self.run(name, labels, recipe, arm, seed)
-        encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
+        encoder, model = self.encoders.start(own.encoder, seed)
         train, test = self.worlds.train(name, labels), self.worlds.shards(SETS[name], "test")
         steps: list[AnyStep] = []
         probe = self.run(name, labels, "attentive", arm, seed)
-        start = probe if recipe == "finetune" else encoder
-        words = ["train", "classification", "--recipe", recipe, "--from", str(start), "--run_dir", str(run)]
+        start = str(probe) if recipe == "finetune" else encoder
+        words = ["train", "classification", "--recipe", recipe, "--from", start, "--run_dir", str(run)]
         words += ["--data.source", str(train), "--data.num_workers", "0", "--training.seed", str(seed)]
         optim = OPTIM[recipe, labels]
         words += options({**optim, "optim.warmup_epochs": WARMUP * float(str(optim["optim.epochs"]))})
@@ -147,8 +147,8 @@ class Classification:
         return self.root / "features" / f"{name}-{part}-{what}-{seed}.npz"
 
     def _embed(self, out: Path, shards: Path, own: Arm, seed: int) -> AnyStep:
-        encoder, model = self.encoders.place(own.encoder, seed), self.encoders.model(own.encoder, seed)
-        words = ["embed", "--from", str(encoder), "--data.source", str(shards), "--data.split", "all"]
+        encoder, model = self.encoders.start(own.encoder, seed)
+        words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all"]
         words += ["--data.num_workers", "0", "--out", str(out), "--tokens", "all"]
         words += ["--untrained", "true", "--seed", str(seed)] if own.untrained else []
         return Step(tuple(words), out, (model, shards / "shards.json"))

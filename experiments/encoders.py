@@ -33,14 +33,14 @@ class Encoders:
     def model(self, kind: str, seed: int) -> Path:
         return self.place(kind, seed) / "model"
 
-    def start(self, kind: str) -> tuple[str, Path]:
-        """The encoder that all seeds of a task start from: what `--from` is given, and the file or folder it needs.
+    def start(self, kind: str, seed: int = SEEDS[0]) -> tuple[str, Path]:
+        """The encoder that a task starts from: what `--from` is given, and the file or folder it needs.
 
-        Early fusion is the shipped encoder, which is that of the first seed; a task's own seeds vary all else.
+        The first seed's early-fusion encoder is the shipped one.
         """
-        if kind == "early":
+        if (kind, seed) == ("early", SEEDS[0]):
             return "shipped:bandstand", SHIPPED / "model.safetensors"
-        return str(self.place(kind, 0)), self.model(kind, 0)
+        return str(self.place(kind, seed)), self.model(kind, seed)
 
     def words(self, kind: str, seed: int, run: Path) -> list[str]:
         """The command that pre-trains an encoder in a folder."""
