@@ -25,11 +25,11 @@ CLIPS = 2400
 """Unlabelled clips of training, enough to hear each look and timbre a hundred times."""
 TRAINING = {
     "recipe": "synchrony",
+    "head.dim": 128,
     "contrast.mismatch_share": 0.25,
-    "training.batch_size": 16,
-    "optim.blr": 1.6e-2,
-    "optim.layer_decay": 1,
-    "optim.epochs": 5,
+    "training.batch_size": 4,
+    "optim.blr": 3.2e-2,
+    "optim.epochs": 6,
     "optim.warmup_epochs": 0.3,
     "data.crop_area": "[0.7,1]",
     "training.probe_every": 0,

@@ -169,7 +169,7 @@ def test_sound_is_divided_among_frames_in_time() -> None:
 def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> None:
     """Its head on made-up tokens, against the formula written out for one patch."""
     torch.manual_seed(0)
-    config = LocalizerConfig(encoder=replace(TINY, num_frames=T), dim=8, layers=(2,))
+    config = LocalizerConfig(encoder=replace(TINY, num_frames=T), dim=8, layers=(2,), readings=0)
     head = Localizer(config).head.double()
     image, audio, fusion = (torch.randn(1, n, 32, dtype=torch.float64) for n in (T * N, 12, 9))
     tokens = EncoderOutput(image, audio, fusion, (LayerTokens(image, audio, fusion),) * 3)

@@ -12,7 +12,7 @@ import torch
 from deepavfusion.audio import LOG_FLOOR
 from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder, Localizer, LocalizerConfig
 from deepavfusion.models.attention import split_heads
-from deepavfusion.models.encoder import LayerTokens
+from deepavfusion.models.encoder import EncoderOutput, LayerTokens
 from deepavfusion.models.fusion import FusionBlock
 from deepavfusion.models.localizer import pool_scores
 from deepavfusion.models.localizer_config import LocalizerHeadConfig, spread_layers
@@ -63,11 +63,28 @@ def test_sound_that_is_absent_has_no_effect_and_present_sound_has() -> None:
     torch.testing.assert_close(without[1], a[1])
 
 
+@pytest.mark.parametrize("readings", [0, 2])
+def test_readings_tell_sounds_of_one_mean_apart(readings: int) -> None:
+    """Two sounds whose tokens have the same mean: only blocks that read them one by one can hear the difference."""
+    head = Localizer(LocalizerConfig(encoder=ENCODER, dim=12, readings=readings)).head.eval()
+    torch.nn.init.normal_(head.fc2.weight)
+    image, mean, deviation, fusion = (torch.randn(1, n, 16) for n in (24, 1, 16, 6))
+    deviation = deviation - deviation.mean(dim=1, keepdim=True)
+    maps = []
+    for scale in (0.1, 1.0):
+        sound = mean + scale * deviation
+        tokens = EncoderOutput(image, sound, fusion, (LayerTokens(image, sound, fusion),) * 3)
+        maps.append(head(inputs(1)[0], tokens))
+    assert torch.allclose(*maps, atol=1e-5) == (readings == 0)
+
+
 def test_layers_default_to_three_evenly_spaced() -> None:
     assert [spread_layers(n) for n in (12, 3, 2, 1)] == [(3, 7, 11), (0, 1, 2), (0, 1), (0,)]
     assert LocalizerConfig(encoder=ENCODER).layers == (0, 1, 2)
     with pytest.raises(ValueError, match=r"layers \[0, 3\] must be ascending layer numbers from 0 to 2"):
         LocalizerConfig(encoder=ENCODER, layers=(0, 3))
+    with pytest.raises(ValueError, match="readings -1 must be at least 0"):
+        LocalizerConfig(encoder=ENCODER, readings=-1)
     with pytest.raises(ValueError, match="classes holds a more than once"):
         LocalizerConfig(encoder=ENCODER, classes=("a", "b", "a"))
     with pytest.raises(ValueError, match="LocalizerConfig does not know width"):

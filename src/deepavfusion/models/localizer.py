@@ -4,7 +4,8 @@ The head compares each patch with the sound:
 
     x = sum over layers of Linear(TN(patch token)) + Linear(view)   (B, I, 2 H) = [patch ; patch factor]
     s = Linear(TN(mean audio token)) + Linear(TN(mean fusion token))      = [sound ; sound factor]
-    logit = MLP(patch + sound + RMS(patch factor) * RMS(sound factor))
+    x = patch + sound + RMS(patch factor) * RMS(sound factor)
+    logit = MLP(x, after reading the sound's tokens one by one, as `sound_reading`)
 
 The elementwise product lets a patch agree with a sound directly; from sums alone the MLP would have to build it. In an
 early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
@@ -40,6 +41,7 @@ from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.picture_view import PatchView
 from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
 from deepavfusion.models.token_norm import TokenNorm
 
 HEAD_STD = 0.01
@@ -70,6 +72,8 @@ class LocalizerHead(nn.Module):
         self.audio_norm, self.fusion_norm = TokenNorm(dim), TokenNorm(dim)
         self.audio, self.fusion = nn.Linear(dim, 2 * width), nn.Linear(dim, 2 * width)
         self.patch_factor, self.sound_factor = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.context = SoundContext(config.encoder, width) if config.readings else None
+        self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(config.readings))
         self.norm = nn.LayerNorm(width)
         self.fc1, self.fc2 = nn.Linear(width, width), nn.Linear(width, config.num_maps)
         self.apply(initialize)
@@ -97,6 +101,10 @@ class LocalizerHead(nn.Module):
         if heard.shape[1] > 1:
             changes = self.patch_factor(seen_factor - seen_mean[:, None])
             x = x + (changes * self.sound_factor(heard_factor - heard_mean[:, None])).mean(dim=1)
+        if self.context is not None:
+            context, key_mask = self.context(SoundTokens(tokens.audio, audio_present, tokens.fusion), len(x))
+            for reading in self.readings:
+                x = reading(x, context, key_mask)
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 

@@ -20,6 +20,8 @@ class LocalizerHeadConfig:
     """Width in which patch and sound are compared."""
     view_dim: int = 48
     """Width of the convolutional view of the picture that patches are seen by beside their tokens, a multiple of 8."""
+    readings: int = 2
+    """Blocks in which patches read the tokens of the sound one by one; 0 compares them with its mean alone."""
     pooling: MapPooling = "top"
     """How a map becomes one number: the mean of its top share, or a log-sum-exp."""
     top_share: float = 0.1
@@ -33,6 +35,8 @@ class LocalizerHeadConfig:
             raise ValueError(f"dim {self.dim} must be at least 1")
         if self.view_dim < 8 or self.view_dim % 8:
             raise ValueError(f"view_dim {self.view_dim} must be a positive multiple of 8")
+        if self.readings < 0:
+            raise ValueError(f"readings {self.readings} must be at least 0")
         if self.pooling not in ("top", "logsumexp"):
             raise ValueError(f"pooling {self.pooling!r} must be top or logsumexp")
         if not 0 < self.top_share <= 1:

@@ -7,48 +7,30 @@
 3. One learned query per class reads the sound tokens and becomes a mask kernel: the logit of a cell is the product of
    kernel and cell embedding, so that silence can take every pixel away at once. Logits go to full size bilinearly.
 
-An encoder that does not fuse has no fusion tokens worth reading: then audio tokens serve alone, through the same
-modules. Without sound, a learned token stands for its absence.
-
-Shape legend: `B` batch, `h w` patches down and across, `D` width of the encoder, `E` width of the decoder, `K` sound
-tokens, `C` logits per pixel, `H W` pixels.
+Shape legend: `B` batch, `h w` patches down and across, `D` width of the encoder, `E` width of the decoder, `C`
+logits per pixel, `H W` pixels.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepavfusion.models.attention import CrossAttention
 from deepavfusion.models.encoder import initialize
 from deepavfusion.models.picture_view import GROUPS, PICTURE_DIM, PictureView, conv_block
 from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
 from deepavfusion.models.token_norm import TokenNorm
-from deepavfusion.models.vit import Mlp
 
-HEAD_DIM = 32
 NUM_READINGS = 2
 """Blocks in which image positions read the sound."""
 LEAST_DIM = 24
 """Width that the maps keep at the finest resolutions."""
 FOREGROUND_PRIOR = 0.1
 """Probability of sounding that a new binary model starts near, for every pixel."""
-
-
-@dataclass
-class SoundTokens:
-    """What a decoder knows beside the image maps."""
-
-    audio: Tensor | None
-    """`(B, A, D)` after the final norm, zero rows where absent; None where no sample has sound."""
-    audio_present: Tensor | None
-    """bool `(B,)`; None if all that are given have sound."""
-    fusion: Tensor | None
-    """`(B, F, D)` after the final norm; None from an encoder that does not fuse."""
 
 
 class SegmentationDecoder(nn.Module):
@@ -61,7 +43,7 @@ class SegmentationDecoder(nn.Module):
         num_steps = max(1, math.ceil(math.log2(config.encoder.patch_size / config.stride)))
         self.norms = nn.ModuleList(TokenNorm(dim) for _ in range(num_maps))
         self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
-        self.context = SoundContext(config)
+        self.context = SoundContext(config.encoder, width, config.hears)
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
         # Halved at every step, in whole groups.
         widths = [max(-(-(width >> k) // GROUPS) * GROUPS, LEAST_DIM) for k in range(num_steps + 1)]
@@ -101,48 +83,6 @@ class SegmentationDecoder(nn.Module):
         kernel, bias = self.kernel(self.kernel_norm(asked)).split([y.shape[1], 1], dim=-1)
         logits = torch.einsum("bchw,bkc->bkhw", y, kernel) * y.shape[1] ** -0.5
         return _resized(logits + bias[..., None], picture.shape[-2:])
-
-
-class SoundContext(nn.Module):
-    """The tokens that tell of the sound, at the decoder's width; the first stands for nothing to be heard."""
-
-    def __init__(self, config: SegmenterConfig) -> None:
-        super().__init__()
-        dim, width = config.encoder.embed_dim, config.decoder_dim
-        self.nothing = nn.Parameter(torch.empty(1, 1, width))
-        self.audio = nn.Sequential(TokenNorm(dim), nn.Linear(dim, width)) if config.hears else None
-        self.fusion = nn.Sequential(TokenNorm(dim), nn.Linear(dim, width)) if config.encoder.fused else None
-        self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.nothing, std=0.02)
-
-    def forward(self, sound: SoundTokens, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Tokens `(B, K, E)` and, bool `(B, K)`, which of them there are."""
-        nothing = self.nothing.expand(batch_size, -1, -1)
-        tokens, present = [nothing], [torch.ones_like(nothing[..., 0], dtype=torch.bool)]
-        if self.fusion is not None and sound.fusion is not None:
-            tokens.append(self.fusion(sound.fusion))
-            present.append(present[0].expand(-1, tokens[-1].shape[1]))
-        if self.audio is not None and sound.audio is not None:
-            tokens.append(self.audio(sound.audio))
-            flags = present[0] if sound.audio_present is None else sound.audio_present.bool()[:, None]
-            present.append(flags.expand(-1, tokens[-1].shape[1]))
-        return self.norm(torch.cat(tokens, dim=1)), torch.cat(present, dim=1)
-
-
-class ReadingBlock(nn.Module):
-    """Pre-norm cross-attention to context tokens that are normalised already, and an MLP."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attn = CrossAttention(width, width, width // HEAD_DIM)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width, 2 * width)
-
-    def forward(self, x: Tensor, context: Tensor, key_mask: Tensor) -> Tensor:
-        """`(B, N, E)` reading `(B, K, E)` where bool `(B, K)` is true -> `(B, N, E)`."""
-        x = x + self.attn(self.norm1(x), context, key_mask)
-        return x + self.mlp(self.norm2(x))
 
 
 class RefiningStep(nn.Module):

@@ -16,8 +16,9 @@ from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_size import set_picture_size
 from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.release_segmentation_decoder import ReleaseSegmentationDecoder
-from deepavfusion.models.segmentation_decoder import SegmentationDecoder, SoundTokens
+from deepavfusion.models.segmentation_decoder import SegmentationDecoder
 from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.models.sound_reading import SoundTokens
 
 DECODERS: dict[str, type[SegmentationDecoder] | type[ReleaseSegmentationDecoder]] = {
     "attentive": SegmentationDecoder,
