@@ -56,8 +56,8 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
-    ("finetune", "few"): {"optim.blr": 3.2e-2, "optim.epochs": 60},
-    ("finetune", "all"): {"optim.blr": 3.2e-2, "optim.epochs": 14},
+    ("finetune", "few"): {"optim.blr": 3.2e-2, "optim.epochs": 40},
+    ("finetune", "all"): {"optim.blr": 3.2e-2, "optim.epochs": 18},
 }
 FINE_TUNING: dict[str, object] = {
     "keep_heads": "true",

@@ -1,6 +1,7 @@
 """Separation by the picture: what pre-training and early fusion buy, and what looking at the picture buys at all.
 
-Every arm learns from the same mixtures with the same budget. Wrong and swapped pictures, the mixture itself and the
+Every arm learns from the same mixtures with the same budget. Pre-trained encoders stay as they are, an untrained one is
+trained too. Wrong and swapped pictures, the mixture itself and the
 oracle mask are baselines of each evaluation. What an arm is:
 
     early      our decoder on the pre-trained early-fusion encoder
@@ -22,12 +23,14 @@ from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
 
+FROZEN: dict[str, object] = {"freeze_encoder": "true", "decoding.decoder_dim": 64}
+RELEASE: dict[str, object] = {"decoding.decoder": "release", "decoding.grid": "mel", "decoding.picture": "pooled"}
 ARMS: dict[str, tuple[str, dict[str, object]]] = {
-    "early": ("early", {}),
-    "untrained": ("early", {"untrained": "true"}),
-    "separate": ("separate", {}),
-    "hears": ("early", {"decoding.condition": "none"}),
-    "release": ("early", {"decoding.decoder": "release", "decoding.grid": "mel", "decoding.picture": "pooled"}),
+    "early": ("early", FROZEN),
+    "untrained": ("early", {"untrained": "true", "decoding.decoder_dim": 64}),
+    "separate": ("separate", FROZEN),
+    "hears": ("early", {**FROZEN, "decoding.condition": "none"}),
+    "release": ("early", {"freeze_encoder": "true", **RELEASE}),
 }
 """By arm: its encoder, and what differs from the others."""
 SETS: dict[str, tuple[str, str, str, dict[str, object]]] = {
@@ -38,14 +41,14 @@ SETS: dict[str, tuple[str, str, str, dict[str, object]]] = {
 mixtures are sums of clips of a speaker who is nowhere in training."""
 TRAINING: dict[str, object] = {
     "mixing.pictures": "source",
-    "decoding.decoder_dim": 128,
+    "mixing.single": 0.2,
     "data.crop_area": "[0.75,0.78]",
     "data.crop_ratio": "[1,1]",
     "loss": "bce",
     "training.batch_size": 8,
     "optim.blr": 3.2e-2,
-    "optim.epochs": 12,
-    "optim.warmup_epochs": 0.6,
+    "optim.epochs": 3,
+    "optim.warmup_epochs": 0.2,
     "training.probe_every": 0,
     "training.picture_every": 0,
     "training.checkpoint_every": 200,
