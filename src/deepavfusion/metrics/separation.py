@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import fast_bss_eval
 import torch
+from fast_bss_eval.torch.metrics import square_cosine_metrics
 from torch import Tensor
 
 from deepavfusion.metrics.tally import Tally, by_cause
@@ -240,14 +241,20 @@ def separation_scores(mixtures: MixtureScores) -> SeparationScores:
 
 
 def _bss_eval(references: Tensor, estimates: Tensor) -> tuple[Tensor, bool]:
-    """SDR, SIR and SAR `(3, E, N)` of E sets of estimates `(E, N, T)` of `(N, T)`, and if they were regularised."""
-    references = references.expand_as(estimates)
-    settings = {"filter_length": FILTER_LENGTH, "compute_permutation": False}
+    """SDR, SIR and SAR `(3, E, N)` of E sets of estimates `(E, N, T)` of `(N, T)`, and if they were regularised.
+
+    The distortion filters of all sets are solved for at once, for they share the references.
+    """
+    sizes = estimates.shape[:2]
+    compare = partial(square_cosine_metrics, references, estimates.flatten(0, 1), filter_length=FILTER_LENGTH)
     try:
-        ratios, singular = fast_bss_eval.bss_eval_sources(references, estimates, **settings), False
+        cosines, singular = compare(), False
     except torch.linalg.LinAlgError:  # a reference is a filtered copy of another: many filters do, take a small one
-        ratios, singular = fast_bss_eval.bss_eval_sources(references, estimates, load_diag=1e-12, **settings), True
-    return torch.stack(ratios).clamp(-LIMIT_DB, LIMIT_DB), singular
+        cosines, singular = compare(load_diag=1e-12), True
+    # Shares of an estimate's energy in the space of its reference's shifts and in that of all references' together.
+    own, spanned = (cosine.unflatten(1, sizes).diagonal(dim1=0, dim2=2) for cosine in cosines)  # (E, N)
+    shares = torch.stack([own, own / spanned, spanned]).clamp(0, 1)
+    return (10 * torch.log10(shares / (1 - shares))).clamp(-LIMIT_DB, LIMIT_DB), singular
 
 
 def _ratios(

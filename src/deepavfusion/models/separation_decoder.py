@@ -83,7 +83,7 @@ class SeparationDecoder(nn.Module):
         self.head = nn.Conv2d(widths[0], num_outputs, 3, padding=1)
         for row in self.rows:
             nn.init.normal_(row, std=0.02)
-        self.to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, maps: Sequence[Tensor], picture: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask.
