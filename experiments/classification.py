@@ -10,6 +10,7 @@ arm reads:
     image, audio       one stream of two separate pre-trained encoders
     separate           both streams of those, side by side
     averaged           the mean of the logits of `image` and `audio`, trained apart
+    digits_streams     on digits, as streams, of an encoder that has seen digits alone (probes, first seed)
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ ARMS = {
     "separate": Arm("separate", "[concat]"),
     "image": Arm("separate", "[image]", "image"),
     "audio": Arm("separate", "[audio]", "audio"),
+    "digits_streams": Arm("digits", "[image,audio,fusion]"),
 }
 
 FINE_TUNED = ("streams", "untrained_streams", "separate", "image", "audio")
@@ -92,7 +94,7 @@ class Classification:
         for recipe in RECIPES:
             for name in self.worlds.sets:
                 for labels in LABELS:
-                    for arm in FINE_TUNED if recipe == "finetune" else ARMS:
+                    for arm in FINE_TUNED if recipe == "finetune" else _probed(name, seed):
                         steps += self._steps(name, labels, recipe, arm, seed)
                     steps.append(self._averaged(name, labels, recipe, seed))
         return steps
@@ -158,6 +160,11 @@ class Classification:
         out = self.evaluation(name, labels, recipe, "averaged", seed)
         words = ("average", "--members", f"[{members[0]},{members[1]}]", "--out", str(out))
         return Step(words, out / "results.json", tuple(member / "results.json" for member in members))
+
+
+def _probed(name: str, seed: int) -> list[str]:
+    """Arms that are probed on a set."""
+    return [arm for arm, own in ARMS.items() if own.encoder != "digits" or (name, seed) == ("digits", SEEDS[0])]
 
 
 def scoring_out(words: list[str]) -> Path:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from experiments.steps import AnyStep, Making, Step
+from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
 
 SEEDS = (0, 1, 2)
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "deepavfusion" / "shipped" / "bandstand"
 MAX_BYTES = 8 * 2**20
 """The most that may ship."""
-FUSION = {"early": "all", "separate": "none"}
-"""Encoders by the layers that fuse: in every layer, or two separate encoders."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an encoder is."""
+
+    folder: str
+    fusion_layers: str
+    """`all`, or `none`: two separate encoders."""
+    settings: dict[str, object] = field(default_factory=dict)
+    """What differs from the recipe."""
+    digits_alone: bool = False
+    """It has seen digits and nothing else."""
+
+
+DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
+"""100,800 draws of 3,600 digits clips."""
+KINDS = {
+    "early": Kind("all", "all"),
+    "separate": Kind("none", "none"),
+    "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True),  # a mirrored digit is none
+}
 
 
 @dataclass(frozen=True)
@@ -27,8 +47,8 @@ class Encoders:
     """Where the shipped model is written, if it is not there."""
 
     def place(self, kind: str, seed: int) -> Path:
-        """Run folder of an encoder: `early` or `separate`."""
-        return self.root / f"{FUSION[kind]}-{seed}"
+        """Run folder of an encoder: `early`, `separate` or `digits`."""
+        return self.root / f"{KINDS[kind].folder}-{seed}"
 
     def model(self, kind: str, seed: int) -> Path:
         return self.place(kind, seed) / "model"
@@ -44,17 +64,23 @@ class Encoders:
 
     def words(self, kind: str, seed: int, run: Path) -> list[str]:
         """The command that pre-trains an encoder in a folder."""
-        words = ["pretrain", "--config", "bandstand", "--data.source", str(self.worlds.corpus)]
-        words += ["--model.fusion_layers", FUSION[kind], "--run_dir", str(run)]
+        own = KINDS[kind]
+        words = ["pretrain", "--config", "bandstand", "--data.source", str(self._corpus(kind))]
+        words += ["--model.fusion_layers", own.fusion_layers, "--run_dir", str(run), *options(own.settings)]
         return [*words, "--training.seed", str(seed), "--data.num_workers", "1"]
 
     def step(self, kind: str, seed: int) -> AnyStep:
         words = tuple(self.words(kind, seed, self.place(kind, seed)))
-        return Step(words, self.model(kind, seed), (self.worlds.corpus,))
+        corpus = self._corpus(kind)
+        return Step(words, self.model(kind, seed), (corpus / "shards.json" if corpus.suffix != ".csv" else corpus,))
+
+    def _corpus(self, kind: str) -> Path:
+        return self.worlds.shards("digits", "pretrain") if KINDS[kind].digits_alone else self.worlds.corpus
 
     def steps(self) -> list[AnyStep]:
         """All encoders, and the shipped one, which is made if it is not there."""
-        steps = [self.step(kind, seed) for seed in SEEDS for kind in FUSION]
+        kinds = [name for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone]
+        steps = [self.step(kind, seed) for seed in SEEDS for kind in kinds]
         model = self.model("early", 0)
         return [*steps, Making(partial(ship, model, self.shipped), self.shipped / "model.safetensors", (model,))]
 
