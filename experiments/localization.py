@@ -1,8 +1,8 @@
 """Localization without boxes, learned from what moves when it sounds (`--recipe synchrony`).
 
 All arms learn from the same unlabelled clips with the same head and budget: pre-trained early fusion, the same from
-scratch, two separate encoders. Baselines of every evaluation are the same model in silence and with a foreign sound, a
-centre prior and the whole picture.
+scratch, two separate encoders. Pre-trained encoders stay as they are. Baselines of every evaluation are the same model
+in silence and with a foreign sound, a centre prior and the whole picture.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Localization:
             run, (start, model) = self.run(arm, seed), self.encoders.start(kind)
             words = ["train", "localization", "--from", start, "--run_dir", str(run)]
             words += ["--data.source", str(clips), "--training.seed", str(seed), *options(TRAINING)]
-            words += ["--untrained", "true"] if untrained else []
+            words += ["--untrained", "true", "--optim.layer_decay", "1"] if untrained else ["--tune_encoder", "false"]
             steps.append(Step(tuple(words), run / "model", (model, clips)))
             for part in SETS:
                 out = self.evaluation(arm, seed, part)
