@@ -61,7 +61,7 @@ OPTIM: dict[tuple[str, str], dict[str, object]] = {
     ("finetune", "few"): {"optim.blr": 3.2e-2, "optim.epochs": 40},
     ("finetune", "all"): {"optim.blr": 3.2e-2, "optim.epochs": 18},
 }
-DIGITS_EPOCHS = 8
+DIGITS_EPOCHS = 6
 """Of fine-tuning on all digits scenes, which stays at chance."""
 FINE_TUNING: dict[str, object] = {
     "keep_heads": "true",
