@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.classification_summary import Cell, summarize_cells
-from experiments.encoders import SEEDS, Encoders
+from experiments.encoders import KINDS, SEEDS, Encoders
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import SETS, Worlds
 
@@ -52,17 +52,16 @@ ARMS = {
 FINE_TUNED = ("streams", "untrained_streams", "separate", "image", "audio")
 """Arms that are fine-tuned: where all weights are trained there is no reason to read the fusion tokens alone."""
 
-# Passes over the clips and the rate; few clips need many passes.
-OPTIM: dict[tuple[str, str], dict[str, object]] = {
+# Passes over the clips and the rate, of a set that has its own too; few clips need many passes.
+OPTIM: dict[tuple[str, ...], dict[str, object]] = {
     ("probe", "few"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 100},
     ("probe", "all"): {"optim.optimizer": "adamw", "optim.blr": 2e-2, "optim.epochs": 40},
     ("attentive", "few"): {"optim.blr": 1e-2, "optim.epochs": 60},
     ("attentive", "all"): {"optim.blr": 1e-2, "optim.epochs": 20},
     ("finetune", "few"): {"optim.blr": 3.2e-2, "optim.epochs": 40},
     ("finetune", "all"): {"optim.blr": 3.2e-2, "optim.epochs": 18},
+    ("finetune", "all", "digits"): {"optim.blr": 3.2e-2, "optim.epochs": 6},
 }
-DIGITS_EPOCHS = 6
-"""Of fine-tuning on all digits scenes, which stays at chance."""
 FINE_TUNING: dict[str, object] = {
     "keep_heads": "true",
     "optim.layer_decay": 0.8,
@@ -123,14 +122,15 @@ class Classification:
         start = str(probe) if recipe == "finetune" else encoder
         words = ["train", "classification", "--recipe", recipe, "--from", start, "--run_dir", str(run)]
         words += ["--data.source", str(train), "--data.num_workers", "0", "--training.seed", str(seed)]
-        optim = dict(OPTIM[recipe, labels])
-        if (name, recipe, labels) == ("digits", "finetune", "all"):
-            optim["optim.epochs"] = DIGITS_EPOCHS
+        optim = OPTIM.get((recipe, labels, name), OPTIM[recipe, labels])
         words += options({**optim, "optim.warmup_epochs": WARMUP * float(str(optim["optim.epochs"]))})
         words += ["--training.probe_every", "0", "--training.checkpoint_every", "200"]
         scoring = ["evaluate", "classification", str(run), "--data.source", str(test), "--data.num_workers", "0"]
         scoring += ["--out", str(self.evaluation(name, labels, recipe, arm, seed))]
-        needs, scoring_needs = [probe / "model" if recipe == "finetune" else model, train], [run / "model"]
+        needs, scoring_needs = (
+            [probe / "model" if recipe == "finetune" else model, self.worlds.made(train)],
+            [run / "model"],
+        )
         if recipe != "finetune":  # of encoders that do not fuse, one file has what either sense makes alone
             own = replace(own, modalities="both")
             files = {part: self._features(name, part, own, seed) for part in ("train", "test")}
@@ -157,7 +157,7 @@ class Classification:
         words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all"]
         words += ["--data.num_workers", "0", "--out", str(out), "--tokens", "all"]
         words += ["--untrained", "true", "--seed", str(seed)] if own.untrained else []
-        return Step(tuple(words), out, (model, shards / "shards.json"))
+        return Step(tuple(words), out, (model, self.worlds.made(shards)))
 
     def _averaged(self, name: str, labels: str, recipe: str, seed: int) -> AnyStep:
         members = [self.evaluation(name, labels, recipe, arm, seed) for arm in ("image", "audio")]
@@ -168,7 +168,8 @@ class Classification:
 
 def _probed(name: str, seed: int) -> list[str]:
     """Arms that are probed on a set."""
-    return [arm for arm, own in ARMS.items() if own.encoder != "digits" or (name, seed) == ("digits", SEEDS[0])]
+    kinds = {arm: KINDS[own.encoder] for arm, own in ARMS.items()}
+    return [arm for arm, kind in kinds.items() if seed in kind.seeds and (name == "digits" or not kind.digits_alone)]
 
 
 def scoring_out(words: list[str]) -> Path:

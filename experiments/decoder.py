@@ -57,7 +57,7 @@ class Decoder:
                 run = self.place(arm, "pretraining")
                 start, model = str(run), run / "model"
                 words = [*self.encoders.words("early", 0, run), *options(settings)]
-                steps.append(Step(tuple(words), model, (self.worlds.corpus,)))
+                steps.append(Step(tuple(words), model, (self.worlds.made(self.worlds.corpus),)))
             files = {part: self.features(arm, part) for part in splits}
             for part, file in files.items():
                 words = ["embed", "--from", start, "--data.source", str(splits[part]), "--data.split", "all"]
@@ -72,7 +72,7 @@ class Decoder:
                 words += [*options(optim), "--optim.warmup_epochs", str(warmup), "--heads", "[image,audio,fusion]"]
                 words += ["--training.batch_size", "32", "--features", str(files["train"])]
                 words += ["--training.probe_every", "0", "--training.checkpoint_every", "200"]
-                steps.append(Step(tuple(words), run / "model", (train, files["train"])))
+                steps.append(Step(tuple(words), run / "model", (self.worlds.made(train), files["train"])))
                 out = run / "evaluation" / "test"
                 words = ["evaluate", "classification", str(run), "--data.source", str(splits["test"])]
                 words += ["--data.num_workers", "0", "--features", str(files["test"]), "--out", str(out)]

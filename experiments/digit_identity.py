@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
 from deepavfusion.bandstand.annotation import read_annotation
-from experiments.encoders import SEEDS
+from experiments.encoders import KINDS, SEEDS
 from experiments.steps import AnyStep, Making
 from experiments.worlds import Worlds
 
 ENCODERS = ("early", "untrained", "separate", "digits")
-"""Features of classification; the last, of an encoder that has seen digits alone, are of the first seed alone."""
+"""Features of classification; `untrained` is of any seed, the others of those of their pre-training."""
 SEEN = 224 / 256
 """Share of a picture's sides that the centre view shows, in the middle."""
 Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -47,7 +47,7 @@ class DigitIdentity:
         if "digits" not in self.worlds.sets:
             return []
         steps: list[AnyStep] = []
-        for encoder in ENCODERS if seed == SEEDS[0] else ENCODERS[:-1]:
+        for encoder in (name for name in ENCODERS if name not in KINDS or seed in KINDS[name].seeds):
             files = {part: self.features(encoder, part, seed) for part in ("train", "test")}
             out = self.numbers(encoder, seed)
             made = partial(identify, files, self.worlds.root / "digits_scenes", out)

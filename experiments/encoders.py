@@ -26,14 +26,16 @@ class Kind:
     """What differs from the recipe."""
     digits_alone: bool = False
     """It has seen digits and nothing else."""
+    seeds: tuple[int, ...] = SEEDS
+    """Seeds that it is pre-trained with."""
 
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
-"""100,800 draws of 3,600 digits clips."""
+"""100,800 draws of 3,600 digits clips, none of them mirrored: a mirrored digit is none."""
 KINDS = {
     "early": Kind("all", "all"),
     "separate": Kind("none", "none"),
-    "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True),  # a mirrored digit is none
+    "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
 }
 
 
@@ -71,16 +73,15 @@ class Encoders:
 
     def step(self, kind: str, seed: int) -> AnyStep:
         words = tuple(self.words(kind, seed, self.place(kind, seed)))
-        corpus = self._corpus(kind)
-        return Step(words, self.model(kind, seed), (corpus / "shards.json" if corpus.suffix != ".csv" else corpus,))
+        return Step(words, self.model(kind, seed), (self.worlds.made(self._corpus(kind)),))
 
     def _corpus(self, kind: str) -> Path:
         return self.worlds.shards("digits", "pretrain") if KINDS[kind].digits_alone else self.worlds.corpus
 
     def steps(self) -> list[AnyStep]:
         """All encoders, and the shipped one, which is made if it is not there."""
-        kinds = [name for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone]
-        steps = [self.step(kind, seed) for seed in SEEDS for kind in kinds]
+        kinds = {name: kind for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone}
+        steps = [self.step(name, seed) for name, kind in kinds.items() for seed in kind.seeds]
         model = self.model("early", 0)
         return [*steps, Making(partial(ship, model, self.shipped), self.shipped / "model.safetensors", (model,))]
 

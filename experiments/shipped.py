@@ -99,7 +99,7 @@ class Shipped:
             run, out = self.root / task, self.root / task / "evaluation" / "test"
             source, made = sources.get(task, (masks.product, masks.product))
             words = ["train", task, "--from", start, "--run_dir", str(run), "--data.source", str(source)]
-            needs = (model, made / "shards.json" if made.suffix != ".csv" else made)
+            needs = (model, self.worlds.made(made))
             steps.append(Step((*words, *options({**settings, **SHARED})), run / "model", needs))
             world, split = SCORED[task]
             scored = self.worlds.root / world / f"{split}.csv"

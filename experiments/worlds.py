@@ -64,7 +64,7 @@ class Worlds:
     @property
     def corpus(self) -> Path:
         """The unlabelled clips of pre-training."""
-        return self.root / ("joint.csv" if self.digits else "band/shards/pretrain/clips.csv")
+        return self.root / "joint.csv" if self.digits else self.shards("band", "pretrain")
 
     @property
     def sets(self) -> dict[str, str]:
@@ -73,6 +73,11 @@ class Worlds:
 
     def shards(self, world: str, split: str) -> Path:
         return self.root / world / "shards" / split
+
+    def made(self, source: Path) -> Path:
+        """What is there when clips to train or score on are: a cut itself, else the last part of its world."""
+        world = source.relative_to(self.root).parts[0]
+        return WORLDS[world].product(self.root / world) if world in WORLDS else source
 
     def train(self, name: str, labels: str) -> Path:
         """Training clips of a labelled set: `few` or `all` of them."""

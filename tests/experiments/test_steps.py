@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import experiments
+from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.steps import Making, Step, needed, quickened, run
-from experiments.worlds import cut, join
+from experiments.worlds import Worlds, cut, join
 
 
 def copy(sources: tuple[Path, ...], out: Path) -> None:
@@ -113,3 +115,17 @@ raise SystemExit(run([Making(partial(wait_long, out), out)], out.parent / "logs"
 def wait_long(out: Path) -> None:
     (out.parent / "began").write_text(str(os.getpid()))
     time.sleep(120)
+
+
+@pytest.mark.parametrize("digits", [True, False])
+def test_in_an_empty_folder_some_step_makes_whatever_a_step_needs(tmp_path: Path, digits: bool) -> None:
+    worlds = Worlds(tmp_path / "worlds", tmp_path if digits else None)
+    encoders = Encoders(tmp_path / "encoders", worlds)
+    parts = experiments(tmp_path, worlds, encoders).values()
+    steps = [
+        *worlds.steps(),
+        *encoders.steps(),
+        *(step for seed in SEEDS for part in parts for step in part.steps(seed)),
+    ]
+    made = {step.product for step in steps}
+    assert {need for step in steps for need in step.needs if not need.is_relative_to(SHIPPED)} <= made

@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HEAD_DIM = 32
+"""Width of an attention head of our heads and decoders, at least."""
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float, key_mask: Tensor | None = None) -> Tensor:
     """softmax(scale q k^T) v with torch's fused kernels where it has one.
@@ -84,3 +87,8 @@ class CrossAttention(nn.Module):
         k, v = self.kv(tokens).chunk(2, dim=-1)
         q, k, v = (split_heads(t, self.num_heads) for t in (self.q(x), k, v))
         return self.proj(merge_heads(attention(q, k, v, self.scale, key_mask)))
+
+
+def num_heads(width: int) -> int:
+    """As many attention heads of at least `HEAD_DIM` as divide a width."""
+    return next(count for count in range(max(1, width // HEAD_DIM), 0, -1) if width % count == 0)

@@ -19,14 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepavfusion.models.attention import CrossAttention
+from deepavfusion.models.attention import CrossAttention, num_heads
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.models.vit import Mlp
 from deepavfusion.stft import N_FFT, mel_mapping
-
-HEAD_DIM = 32
-"""Width of one attention head."""
 
 
 class PictureAttention(nn.Module):
@@ -35,7 +32,7 @@ class PictureAttention(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.attn = CrossAttention(dim, dim, max(1, dim // HEAD_DIM) if dim % HEAD_DIM == 0 else 1)
+        self.attn = CrossAttention(dim, dim, num_heads(dim))
 
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
         """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""

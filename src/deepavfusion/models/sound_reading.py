@@ -15,13 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deepavfusion.models.attention import CrossAttention
+from deepavfusion.models.attention import CrossAttention, num_heads
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.models.vit import Mlp
-
-HEAD_DIM = 32
-"""Width of an attention head, at least."""
 
 
 @dataclass
@@ -76,8 +73,3 @@ class ReadingBlock(nn.Module):
         """`(B, N, E)` reading `(B, K, E)` where bool `(B, K)` is true -> `(B, N, E)`."""
         x = x + self.attn(self.norm1(x), context, key_mask)
         return x + self.mlp(self.norm2(x))
-
-
-def num_heads(width: int) -> int:
-    """As many attention heads of at least `HEAD_DIM` as divide a width."""
-    return next(count for count in range(max(1, width // HEAD_DIM), 0, -1) if width % count == 0)
