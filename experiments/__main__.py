@@ -81,16 +81,18 @@ class Experiment(Protocol):
 def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, Experiment]:
     """All experiments by name, in the order of `PARTS`."""
     decoders = Decoder(results / "decoder", worlds, encoders)
+    segmentation = Segmentation(results / "segmentation", worlds, encoders)
+    separation = Separation(results / "separation", worlds, encoders)
     found: tuple[Experiment, ...] = (
         Classification(results / "classification", worlds, encoders),
         DigitIdentity(results / "classification", worlds),
-        Segmentation(results / "segmentation", worlds, encoders),
+        segmentation,
         Localization(results / "localization", worlds, encoders),
-        Separation(results / "separation", worlds, encoders),
+        separation,
         Motion(results / "motion", worlds),
         decoders,
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
-        Shipped(results / "shipped", worlds, encoders),
+        Shipped(results / "shipped", worlds, encoders, segmentation, separation),
     )
     return dict(zip(PARTS, found, strict=True))
 

@@ -1,7 +1,8 @@
 """The bundle that ships: the pre-trained encoder of the first seed with a head for every task, the encoder frozen.
 
 Heads on a frozen encoder share it, so that all four tasks fit into a few MiB and every command has something real to
-run. Localization learns from masks here (`--recipe supervised`): the best map that a small head can give.
+run. Those of localization, separation and segmentation are runs of the experiments, first seed; localization is the one
+that has learned from masks (`--recipe supervised`): the best map that a small head can give.
 """
 
 from __future__ import annotations
@@ -11,68 +12,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.encoders import MAX_BYTES, Encoders
-from experiments.segmentation import masks_step
+from experiments.encoders import MAX_BYTES, SEEDS, Encoders
+from experiments.segmentation import LOCALIZER, Segmentation
+from experiments.separation import Separation
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
 
-SHARED: dict[str, object] = {
+CLASSIFICATION: dict[str, object] = {
+    "recipe": "attentive",
+    "classes": "bandstand",
+    "optim.blr": 1e-2,
+    "optim.epochs": 20,
+    "optim.warmup_epochs": 2,
+    "training.batch_size": 32,
     "training.probe_every": 0,
     "training.picture_every": 0,
     "training.checkpoint_every": 200,
     "data.num_workers": 0,
 }
-HEADS: dict[str, dict[str, object]] = {
-    "classification": {
-        "recipe": "attentive",
-        "classes": "bandstand",
-        "optim.blr": 1e-2,
-        "optim.epochs": 20,
-        "optim.warmup_epochs": 2,
-        "training.batch_size": 32,
-    },
-    "localization": {
-        "recipe": "supervised",
-        "splits": "[segmentation_train]",
-        "tune_encoder": "false",
-        "head.dim": 128,
-        "optim.blr": 3.2e-2,
-        "optim.epochs": 3,
-        "optim.warmup_epochs": 0.2,
-        "data.crop_area": "[0.7,1]",
-        "training.batch_size": 4,
-    },
-    "separation": {
-        "freeze_encoder": "true",
-        "mixing.pictures": "source",
-        "decoding.decoder_dim": 64,
-        "loss": "bce",
-        "data.crop_area": "[0.75,0.78]",
-        "data.crop_ratio": "[1,1]",
-        "optim.blr": 3.2e-2,
-        "optim.epochs": 3,
-        "optim.warmup_epochs": 0.2,
-        "training.batch_size": 8,
-    },
-    "segmentation": {
-        "recipe": "frozen",
-        "decoder.dim": 64,
-        "listening.silent_share": 0.15,
-        "listening.foreign_share": 0.1,
-        "optim.blr": 3.2e-2,
-        "optim.epochs": 3,
-        "optim.warmup_epochs": 0.2,
-        "data.crop_area": "[0.7,1]",
-        "training.batch_size": 4,
-    },
-}
-SCORED = {
-    "classification": ("band_solos", "test"),
-    "localization": ("band_scenes", "localization"),
-    "separation": ("band_scenes", "duets"),
-    "segmentation": ("band_scenes", "segmentation_test"),
-}
-"""World and split that each head is scored on, for the model card."""
 
 
 @dataclass(frozen=True)
@@ -82,41 +39,49 @@ class Shipped:
     root: Path
     worlds: Worlds
     encoders: Encoders
+    segmentation: Segmentation
+    separation: Separation
 
     def steps(self, seed: int) -> list[AnyStep]:
         """Heads of one seed ship."""
-        if seed:
+        if seed != SEEDS[0]:
             return []
-        start, model = self.encoders.start("early")
-        masks = masks_step(self.worlds)
-        sources = {
-            "classification": (self.worlds.train("solos", "all"), self.worlds.shards("band_solos", "test")),
-            "separation": (self.worlds.root / "band" / "pretrain.csv", self.worlds.shards("band", "pretrain")),
+        classifier, localizer = self.root / "classification", self.segmentation.run(LOCALIZER, seed)
+        runs = {
+            "classification": classifier,
+            "localization": localizer,
+            "separation": self.separation.run("band", "early", seed),
+            "segmentation": self.segmentation.run("early", seed),
         }
-        steps: list[AnyStep] = [masks]
-        bundling = ["bundle", "--encoder", start, "--float16", "true", "--name", "Bandstand", "--data", DATA]
-        for task, settings in HEADS.items():
-            run, out = self.root / task, self.root / task / "evaluation" / "test"
-            source, made = sources.get(task, (masks.product, masks.product))
-            words = ["train", task, "--from", start, "--run_dir", str(run), "--data.source", str(source)]
-            needs = (model, self.worlds.made(made))
-            steps.append(Step((*words, *options({**settings, **SHARED})), run / "model", needs))
-            world, split = SCORED[task]
-            scored = self.worlds.root / world / f"{split}.csv"
-            words = ["evaluate", task, str(run), "--data.source", str(scored), "--data.split", "all"]
+        start, model = self.encoders.start("early")
+        source, scored = self.worlds.train("solos", "all"), self.worlds.shards("band_solos", "test")
+        words = ["train", "classification", "--from", start, "--run_dir", str(classifier)]
+        words += ["--data.source", str(source), *options(CLASSIFICATION)]
+        needs = (model, self.worlds.made(source))
+        steps: list[AnyStep] = [Step(tuple(words), classifier / "model", needs)]
+        results = [
+            self.root / "classification" / "evaluation" / "test",
+            self.root / "localization" / "evaluation" / "localization",
+            self.separation.evaluation("band", "early", seed),
+            self.segmentation.evaluation("early", seed, "segmentation_test"),
+        ]
+        # The experiments score the other two.
+        solos, scenes = self.worlds.root / "band_solos" / "test.csv", self.worlds.root / "band_scenes"
+        twins = self.worlds.shards("band_scenes", "twins_test")
+        for task, out, clips, made in (
+            ("classification", results[0], solos, scored),
+            ("localization", results[1], scenes / "localization.csv", twins),
+        ):
+            words = ["evaluate", task, str(runs[task]), "--data.source", str(clips), "--data.split", "all"]
             words += ["--data.num_workers", "0", "--out", str(out)]
-            words += ["--mixtures", "duets"] if task == "separation" else []
-            made = self.worlds.shards(world, "test" if task == "classification" else "twins_test")
-            steps.append(Step(tuple(words), out / "results.json", (run / "model", made / "shards.json")))
-            bundling += [f"--{task}", str(run)]
-        results = [self.root / task / "evaluation" / "test" for task in HEADS]
+            steps.append(Step(tuple(words), out / "results.json", (runs[task] / "model", made / "shards.json")))
+        bundling = ["bundle", "--encoder", start, "--float16", "true", "--name", "Bandstand", "--data", DATA]
+        bundling += [word for task, run in runs.items() for word in (f"--{task}", str(run))]
         bundling += ["--results", f"[{','.join(map(str, results))}]", "--summary", SUMMARY]
-        made = self.root / "bundle"
-        steps.append(
-            Step((*bundling, "--out", str(made)), made / "bundle.json", tuple(r / "results.json" for r in results))
-        )
-        out = self.encoders.shipped
-        steps.append(Making(partial(ship, made, out), out / "bundle.json", (made / "bundle.json",)))
+        bundle, out = self.root / "bundle", self.encoders.shipped
+        scores = tuple(folder / "results.json" for folder in results)
+        steps.append(Step((*bundling, "--out", str(bundle)), bundle / "bundle.json", scores))
+        steps.append(Making(partial(ship, bundle, out), out / "bundle.json", (bundle / "bundle.json",)))
         return steps
 
     def summarize(self, out: Path) -> None:

@@ -27,6 +27,7 @@ from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.record import read_samples
 from deepavfusion.models import Localizer, LocalizerConfig
+from deepavfusion.models.bundle import Bundle
 from deepavfusion.report.results import read_evaluation
 from tests.tasks.classification_runs import quiet
 from tests.tasks.localization_runs import ENCODER, write_encoder, write_world
@@ -284,8 +285,10 @@ def test_without_truth_there_are_pictures_and_videos(world: Path, localizer: Pat
 def test_methods_and_folders(world: Path, localizer: Path, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     separate = write_encoder(tmp_path / "separate", replace(ENCODER, fusion_layers="none"))
-    names = {str(run): load_mapper(str(run), device=CPU).name for run in (localizer, encoder, separate)}
-    assert list(names.values()) == ["head", "rise of layer 1", "audio_cosine of layer 1"]
+    Bundle.save(tmp_path / "bundle", {"localization": localizer})
+    runs = (localizer, tmp_path / "bundle", encoder, separate)
+    names = [load_mapper(str(run), device=CPU).name for run in runs]
+    assert names == ["head", "head", "rise of layer 1", "audio_cosine of layer 1"]
     assert load_mapper(f"untrained:{encoder}", "attention", device=CPU).name == "attention of layer 1, untrained"
     for run, settings, message in (
         (encoder, {"method": "head"}, "has no trained head"),

@@ -31,6 +31,7 @@ from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvalua
 from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import score_mixtures
 from deepavfusion.models import Separator, SeparatorConfig
+from deepavfusion.models.bundle import Bundle
 from deepavfusion.report.results import read_evaluation
 from tests.data.media_writer import Clip as MediaClip
 from tests.data.media_writer import write_clip
@@ -110,6 +111,18 @@ def test_files_tell_scores_baselines_and_coverage(data: Path, run: Path, tmp_pat
     for told in ("scored 3 of 3 mixtures", "hears only", "oracle mask", "clean source lost dB"):
         assert told in printed
     assert len(ids) == 3
+
+
+def test_a_head_of_a_bundle_scores_as_its_run_does(data: Path, run: Path, tmp_path: Path) -> None:
+    Bundle.save(tmp_path / "bundle", {"separation": run})
+    places = (run, tmp_path / "bundle")
+    found = [score(settings(place, data, num_mixtures=2, examples=0, out=str(tmp_path / "out"))) for place in places]
+    assert found[0].record.scores == found[1].record.scores
+    with pytest.raises(ValueError, match="out: shipped:bandstand is no folder to put results into; name one"):
+        settings(Path("shipped:bandstand"), data)
+    encoder = replace(settings(tmp_path / "bundle", data), baselines=("a=nowhere",), out=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="nowhere: neither a finished run"):
+        evaluate_separation(encoder)
 
 
 def test_scores_are_those_of_the_models_own_sounds(data: Path) -> None:

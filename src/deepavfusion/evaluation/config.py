@@ -28,6 +28,12 @@ def named_places(entries: Sequence[str]) -> dict[str, str]:
     return places
 
 
+def check_out(run: str, out: str | None) -> None:
+    """Raise ValueError if results have no folder of their own and the model is in none that is ours to write to."""
+    if out is None and run.startswith(("shipped:", "hf:")):
+        raise ValueError(f"out: {run} is no folder to put results into; name one with --out")
+
+
 @dataclass(frozen=True)
 class EvaluationData:
     """Which clips are evaluated."""
@@ -49,7 +55,7 @@ class EvaluateConfig:
     """Score a trained classifier on labelled clips."""
 
     run: str
-    """A finished run or a model folder."""
+    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
     data: EvaluationData
     """Which clips."""
     out: str | None = None
@@ -73,6 +79,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))
+        check_out(self.run, self.out)
         named_places(self.baselines)
         for name in ("windows", "batch_size"):
             if getattr(self, name) < 1:

@@ -17,7 +17,7 @@ from deepavfusion.evaluation.coverage import ClipSelection, select_clips
 from deepavfusion.evaluation.features.classifier import FeatureEvaluator
 from deepavfusion.evaluation.loop import Progress, predict_all
 from deepavfusion.models import AudioVisualClassifier
-from deepavfusion.models.starting_point import model_folder
+from deepavfusion.models.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 
@@ -41,7 +41,8 @@ def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> Classi
 
 
 def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress | None) -> ClassificationResult | None:
-    model = AudioVisualClassifier.from_pretrained(model_folder(config.run)).to(processes.device)
+    model = open_models(config.run).load("classification").to(processes.device)
+    assert isinstance(model, AudioVisualClassifier)
     selection = select_clips(config.data.source, config.data.split)
     cells = {clip.id: clip.label for clip in selection.clips}
     classes, multi_label = model.config.classes, model.config.multi_label
@@ -59,7 +60,7 @@ def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress |
         return None
     labelled = truth([cells[name] for name in predictions.ids], predictions.ids, classes, multi_label)
     protocol = protocol_name(config, model)
-    settings = {"settings": asdict(config), "model": str(model_folder(config.run))}
+    settings = {"settings": asdict(config), "model": config.run}
     out = _folder(config, selection)
     baselines = named_places(config.baselines)
     return write_results(out, predictions, labelled, selection, protocol, settings, baselines, config.title)

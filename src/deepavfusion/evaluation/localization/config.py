@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deepavfusion.data.sounding_truth import BoxFormat
-from deepavfusion.evaluation.config import EvaluationData, named_places
+from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
 
 MapMethod = Literal["auto", "head", "audio_cosine", "fusion_cosine", "attention", "rise"]
 
@@ -16,7 +16,8 @@ class EvaluateLocalizationConfig:
     """Score where a model sees the sound come from, against masks or boxes."""
 
     run: str
-    """A finished run or a model folder; without a trained head a method that needs none is taken."""
+    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME; without a trained head a method that
+    needs none is taken."""
     data: EvaluationData
     """Which clips."""
     out: str | None = None
@@ -58,6 +59,7 @@ class EvaluateLocalizationConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(int(i) for i in self.layers))
         object.__setattr__(self, "baselines", tuple(self.baselines))
+        check_out(self.run, self.out)
         for name in ("shifts", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")

@@ -17,9 +17,9 @@ from deepavfusion.evaluation.localization.config import MapMethod
 from deepavfusion.models import EarlyFusionEncoder, Localizer
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.localizer_config import LocalizerConfig
-from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.models.sound_maps import check_method, zero_shot_maps
-from deepavfusion.models.starting_point import encoder_config, load_encoder, model_folder
+from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.models.trained_models import open_models
 
 UNTRAINED = "untrained:"
 """Before a run: its configuration with random weights."""
@@ -78,8 +78,9 @@ def load_mapper(
     if method == "head":
         if not has_head or untrained:
             raise ValueError(f"method head: {run} has no trained head; train one, or take a method without")
-        model = Localizer.from_pretrained(model_folder(run)).to(device)
-        return of_localizer(model, shifts, dtype)
+        model = open_models(run).load("localization")
+        assert isinstance(model, Localizer)
+        return of_localizer(model.to(device), shifts, dtype)
     if not layers:
         layers = (config.fused[-1] if method == "attention" and config.fused else config.depth - 1,)
     check_method(config, method, layers)
@@ -144,7 +145,6 @@ def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, patch_size: int, shif
 
 
 def _has_head(run: str) -> bool:
-    try:
-        return read_model_config(model_folder(run) / "config.json")[0] == "Localizer"
-    except (ValueError, OSError):  # a file of published weights, a configuration, the hub: encoders all
+    if run.endswith(".json"):  # a configuration, of an untrained encoder
         return False
+    return "localization" in open_models(run).tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deepavfusion.evaluation.config import EvaluationData, named_places
+from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class EvaluateSegmentationConfig:
     """Score a trained segmenter on labelled pictures, and look whether it listens."""
 
     run: str
-    """A finished run or a model folder."""
+    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
     data: EvaluationData
     """A table of pictures with masks, or the clips of a Bandstand world."""
     out: str | None = None
@@ -44,6 +44,7 @@ class EvaluateSegmentationConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))
+        check_out(self.run, self.out)
         named_places(self.baselines)
         if self.image_size is not None:
             object.__setattr__(self, "image_size", tuple(self.image_size))

@@ -20,9 +20,8 @@ from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskModel, Ma
 from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, ScoreSurvey, ThresholdSearch, scale_of
 from deepavfusion.evaluation.segmentation.pictures import PictureSelection, Sound, mask_truth, select_pictures
 from deepavfusion.evaluation.segmentation.report import Scored, SegmentationReport, SegmentationResult
-from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.models.segmenter import Segmenter
-from deepavfusion.models.starting_point import model_folder
+from deepavfusion.models.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 FOREIGN_SOUNDS: tuple[Sound, ...] = ("silence", "noise", "foreign")
@@ -56,7 +55,7 @@ def load_segmenter(place: str, image_size: tuple[int, int] | None = None) -> Seg
     Raises:
         ValueError: there is none, or the patch size does not divide the size.
     """
-    model = Segmenter.from_pretrained(model_folder(place))
+    model = open_models(place).load("segmentation")
     assert isinstance(model, Segmenter)
     if image_size is not None and image_size != model.config.encoder.image_size:
         model.set_image_size(image_size)
@@ -65,7 +64,7 @@ def load_segmenter(place: str, image_size: tuple[int, int] | None = None) -> Seg
 
 def _load_baseline(place: str, device: torch.device) -> Segmenter | LocalizerMasks:
     """A segmenter, or of any other model its localization map."""
-    if not place.startswith(UNTRAINED) and read_model_config(model_folder(place) / "config.json")[0] == "Segmenter":
+    if not place.startswith(UNTRAINED) and "segmentation" in open_models(place).tasks:
         return load_segmenter(place).to(device)
     return LocalizerMasks(load_mapper(place, device=device))
 

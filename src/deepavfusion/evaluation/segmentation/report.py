@@ -37,7 +37,6 @@ from deepavfusion.evaluation.segmentation.numbers import (
 from deepavfusion.evaluation.segmentation.pictures import PictureSelection
 from deepavfusion.metrics.semantic_segmentation import SemanticSegmentation
 from deepavfusion.models.segmenter import Segmenter
-from deepavfusion.models.starting_point import model_folder
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ class SegmentationReport:
             "kinds_of_scenes": {name: len(members) for name, members in self._groups().items()},
             "classes": list(self.classes),
             "settings": asdict(self.config),
-            "model": str(model_folder(self.config.run)),
+            "model": self.config.run,
         }
 
     def _draw(self) -> list[PictureEntry]:

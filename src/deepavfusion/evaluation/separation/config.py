@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deepavfusion.evaluation.config import EvaluationData, named_places
+from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
 
 OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
 """Baselines that every evaluation has."""
@@ -16,7 +16,7 @@ class EvaluateSeparationConfig:
     """Score a separator on mixtures whose sources are known."""
 
     run: str
-    """A finished run or a model folder."""
+    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
     data: EvaluationData
     """Which clips."""
     mixtures: Literal["clips", "duets"] = "clips"
@@ -52,6 +52,7 @@ class EvaluateSeparationConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))
+        check_out(self.run, self.out)
         if self.batch_size < 1:
             raise ValueError(f"batch_size {self.batch_size} must be at least 1")
         if not 2 <= self.sources <= 4:

@@ -30,7 +30,7 @@ from deepavfusion.evaluation.separation.figures import improvement_figure
 from deepavfusion.evaluation.separation.plan import MixturePlan, plan_mixtures, protocol_name
 from deepavfusion.metrics.separation import SeparationScores, separation_scores
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.starting_point import model_folder
+from deepavfusion.models.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 TITLES = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR"}
@@ -72,10 +72,7 @@ def evaluate_separation(config: EvaluateSeparationConfig, progress: Progress | N
 def _evaluate(
     config: EvaluateSeparationConfig, processes: Processes, progress: Progress | None
 ) -> SeparationResult | None:
-    model, *others = (
-        Separator.from_pretrained(model_folder(run)).to(processes.device)
-        for run in (config.run, *config.baseline_runs.values())
-    )
+    model, *others = (_load(run).to(processes.device) for run in (config.run, *config.baseline_runs.values()))
     plan = plan_mixtures(config)
     dtype = autocast_dtype(config.precision, processes.device.type)
     evaluator = SeparationEvaluator(
@@ -93,6 +90,12 @@ def _evaluate(
         reasons = [*found.failed.values(), "silent references"]
         raise ValueError(f"{config.data.source}: not one of {len(plan.official)} mixtures can be scored: {reasons[0]}")
     return _write(config, plan, found, evaluator, processes.device)
+
+
+def _load(place: str) -> Separator:
+    model = open_models(place).load("separation")
+    assert isinstance(model, Separator)
+    return model
 
 
 def show(result: SeparationResult, console: Console | None = None) -> None:
@@ -150,7 +153,7 @@ def _write(
             "clips_in_no_mixture": plan.unusable,
             "sounds": {example.mixture: example.sounds for example in examples},
             "settings": asdict(config),
-            "model": str(model_folder(config.run)),
+            "model": config.run,
         },
     )
     record.write(folder, found.ids, own)
