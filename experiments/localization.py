@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, Encoders
-from experiments.paired import paired_rows
+from experiments.paired import paired_rows, whole_rows
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds, first_clips
 
@@ -39,10 +39,28 @@ TRAINING = {
 }
 BASELINES = ("image only (silence)", "foreign sound", "centre prior", "whole image")
 SCORES = {
-    "localization": ("cIoU@0.5 area", "AUC area", "source chosen", "cIoU@0.5 area, lookalikes", "AUC area, lookalikes"),
-    "twins_test": ("cIoU@0.5 area", "AUC area", "source chosen"),
-    "listening": ("cIoU@0.5 area", "AUC area", "source chosen"),
+    "localization": (
+        "source chosen",
+        "source chosen, lookalikes",
+        "AUC area",
+        "AUC area, lookalikes",
+        "cIoU@0.3 area",
+        "cIoU@0.5 area",
+        "cIoU@0.5 area, lookalikes",
+    ),
+    "twins_test": ("source chosen", "AUC area", "cIoU@0.3 area", "cIoU@0.5 area"),
+    "listening": ("source chosen", "AUC area", "cIoU@0.3 area", "cIoU@0.5 area"),
 }
+WHOLE = {
+    "localization": ("extended AP area", "false positives, off_screen", "false positives, silent"),
+    "twins_test": (),
+    "listening": (
+        "false positives, listening_silence",
+        "false positives, listening_noise",
+        "false positives, listening_foreign",
+    ),
+}
+"""Scores of all scenes together."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,8 @@ class Localization:
         rows = []
         for part in SETS:
             folders = {arm: {seed: self.evaluation(arm, seed, part) for seed in SEEDS} for arm in ARMS}
-            rows += [{"set": part, **row} for row in paired_rows(folders, SCORES[part], "early", BASELINES)]
+            found = paired_rows(folders, SCORES[part], "early", BASELINES)
+            found += whole_rows(folders, WHOLE[part], "early", BASELINES)
+            rows += [{"set": part, **row} for row in found]
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")

@@ -1,7 +1,8 @@
-"""Scores of several arms over seeds, with paired intervals, from the samples.npz of evaluations, whatever the task."""
+"""Scores of several arms over seeds, with paired intervals where samples have them, from the files of evaluations."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.evaluation.record import OF_BASELINE, SAMPLES, read_samples
+from deepavfusion.evaluation.record import OF_BASELINE, RESULTS, SAMPLES, read_samples
 from deepavfusion.metrics.intervals import paired_interval
 
 
@@ -37,6 +38,27 @@ def paired_rows(
             values = {seed: own[key] for seed, own in found[evaluated].items() if key in own}
             if values:
                 rows.append(_row(score, arm, values, {} if arm == reference else ours))
+    return rows
+
+
+def whole_rows(
+    folders: Mapping[str, Mapping[int, Path]], scores: Sequence[str], reference: str, baselines: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows as of `paired_rows`, without intervals, of scores that no single sample has, from results.json."""
+    found = {
+        arm: [json.loads((folder / RESULTS).read_text()) for folder in own.values() if (folder / RESULTS).is_file()]
+        for arm, own in folders.items()
+    }
+    sources = {arm: [record["scores"] for record in records] for arm, records in found.items()}
+    sources |= {name: [record["baselines"].get(name, {}) for record in found[reference]] for name in baselines}
+    rows = []
+    for score in scores:
+        for arm, tables in sources.items():
+            seeds = [table[score]["value"] for table in tables if score in table]
+            if seeds:
+                num_samples = found[reference][0]["num_scored"]
+                mean = float(np.mean(seeds))
+                rows.append({"score": score, "arm": arm, "value": mean, "seeds": seeds, "num_samples": num_samples})
     return rows
 
 

@@ -41,7 +41,7 @@ SETS: dict[str, tuple[str, str, str, dict[str, object]]] = {
 mixtures are sums of clips of a speaker who is nowhere in training."""
 TRAINING: dict[str, object] = {
     "mixing.pictures": "source",
-    "mixing.single": 0.2,
+    "mixing.single": 0.4,
     "data.crop_area": "[0.75,0.78]",
     "data.crop_ratio": "[1,1]",
     "loss": "bce",

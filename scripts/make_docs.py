@@ -219,6 +219,7 @@ TABLES: dict[str, Callable] = {
     "digit_identity": digit_identity,
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
+    "localization": paired_arms,
     "matching": matching,
     "motion": paired_arms,
     "reference_deviations": reference_deviations,

@@ -15,7 +15,7 @@ from deepavfusion.inference import Arrays, Predictor
 from deepavfusion.models.starting_point import SHIPPED
 
 FOLDER = SHIPPED / "bandstand"
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 10 * 2**20
 
 
 @pytest.fixture(scope="module")

@@ -110,16 +110,7 @@ class SourceMask(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor, audio: Tensor, log_power: Tensor) -> Tensor:
-        # As Separator.forward, from the spectra on.
-        config = self.model.config
-        if config.condition == "none":
-            image = torch.zeros_like(image)
-        tokens = self.model.encoder(image, audio, return_layers=True)
-        maps = [tokens.layers[i].audio for i in self.model.decoder.layers]
-        picture = tokens.layers[-1].image
-        if config.picture == "attention" and config.encoder.fused:
-            picture = torch.cat([picture, tokens.layers[-1].fusion], dim=1)
-        logits = self.model.decoder(maps, picture, audio, log_power).float()
+        config, logits = self.model.config, self.model.logits(image, audio, log_power).float()
         if config.target == "complex":
             limit = config.complex_limit
             size = logits.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()

@@ -37,18 +37,18 @@ class ReleaseSeparationDecoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], num_outputs, 3, padding=1)
 
-    def forward(self, maps: Sequence[Tensor], picture: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], pictures: Sequence[Tensor], log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask.
 
         Args:
             maps: audio tokens of `layers`, each `(B, A, D)`.
-            picture: last picture tokens `(B, I, D)`.
+            pictures: picture tokens of `layers`, each `(B, I, D)`, of which the last are read.
             log_mel, log_power: have no effect.
 
         Returns:
             `(B, num_outputs, M, T)`.
         """
-        pooled = picture.mean(dim=1)
+        pooled = pictures[-1].mean(dim=1)
         running: list[Tensor] = []
         for k, tokens in enumerate(maps):
             grid = self.norms[k](tokens).transpose(1, 2).unflatten(2, self.config.encoder.audio_grid)

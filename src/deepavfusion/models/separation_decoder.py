@@ -5,6 +5,10 @@ U-shaped network: convolutions over the mixture's own spectrogram, which know wh
 tokens of several encoder layers, which have looked at the picture and say what to do with them, as a scale and a shift
 for every cell of every level. A learned vector per row tells the convolutions how high they are: pitch matters.
 
+What picture and mixture are as a whole, their gist, tells every token what to look for, and says of each mel band at
+once how much of it is wanted; tokens say so for the cells of their own patch. Both are added to the result as logits:
+a road from sight to mask that a few thousand mixtures are enough to learn.
+
 Maps lie in memory with their channels last: there are few, and convolutions and sums over cells are several times as
 fast that way on a CPU.
 
@@ -19,24 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepavfusion.models.attention import CrossAttention, num_heads
+from deepavfusion.models.attention import num_heads
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.models.token_norm import TokenNorm
-from deepavfusion.models.vit import Mlp
+from deepavfusion.models.vit import Block, Mlp
 from deepavfusion.stft import N_FFT, mel_mapping
 
-
-class PictureAttention(nn.Module):
-    """Every audio position looks at the tokens of the picture."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.attn = CrossAttention(dim, dim, num_heads(dim))
-
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""
-        return x + self.attn(self.norm(x), picture)
+GIST_DIM = 128
+"""Width of what is known of picture and mixture as a whole."""
+GIST_DROPOUT = 0.3
+"""Of its features, which are more than small training sets can tell apart."""
 
 
 class PicturePooling(nn.Module):
@@ -49,6 +45,27 @@ class PicturePooling(nn.Module):
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
         """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""
         return x + self.proj(picture.mean(dim=1, keepdim=True))
+
+
+class Gist(nn.Module):
+    """Picture and mixture as a whole: mean and deviation over each one's tokens, of every layer, and what they mean.
+
+    Whether anything but the wanted source sounds, and how high it is beside what else there is, is plain from these.
+    From one sample to the next they differ far less than tokens do, so they are standardised over the data once more:
+    otherwise thousands of mixtures teach nothing.
+    """
+
+    def __init__(self, dim: int, num_layers: int, out_dim: int) -> None:
+        super().__init__()
+        self.norm = TokenNorm(4 * dim * num_layers)
+        self.dropout = nn.Dropout(GIST_DROPOUT)
+        self.proj = nn.Linear(4 * dim * num_layers, out_dim)
+
+    def forward(self, streams: Sequence[Tensor]) -> Tensor:
+        """Layers of tokens `(B, N, D)`, of the picture, then of the sound -> `(B, out_dim)`."""
+        layers = [F.layer_norm(tokens, tokens.shape[-1:]) for tokens in streams]
+        moments = [moment for x in layers for moment in (x.mean(dim=1), x.std(dim=1, correction=0))]
+        return F.gelu(self.proj(self.dropout(self.norm(torch.cat(moments, dim=1)))))
 
 
 class SeparationDecoder(nn.Module):
@@ -66,9 +83,14 @@ class SeparationDecoder(nn.Module):
         self.layers = tuple(dict.fromkeys(config.layers))
         """Encoder layers that are read, each once."""
         self.audio_embed = nn.ModuleList(_embed(encoder.embed_dim, dim) for _ in self.layers)
-        self.picture_embed = _embed(encoder.embed_dim, dim)
-        self.picture = PictureAttention(dim) if config.picture == "attention" else PicturePooling(dim)
+        self.picture_embed = nn.ModuleList(_embed(encoder.embed_dim, dim) for _ in self.layers)
+        attends = config.picture == "attention"
+        self.picture = Block(dim, num_heads(dim), mlp_ratio=2) if attends else PicturePooling(dim)
         self.norm, self.mlp = nn.LayerNorm(dim), Mlp(dim, 2 * dim)
+        self.gist = Gist(encoder.embed_dim, len(self.layers), GIST_DIM)
+        self.told_norm, self.told = nn.LayerNorm(dim), nn.Linear(GIST_DIM, 2 * dim)
+        self.coarse_norm, self.coarse = nn.LayerNorm(dim), nn.Linear(dim, num_outputs * encoder.patch_size**2)
+        self.bands = nn.Linear(GIST_DIM, num_outputs * encoder.audio_size[0])
         self.modulate = nn.ModuleList(nn.Linear(dim, 2 * w * 4 ** (levels - k)) for k, w in enumerate(widths))
         bands = encoder.audio_size[0]
         self.rows = nn.ParameterList(torch.empty(1, w, bands >> k, 1) for k, w in enumerate(widths))
@@ -78,25 +100,26 @@ class SeparationDecoder(nn.Module):
         self.up = nn.ModuleList(_convolve(w + (widths[k + 1] if k < levels else dim), w) for k, w in enumerate(widths))
         self.fine = nn.Conv2d(1, widths[0], 3, padding=1) if config.grid == "linear" else None
         self.head = nn.Conv2d(widths[0], num_outputs, 3, padding=1)
-        for row in self.rows:
-            nn.init.normal_(row, std=0.02)
+        for parameter in (*self.rows, self.coarse.weight, self.bands.weight):
+            nn.init.normal_(parameter, std=0.02)
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
-    def forward(self, maps: Sequence[Tensor], picture: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], pictures: Sequence[Tensor], log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask.
 
         Args:
             maps: audio tokens of `layers`, each `(B, A, D)`.
-            picture: tokens that tell what is wanted, `(B, I, D)`.
+            pictures: tokens of `layers` that tell what is wanted, each `(B, I, D)`.
             log_mel: of the mixture, `(B, 1, M, T)`.
             log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`; without effect on mel masks.
 
         Returns:
             `(B, num_outputs, F, T)`, or `(B, num_outputs, M, T)` for mel masks.
         """
-        x = torch.stack([embed(tokens) for embed, tokens in zip(self.audio_embed, maps, strict=True)]).sum(dim=0)
-        x = self.picture(x, self.picture_embed(picture))
-        x = x + self.mlp(self.norm(x))
+        gist = self.gist([*pictures, *maps])
+        x = self._led(gist, maps, pictures)
+        coarse = self._grid(self.coarse(self.coarse_norm(x)), self.config.num_levels)
+        coarse = coarse + self.bands(gist).unflatten(1, (-1, coarse.shape[2], 1))
         skips = []
         y = _channels_last(_standardized(log_mel))
         for down in self.down:
@@ -113,7 +136,16 @@ class SeparationDecoder(nn.Module):
             mapping = mel_mapping(y.shape[2], N_FFT, torch.float32, y.device).to(y.dtype)
             y = _mapped(mapping, y) + self.fine(_channels_last(_standardized(log_power)))
             y = F.gelu(y)
-        return self.head(y)
+            coarse = _mapped(mapping, coarse)
+        return self.head(y) + coarse
+
+    def _led(self, gist: Tensor, maps: Sequence[Tensor], pictures: Sequence[Tensor]) -> Tensor:
+        """Audio tokens `(B, A, dim)` that know what is wanted."""
+        x = _embedded(self.audio_embed, maps)
+        scale, shift = self.told(gist)[:, None].chunk(2, dim=2)
+        x = x + self.told_norm(x) * scale + shift
+        x = self.picture(x, _embedded(self.picture_embed, pictures))
+        return x + self.mlp(self.norm(x))
 
     def _grid(self, tokens: Tensor, doublings: int) -> Tensor:
         """Tokens `(B, A, C * 4^n)` to a map with `n` doublings of the token grid, channels becoming cells."""
@@ -123,6 +155,10 @@ class SeparationDecoder(nn.Module):
         cells = tokens.unflatten(2, (-1, factor, factor)).unflatten(1, (rows, columns))
         grid = cells.permute(0, 1, 4, 2, 5, 3)
         return grid.reshape(len(tokens), rows * factor, columns * factor, -1).permute(0, 3, 1, 2)
+
+
+def _embedded(embeds: nn.ModuleList, layers: Sequence[Tensor]) -> Tensor:
+    return torch.stack([embed(tokens) for embed, tokens in zip(embeds, layers, strict=True)]).sum(dim=0)
 
 
 def _embed(dim: int, out_dim: int) -> nn.Sequential:

@@ -70,19 +70,32 @@ class Separator(nn.Module, PretrainedModel):
         """
         if mixture.ndim != 2 or mixture.shape[1] != self.config.num_samples:
             raise ValueError(f"expected a mixture (B, {self.config.num_samples}), got {tuple(mixture.shape)}")
-        if self.config.condition == "none":
-            image = torch.zeros_like(image)  # ImageNet's mean colour: same network, nothing to see
         spectrum = stft(mixture)  # (B, F, T)
         mel = log_mel(mixture, self.config.encoder.audio_size[0])
-        tokens = self.encoder(image, mel, return_layers=True)
-        assert tokens.layers is not None
-        maps = [tokens.layers[i].audio for i in self.decoder.layers]
-        picture = tokens.layers[-1].image
-        if self.config.picture == "attention" and self.config.encoder.fused:
-            picture = torch.cat([picture, tokens.layers[-1].fusion], dim=1)
         power = torch.log10(torch.view_as_real(spectrum[..., :-1]).square().sum(-1) + LOG_FLOOR)
-        logits = self.decoder(maps, picture, mel, power[:, None])
+        logits = self.logits(image, mel, power[:, None])
         return SeparatorOutput(self._mask(logits.float()), spectrum, mixture.shape[1])
+
+    def logits(self, image: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
+        """Logits of the mask over the frames of the log-mel spectrogram.
+
+        Args:
+            image: as in `forward`.
+            log_mel: of the mixture, `(B, 1, M, T)`.
+            log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`.
+
+        Returns:
+            `(B, N, F, T)`, or `(B, N, M, T)` for mel masks; `N` is 2 for complex masks, else 1.
+        """
+        if self.config.condition == "none":
+            image = torch.zeros_like(image)  # ImageNet's mean colour: same network, nothing to see
+        tokens = self.encoder(image, log_mel, return_layers=True)
+        assert tokens.layers is not None
+        layers = [tokens.layers[i] for i in self.decoder.layers]
+        maps, pictures = [layer.audio for layer in layers], [layer.image for layer in layers]
+        if self.config.picture == "attention" and self.config.encoder.fused:
+            pictures = [torch.cat([layer.image, layer.fusion], dim=1) for layer in layers]
+        return self.decoder(maps, pictures, log_mel, log_power)
 
     def _mask(self, logits: Tensor) -> Tensor:
         """From logits over the frames of the log-mel spectrogram to a mask over one frame more, the STFT's last."""

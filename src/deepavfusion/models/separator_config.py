@@ -22,7 +22,7 @@ class SeparationDecodingConfig:
     grid: Literal["linear", "mel"] = "linear"
     """Where the mask lives: on the bins of the STFT, or on mel bands from where it is mapped to bins."""
     picture: Literal["attention", "pooled"] = "attention"
-    """How the decoder looks at the picture: per patch, by cross-attention from every audio token, or as a mean."""
+    """How audio tokens look at the picture: at each of its patches, by attention, or at means over the picture."""
     condition: Literal["picture", "none"] = "picture"
     """none hides the picture, from the encoder too: a baseline that hears only, of the same size."""
     decoder_dim: int = 256
