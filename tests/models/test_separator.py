@@ -11,7 +11,8 @@ import torch
 
 from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder, Separator, SeparatorConfig
 from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.separation_decoder import SeparationDecoder
+from deepavfusion.models.separation_decoder import Gist, SeparationDecoder
+from deepavfusion.models.token_norm import measuring
 from deepavfusion.tasks.separation import freeze_unused
 
 ENCODER = EarlyFusionConfig(
@@ -97,6 +98,19 @@ def test_single_patches_of_the_picture_matter_only_to_attention() -> None:
         with torch.no_grad():
             a, b = (decoder(maps, [tokens] * 4, *spectra) for tokens in pictures)
         assert torch.allclose(a, b, atol=1e-6) == (picture == "pooled")
+
+
+def test_small_differences_of_whole_pictures_and_sounds_are_plain_in_the_gist() -> None:
+    torch.manual_seed(0)
+    gist = Gist(8, 2, 16).eval()
+    common = torch.randn(1, 6, 8)
+    streams = [common + 0.02 * torch.randn(64, 6, 8) for _ in range(4)]  # picture, picture, sound, sound
+    before = gist(streams).std(dim=0).mean()
+    with torch.no_grad(), measuring(gist):
+        gist(streams)
+    assert gist(streams).std(dim=0).mean() > 10 * before
+    order = torch.randperm(6)
+    torch.testing.assert_close(gist([tokens[:, order] for tokens in streams]), gist(streams), atol=1e-4, rtol=0)
 
 
 def test_tokens_stay_in_their_patch() -> None:
