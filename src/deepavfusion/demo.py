@@ -22,7 +22,7 @@ from deepavfusion.atomic import write_text
 from deepavfusion.verbs.verb import PREEMPTED
 
 BATCH_SIZE = 16
-SPLITS = "[pretrain,localization,duets,segmentation_train,segmentation_test]"
+SPLITS = "[pretrain,train,test,localization,duets,segmentation_train,segmentation_test]"
 ENCODER = "shipped:bandstand"
 SMALL_STEPS: dict[str, object] = {"optim.blr": 3.2e-2, "data.crop_area": "[0.7,1]"}
 """Of heads on a frozen encoder, which learn most from many small steps."""

@@ -35,7 +35,7 @@ from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.trained_models import open_models
-from deepavfusion.stft import N_FFT, mel_to_linear
+from deepavfusion.stft import N_FFT
 
 MAX_ONNX_BYTES = 2**31 - 2**20
 """An ONNX file cannot be larger; it is one protocol buffer."""
@@ -110,13 +110,7 @@ class SourceMask(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor, audio: Tensor, log_power: Tensor) -> Tensor:
-        config, logits = self.model.config, self.model.logits(image, audio, log_power).float()
-        if config.target == "complex":
-            limit = config.complex_limit
-            size = logits.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()
-            return logits * (limit * torch.tanh(size / limit) / size)
-        mask = torch.sigmoid(logits[:, 0])
-        return mel_to_linear(mask) if config.grid == "mel" else mask
+        return self.model.bounded(self.model.logits(image, audio, log_power).float())
 
 
 def export(config: ExportConfig) -> str:

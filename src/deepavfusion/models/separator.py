@@ -97,17 +97,23 @@ class Separator(nn.Module, PretrainedModel):
             pictures = [torch.cat([layer.image, layer.fusion], dim=1) for layer in layers]
         return self.decoder(maps, pictures, log_mel, log_power)
 
-    def _mask(self, logits: Tensor) -> Tensor:
-        """From logits over the frames of the log-mel spectrogram to a mask over one frame more, the STFT's last."""
+    def bounded(self, logits: Tensor) -> Tensor:
+        """The mask in real numbers over bins: `(B, F, T)` in [0, 1], or real and imaginary part `(B, 2, F, T)`."""
         if self.config.target == "complex":
             limit = self.config.complex_limit
             size = logits.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()  # (B, 1, F, T)
-            mask = torch.complex(*(logits * (limit * torch.tanh(size / limit) / size)).unbind(dim=1))
-        else:
-            mask = torch.sigmoid(logits[:, 0])
-            if self.config.grid == "mel":
-                with torch.autocast(mask.device.type, enabled=False):
-                    mask = mel_to_linear(mask)
+            return logits * (limit * torch.tanh(size / limit) / size)
+        mask = torch.sigmoid(logits[:, 0])
+        if self.config.grid == "linear":
+            return mask
+        with torch.autocast(mask.device.type, enabled=False):
+            return mel_to_linear(mask)
+
+    def _mask(self, logits: Tensor) -> Tensor:
+        """From logits over the frames of the log-mel spectrogram to a mask over one frame more, the STFT's last."""
+        mask = self.bounded(logits)
+        if self.config.target == "complex":
+            mask = torch.complex(*mask.unbind(dim=1))
         return torch.cat([mask, mask[..., -1:]], dim=-1)
 
     def layer_ids(self) -> dict[str, int]:

@@ -60,7 +60,7 @@ def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress |
         return None
     labelled = truth([cells[name] for name in predictions.ids], predictions.ids, classes, multi_label)
     protocol = protocol_name(config, model)
-    settings = {"settings": asdict(config), "model": config.run}
+    settings = {"settings": asdict(config)}
     out = _folder(config, selection)
     baselines = named_places(config.baselines)
     return write_results(out, predictions, labelled, selection, protocol, settings, baselines, config.title)

@@ -246,7 +246,6 @@ class SegmentationReport:
             "kinds_of_scenes": {name: len(members) for name, members in self._groups().items()},
             "classes": list(self.classes),
             "settings": asdict(self.config),
-            "model": self.config.run,
         }
 
     def _draw(self) -> list[PictureEntry]:

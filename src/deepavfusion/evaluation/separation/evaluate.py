@@ -153,7 +153,6 @@ def _write(
             "clips_in_no_mixture": plan.unusable,
             "sounds": {example.mixture: example.sounds for example in examples},
             "settings": asdict(config),
-            "model": config.run,
         },
     )
     record.write(folder, found.ids, own)
