@@ -33,7 +33,6 @@ def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: py
         assert set(baselines) <= set(scores["baselines"])
         assert f'id="{task}"' in page
     assert all(entry["command"].startswith("deepavfusion ") for entry in timings)
-    assert (tmp_path / "pretrain" / "probes.csv").is_file()
     assert "--clips 90" in re.sub("<[^>]*>", "", page)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
     assert len(made) == 180
