@@ -146,7 +146,7 @@ def pretraining(run: Path, source: str, steps: int) -> Stage:
     epochs = steps * BATCH_SIZE / max(1, len(clips))
     words = ["pretrain", "--config", "bandstand", "--data.source", source, "--run_dir", str(run / "pretrain")]
     words += ["--training.batch_size", str(BATCH_SIZE), *_epochs(epochs)]
-    words += ["--training.picture_every", f"{epochs / 4:.6g}"]
+    words += ["--training.picture_every", f"{epochs / 4:.6g}", "--training.probe_every", f"{epochs / 4:.6g}"]
     return Stage("pretrain", tuple(words), run / "pretrain" / "model")
 
 
