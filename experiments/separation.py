@@ -14,7 +14,7 @@ oracle mask are baselines of each evaluation. What an arm is:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepavfusion.atomic import write_text
@@ -33,12 +33,39 @@ ARMS: dict[str, tuple[str, dict[str, object]]] = {
     "release": ("early", {"freeze_encoder": "true", **RELEASE}),
 }
 """By arm: its encoder, and what differs from the others."""
-SETS: dict[str, tuple[str, str, str, dict[str, object]]] = {
-    "band": ("band", "band_scenes", "duets", {"mixtures": "duets"}),
-    "digits": ("digits", "digits_scenes", "test", {"pictures": "source"}),
+
+
+@dataclass(frozen=True)
+class MixtureSet:
+    """What separators learn from, and what they are scored on."""
+
+    world: str
+    """Trained on."""
+    scored: str
+    split: str
+    how: dict[str, object]
+    """How mixtures are made of the scored split."""
+    arms: tuple[str, ...] = tuple(ARMS)
+    training: dict[str, object] = field(default_factory=dict)
+    """What differs from `TRAINING`."""
+    early: str = "early"
+    """The early-fusion encoder that the arms stand on."""
+
+
+SETS = {
+    "band": MixtureSet("band", "band_scenes", "duets", {"mixtures": "duets"}),
+    "digits": MixtureSet(
+        "digits",
+        "digits_scenes",
+        "test",
+        {"pictures": "source"},
+        arms=("early", "hears"),
+        training={"data.flip": 0},
+        early="digits",
+    ),
 }
-"""By set: the world trained on; the world and split scored, and how. Duets are recordings with stems; the digits'
-mixtures are sums of clips of a speaker who is nowhere in training."""
+"""Duets are recordings with stems. The digits' mixtures are sums of clips of a speaker who is nowhere in training, and
+their encoder is the one that knows digits best; a mirrored digit is none."""
 TRAINING: dict[str, object] = {
     "mixing.pictures": "source",
     "mixing.single": 0.4,
@@ -83,17 +110,18 @@ class Separation:
     def steps(self, seed: int) -> list[AnyStep]:
         steps: list[AnyStep] = []
         for name in self._sets():
-            world, scored, split, how = SETS[name]
-            clips, made = self.worlds.root / world / "pretrain.csv", self.worlds.shards(world, "pretrain")
-            there = self.worlds.shards(scored, "twins_test" if scored == "band_scenes" else "test") / "shards.json"
-            for arm, (kind, settings) in ARMS.items():
+            own = SETS[name]
+            clips, made = self.worlds.root / own.world / "pretrain.csv", self.worlds.shards(own.world, "pretrain")
+            there = self.worlds.made(self.worlds.root / own.scored)
+            for arm in own.arms:
+                kind, settings = ARMS[arm]
                 run, out = self.run(name, arm, seed), self.evaluation(name, arm, seed)
-                start, model = self.encoders.start(kind)
+                start, model = self.encoders.start(own.early if kind == "early" else kind)
                 words = ["train", "separation", "--from", start, "--run_dir", str(run), "--data.source", str(clips)]
-                words += ["--training.seed", str(seed), *options({**TRAINING, **settings})]
+                words += ["--training.seed", str(seed), *options({**TRAINING, **own.training, **settings})]
                 steps.append(Step(tuple(words), run / "model", (model, made / "shards.json")))
-                words = ["evaluate", "separation", str(run), *options(how), "--data.split", "all"]
-                words += ["--data.source", str(self.worlds.root / scored / f"{split}.csv")]
+                words = ["evaluate", "separation", str(run), *options(own.how), "--data.split", "all"]
+                words += ["--data.source", str(self.worlds.root / own.scored / f"{own.split}.csv")]
                 words += ["--data.num_workers", "0", "--out", str(out)]
                 steps.append(Step(tuple(words), out / "results.json", (run / "model", there)))
         return steps
@@ -102,7 +130,7 @@ class Separation:
         """Write the small result file of what is done."""
         rows = []
         for name in self._sets():
-            folders = {arm: {seed: self.evaluation(name, arm, seed) for seed in SEEDS} for arm in ARMS}
+            folders = {arm: {seed: self.evaluation(name, arm, seed) for seed in SEEDS} for arm in SETS[name].arms}
             rows += [{"set": name, **row} for row in paired_rows(folders, SCORES, "early", BASELINES)]
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
