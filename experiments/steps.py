@@ -172,7 +172,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _name(step: AnyStep) -> str:
-    return "-".join(step.product.parts[-4:])
+    return "-".join(step.product.parts[-5:])
 
 
 def _one_thread() -> None:
