@@ -37,6 +37,24 @@ KINDS = {
     "separate": Kind("none", "none"),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
 }
+TAUGHT = "taught"
+"""The digits encoder after a classifier learned on it which digits are seen and which are heard (first seed)."""
+TEACHING: dict[str, object] = {
+    "labels": "multi",
+    "data.flip": 0,
+    "data.crop_area": "[0.77,1]",
+    "optim.blr": 3.2e-2,
+    "optim.layer_decay": 0.9,
+    "optim.epochs": 14,
+    "optim.warmup_epochs": 0.5,
+    "augmentation.mixup": 0,
+    "augmentation.drop_path": 0,
+    "augmentation.label_smoothing": 0,
+    "training.batch_size": 8,
+    "training.probe_every": 0,
+    "training.checkpoint_every": 500,
+    "data.num_workers": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +67,8 @@ class Encoders:
     """Where the shipped model is written, if it is not there."""
 
     def place(self, kind: str, seed: int) -> Path:
-        """Run folder of an encoder: `early`, `separate` or `digits`."""
-        return self.root / f"{KINDS[kind].folder}-{seed}"
+        """Run folder of an encoder: `early`, `separate`, `digits` or `taught`."""
+        return self.root / f"{TAUGHT if kind == TAUGHT else KINDS[kind].folder}-{seed}"
 
     def model(self, kind: str, seed: int) -> Path:
         return self.place(kind, seed) / "model"
@@ -75,6 +93,12 @@ class Encoders:
         words = tuple(self.words(kind, seed, self.place(kind, seed)))
         return Step(words, self.model(kind, seed), (self.worlds.made(self._corpus(kind)),))
 
+    def _teaching(self) -> AnyStep:
+        run, clips = self.place(TAUGHT, SEEDS[0]), self.worlds.named_digits
+        words = ["train", "classification", "--recipe", "finetune", "--from", str(self.place("digits", SEEDS[0]))]
+        words += ["--run_dir", str(run), "--data.source", str(clips), *options(TEACHING)]
+        return Step(tuple(words), run / "model", (self.model("digits", SEEDS[0]), clips))
+
     def _corpus(self, kind: str) -> Path:
         return self.worlds.shards("digits", "pretrain") if KINDS[kind].digits_alone else self.worlds.corpus
 
@@ -82,6 +106,7 @@ class Encoders:
         """All encoders, and the shipped one, which is made if it is not there."""
         kinds = {name: kind for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone}
         steps = [self.step(name, seed) for name, kind in kinds.items() for seed in kind.seeds]
+        steps += [self._teaching()] if "digits" in kinds else []
         model = self.model("early", 0)
         return [*steps, Making(partial(ship, model, self.shipped), self.shipped / "model.safetensors", (model,))]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepavfusion.atomic import write_text
-from experiments.encoders import SEEDS, Encoders
+from experiments.encoders import SEEDS, TAUGHT, Encoders
 from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
@@ -45,7 +45,7 @@ class MixtureSet:
     split: str
     how: dict[str, object]
     """How mixtures are made of the scored split."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...]
     training: dict[str, object] = field(default_factory=dict)
     """What differs from `TRAINING`."""
     early: str = "early"
@@ -53,19 +53,25 @@ class MixtureSet:
 
 
 SETS = {
-    "band": MixtureSet("band", "band_scenes", "duets", {"mixtures": "duets"}),
+    "band": MixtureSet(
+        "band",
+        "band_scenes",
+        "duets",
+        {"mixtures": "duets"},
+        arms=("early", "untrained", "separate", "hears", "release"),
+    ),
     "digits": MixtureSet(
         "digits",
         "digits_scenes",
         "test",
-        {"pictures": "source"},
+        {"pictures": "box"},
         arms=("early", "hears"),
-        training={"data.flip": 0},
-        early="digits",
+        training={"mixing.pictures": "box", "data.flip": 0, "optim.epochs": 5},
+        early=TAUGHT,
     ),
 }
-"""Duets are recordings with stems. The digits' mixtures are sums of clips of a speaker who is nowhere in training, and
-their encoder is the one that knows digits best; a mirrored digit is none."""
+"""Duets are recordings with stems. The digits' mixtures are sums of clips of a speaker who is nowhere in training.
+Their early-fusion encoder was taught which digits it sees and hears; a mirrored digit is none."""
 TRAINING: dict[str, object] = {
     "mixing.pictures": "source",
     "mixing.single": 0.4,

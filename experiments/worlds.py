@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.locations import write_whole
+from deepavfusion.data.sets.listing import LABEL_SEPARATOR
 from experiments.steps import AnyStep, Making, Step
 
 
@@ -84,6 +86,11 @@ class Worlds:
         shards = self.shards(SETS[name], "train")
         return shards if labels == "all" else self.root / f"{name}_few.csv"
 
+    @property
+    def named_digits(self) -> Path:
+        """The digits clips of pre-training, labelled with the digits seen and heard."""
+        return self.root / "named_digits.csv"
+
     def steps(self) -> list[AnyStep]:
         steps: list[AnyStep] = []
         for folder, own in WORLDS.items():
@@ -101,6 +108,8 @@ class Worlds:
             parts = {name: self.shards(name, "pretrain") for name in ("band", "digits")}
             needs = tuple(part / "shards.json" for part in parts.values())
             steps.append(Making(partial(join, parts, self.corpus), self.corpus, needs))
+            named = partial(name_digits, parts["digits"], self.root / "digits", self.named_digits)
+            steps.append(Making(named, self.named_digits, needs[1:]))
         for name, world in self.sets.items():
             shards = self.shards(world, "train")
             # The last split's shards are the world's product; those of the others were written before.
@@ -136,6 +145,20 @@ def cut(shards: Path, count: int, out: Path) -> None:
         table = csv.DictReader(file)
         rows = [{**row, "path": str((shards / row["path"]).relative_to(out.parent))} for row in table][:count]
         columns = list(table.fieldnames or ())
+    _write(rows, columns, out)
+
+
+def name_digits(shards: Path, world: Path, out: Path) -> None:
+    """Write a manifest of digits clips whose labels say which digits are seen and which are heard."""
+    with open(shards / "clips.csv", newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        rows, columns = list(table), list(table.fieldnames or ())
+    for row in rows:
+        sources = read_annotation(str(world / row["split"] / f"{row['id']}.mp4")).sources
+        seen = {f"seen {source.details['digit']}" for source in sources if source.visible}
+        heard = {f"heard {source.details['digit']}" for source in sources if source.audible}
+        path = (shards / row["path"]).relative_to(out.parent)
+        row.update(path=str(path), label=LABEL_SEPARATOR.join(sorted(seen | heard)))
     _write(rows, columns, out)
 
 

@@ -105,6 +105,39 @@ def test_only_scenes_of_one_visible_sound_are_single_sources(scenes: list[Clip],
     assert recordings(scenes, 2)[0] == []
 
 
+def test_boxes_are_enlarged_alike_in_mixtures_of_clips_and_of_recordings(scenes: list[Clip], duets: list[Clip]) -> None:
+    parts, _ = single_sources(scenes, "box")
+    assert [part.clip for part in parts] == [part.clip for part in single_sources(scenes, "source")[0]]
+    found, _ = recordings(duets, 2, "box")
+    items = MixtureSet(mix_recordings(found, 0), RatedView((64, 64), 3.0))
+    for number, (clip, pair) in enumerate(found):
+        truth = annotation(clip)
+        for place, part in enumerate(pair):
+            region, boxes = part.region, truth.sources[part.source].boxes  # type: ignore[index]
+            seen = [box for box in boxes or () if box is not None]
+            for box in seen:  # in world pixels
+                low = (region.left * truth.size, region.top * truth.size)
+                high = (region.right * truth.size, region.bottom * truth.size)
+                assert low[0] <= box[0] + 1e-6
+                assert low[1] <= box[1] + 1e-6
+                assert box[2] <= high[0] + 1e-6
+                assert box[3] <= high[1] + 1e-6
+            longest = max(
+                max(box[2] for box in seen) - min(box[0] for box in seen),
+                max(box[3] for box in seen) - min(box[1] for box in seen),
+            )
+            assert (region.right - region.left) * truth.size == pytest.approx(min(1.3 * longest, truth.size))
+            assert region.right - region.left == pytest.approx(region.bottom - region.top)
+            with open_clip(clip) as media:
+                whole = media.frame(2.0)
+            # 7 / 8 of the square, its middle, nearest pixels: the enlarged picture is the frame's own part.
+            side = (region.right - region.left) * truth.size
+            steps = side * (1 / 16 + 7 / 8 * (np.arange(64) + 0.5) / 64)
+            rows, columns = (np.floor(start * truth.size + steps).astype(int) for start in (region.top, region.left))
+            image = items[5 * number + place].image
+            assert np.median(np.abs(image.astype(int) - whole[np.ix_(rows, columns)])) <= 6
+
+
 def test_training_masks_lie_on_silent_instruments(scenes: list[Clip], duets: list[Clip]) -> None:
     truth = OthersHidden()
     parts, _ = single_sources(scenes, "source")

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deepavfusion.configuration import DataConfig
-from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.crops import WHOLE, FrameCrop, Region
 from deepavfusion.data.views import CentreView, ClipView, TrainingView, centre_crop, frame_times, random_crop
 from deepavfusion.models.config import EarlyFusionConfig
 
@@ -131,6 +131,25 @@ def test_the_centre_view_takes_the_middle() -> None:
     assert time == 5.0
     # short side 360 to 256, so 224 pixels were 315 of them
     np.testing.assert_allclose([crop.height * 360, crop.width * 640, crop.top * 360], [315, 315, 22.5])
+
+
+def test_a_region_is_seen_as_if_it_were_the_whole_picture() -> None:
+    info, part = ArrayInfo(10.0, width=320, height=240), Region(0.25, 0.5, 0.75, 1.0)
+    clip = ArrayClip(info)
+    CentreView((112, 112), 3.0, region=part).read(clip)
+    crop = clip.asked[0][1]
+    # 160 x 120 pixels from (80, 120) on; the short side 120 to 128, so 112 pixels were 105 of them, in the middle.
+    found = [crop.left * 320, crop.top * 240, crop.width * 320, crop.height * 240]
+    np.testing.assert_allclose(found, [107.5, 127.5, 105, 105])
+    view = TrainingView((112, 112), crop_area=(0.3, 1.0))
+    for number in range(50):
+        _, inside = draw(view, replace(info, width=160, height=120), number)
+        _, placed = draw(replace(view, region=part), info, number)
+        assert placed == part.within(inside)
+    whole = FrameCrop(0.1, 0.2, 0.3, 0.4, (8, 8), True)
+    assert WHOLE.within(whole) == whole
+    with pytest.raises(ValueError, match="ascending"):
+        Region(0.5, 0.0, 0.5, 1.0)
 
 
 def test_the_centre_crop_covers_an_output_of_any_shape() -> None:

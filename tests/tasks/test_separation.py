@@ -193,7 +193,7 @@ def test_other_instruments_are_painted_over(encoder: Path, tmp_path: Path) -> No
     generate(BandstandConfig(**world, clips=8, num_workers=0))  # type: ignore[arg-type]
     source = tmp_path / "w" / "pretrain.csv"
     inputs = {}
-    for pictures in ("whole", "source"):
+    for pictures in ("whole", "source", "box"):
         task = Separation(make(source, encoder, tmp_path, mixing={"pictures": pictures}))
         task.clips = Separation(make(source, encoder, tmp_path, mixing={"pictures": "source"})).clips
         inputs[pictures] = first_inputs(task)
@@ -201,6 +201,10 @@ def test_other_instruments_are_painted_over(encoder: Path, tmp_path: Path) -> No
     grey = (inputs["source"]["image"] == 0).all(dim=1)
     assert 0.02 < grey.float().mean() < 0.9
     assert (inputs["whole"]["image"] == 0).all(dim=1).float().mean() < 0.01
+    # An enlarged box is another picture of the same mixture.
+    torch.testing.assert_close(inputs["box"]["mixture"], inputs["source"]["mixture"], rtol=0, atol=0)
+    assert (inputs["box"]["image"] == 0).all(dim=1).float().mean() < 0.01
+    assert (inputs["box"]["image"] - inputs["whole"]["image"]).abs().mean() > 0.1
 
 
 def test_settings_are_checked_and_told(data: Path, encoder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import soundfile
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deepavfusion.bandstand.annotation import Box, ClipTruth, SourceTruth, read_annotation
 from deepavfusion.data.clips import Clip, ClipError
-from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.crops import Region
 from deepavfusion.data.opening import Seek, open_clip
 from deepavfusion.data.truth import crop_mask
 from deepavfusion.data.views import CentreView, centre_crop, frame_times
@@ -92,6 +92,20 @@ def others_mask(truth: ClipTruth, place: int, number: int) -> NDArray[np.uint8]:
     return mask
 
 
+def box_region(truth: ClipTruth, number: int) -> Region:
+    """The square about all boxes of a source, with some room, as far as the picture reaches.
+
+    Raises:
+        ValueError: it is never seen.
+    """
+    boxes = [box for box in truth.sources[number].boxes or () if box is not None]
+    if not boxes:
+        raise ValueError(f"source {number} has no box")
+    left, top = (min(box[k] for box in boxes) / truth.size for k in (0, 1))
+    right, bottom = (max(box[k] for box in boxes) / truth.size for k in (2, 3))
+    return Region.about((left, top, right, bottom), truth.size, truth.size)
+
+
 def see_source(clip: Clip, number: int, view: CentreView, seek: Seek = "exact") -> SourceView:
     """The picture of one source in a test view's window, the others painted over.
 
@@ -109,7 +123,8 @@ def see_source(clip: Clip, number: int, view: CentreView, seek: Seek = "exact") 
         start = max(0.0, media.info.duration_seconds - view.window_seconds) / 2
         middle = start + min(view.window_seconds, media.info.duration_seconds) / 2
         place, box = _seen(clip, truth, number, start, start + view.window_seconds, middle)
-        crop = _towards(centre_crop(truth.size, truth.size, view.image_size), box, truth.size)
+        x, y = ((box[k] + box[k + 2]) / 2 / truth.size for k in (0, 1))
+        crop = centre_crop(truth.size, truth.size, view.image_size).moved_to(x, y)
         seen = truth.annotated_frames[place] / truth.frame_rate
         if view.num_frames == 1:
             image = media.frame(seen, crop)
@@ -152,12 +167,6 @@ def _seen(clip: Clip, truth: ClipTruth, number: int, start: float, end: float, m
         if box is not None and start <= times[place] <= end:
             return place, box
     raise ClipError(clip.id, f"source {number} is not to be seen between {start:.2f} and {end:.2f} s")
-
-
-def _towards(crop: FrameCrop, box: Box, size: int) -> FrameCrop:
-    """A crop moved so that a box is as near to its centre as the picture's border allows."""
-    left, top = (box[0] + box[2]) / 2 / size - crop.width / 2, (box[1] + box[3]) / 2 / size - crop.height / 2
-    return replace(crop, left=min(max(left, 0.0), 1 - crop.width), top=min(max(top, 0.0), 1 - crop.height))
 
 
 def _box(source: SourceTruth, place: int) -> Box | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.bandstand.isolation import read_stem, see_source
+from deepavfusion.bandstand.isolation import SourceView, read_stem, see_source
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.dataset import ClipSet, Failure, Sample, read_sample
 from deepavfusion.data.mixtures import Mixture, Part
 from deepavfusion.data.opening import Seek, open_clip
@@ -83,6 +84,16 @@ class MixtureSet(ClipSet):
     def _whole(self, index: int, clip: Clip) -> Sample:
         return read_sample(index, clip, self.rated, self.seek, None)
 
+    def _see(self, part: Part) -> SourceView:
+        """A source's picture: its region enlarged, or all of it with the other sources painted over."""
+        assert part.source is not None
+        if part.region == WHOLE:
+            return see_source(part.clip, part.source, self.rated, self.seek)
+        with open_clip(part.clip, self.seek) as media:
+            drawn = replace(self.rated, region=part.region).read(media)
+        assert drawn.image is not None, "a clip with a box has a picture"
+        return SourceView(drawn.image, drawn.start_seconds)
+
     def _source(self, index: int, part: Part, stem: bool) -> Sample:
         """One source's picture, and its stem or the sound of its clip."""
         view, clip, number = self.rated, part.clip, part.source
@@ -90,7 +101,7 @@ class MixtureSet(ClipSet):
         empty = np.zeros(view.image_shape, np.uint8), np.zeros(view.num_samples, np.float32)
         failure = None
         try:
-            seen = see_source(clip, number, view, self.seek)
+            seen = self._see(part)
             image, waveform = seen.image, empty[1]
             if stem:
                 waveform = read_stem(clip, number, seen.start_seconds, view.num_samples, view.sample_rate)

@@ -13,13 +13,14 @@ Shape legend: `B` batch, `N` clips per group or mixture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.crops import WHOLE, Region
 from deepavfusion.data.dataset import ClipStream, Sample, epoch_order, generator, read_sample
 from deepavfusion.data.sets.pairs import MixturePair
 from deepavfusion.data.truth import Truth
@@ -45,6 +46,7 @@ class MixtureStream(ClipStream):
         group: int,
         partners: Partners = "any",
         truth: Truth | None = None,
+        regions: Sequence[Region] = (),
     ) -> None:
         """
         Args:
@@ -54,6 +56,7 @@ class MixtureStream(ClipStream):
             group: clips per group, `N`.
             partners: `different` puts no two clips of one class into a group.
             truth: as in `ClipStream`.
+            regions: the part of each clip's picture that is shown; none shows all of every one.
 
         Raises:
             ValueError: too few clips or classes for a group.
@@ -68,10 +71,12 @@ class MixtureStream(ClipStream):
             if len({clip.label for clip in clips}) < group:
                 raise ValueError(f"partners different: the clips have fewer than {group} classes")
         self.group, self.partners = group, partners
+        self.regions = tuple(regions) or (WHOLE,) * len(clips)
 
     def __getitem__(self, number: int) -> Sample:
-        clip = self.clips[self.members(number // self.group)[number % self.group]]
-        return read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW), self.truth)
+        place = self.members(number // self.group)[number % self.group]
+        view = replace(self.view, region=self.regions[place])
+        return read_sample(number, self.clips[place], view, self.seek, generator(self.seed, number, _VIEW), self.truth)
 
     def members(self, group: int) -> list[int]:
         """Positions in the list of clips of a group's members."""
@@ -124,6 +129,8 @@ class Part:
     """Number of a source of a clip with annotation, which the picture then shows alone; None shows all there is."""
     label: str | None = None
     """Its class, where known."""
+    region: Region = WHOLE
+    """The part of the clip's picture that is shown."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from deepavfusion.bandstand.annotation import SourceTruth
-from deepavfusion.bandstand.isolation import annotation, only_sounding
+from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
+from deepavfusion.bandstand.isolation import annotation, box_region, only_sounding
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.mixtures import Part
 
-Pictures = Literal["whole", "source"]
+Pictures = Literal["whole", "source", "box"]
 NOT_ONE = "not exactly one source sounds and is seen"
 
 
@@ -22,7 +23,8 @@ def single_sources(clips: Sequence[Clip], pictures: Pictures) -> tuple[list[Part
 
     Args:
         clips: each with one sound.
-        pictures: whole, or what sounds alone, of clips with annotations of which exactly one source sounds and is seen.
+        pictures: whole; or what sounds alone, the rest painted over (`source`) or its box enlarged (`box`), of clips
+            with annotations of which exactly one source sounds and is seen.
 
     Returns:
         The sources, and by id of every other clip why it is none.
@@ -32,34 +34,45 @@ def single_sources(clips: Sequence[Clip], pictures: Pictures) -> tuple[list[Part
     parts, others = [], {}
     for clip in clips:
         try:
-            source = only_sounding(annotation(clip))
+            truth = annotation(clip)
         except ClipError as error:
             others[clip.id] = error.cause
             continue
+        source = only_sounding(truth)
         if source is None:
             others[clip.id] = NOT_ONE
         else:
-            parts.append(_part(clip, source))
+            parts.append(_part(clip, truth, source, pictures))
     return parts, others
 
 
-def recordings(clips: Sequence[Clip], num_sources: int) -> tuple[list[tuple[Clip, list[Part]]], dict[str, str]]:
-    """Clips in which so many sources sound, are seen and have stems, and why the others have not."""
+def recordings(
+    clips: Sequence[Clip], num_sources: int, pictures: Pictures = "source"
+) -> tuple[list[tuple[Clip, list[Part]]], dict[str, str]]:
+    """Clips in which so many sources sound, are seen and have stems, and why the others have not.
+
+    Args:
+        clips: with annotations.
+        num_sources: that sound.
+        pictures: `box` enlarges the box of each; else the others are painted over.
+    """
     found, others = [], {}
     for clip in clips:
         try:
-            audible = [source for source in annotation(clip).sources if source.audible]
+            truth = annotation(clip)
         except ClipError as error:
             others[clip.id] = error.cause
             continue
+        audible = [source for source in truth.sources if source.audible]
         if len(audible) != num_sources or not all(source.visible for source in audible):
             others[clip.id] = f"{len(audible)} sources sound, not {num_sources} that are seen"
         elif any(source.stem is None for source in audible):
             others[clip.id] = "written without stems"
         else:
-            found.append((clip, [_part(clip, source) for source in audible]))
+            found.append((clip, [_part(clip, truth, source, pictures) for source in audible]))
     return found, others
 
 
-def _part(clip: Clip, source: SourceTruth) -> Part:
-    return Part(clip, source.number, source.class_name or clip.label)
+def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: Pictures) -> Part:
+    region = box_region(truth, source.number) if pictures == "box" else WHOLE
+    return Part(clip, source.number, source.class_name or clip.label, region)

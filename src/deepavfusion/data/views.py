@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepavfusion.audio import HOP_LENGTH, SAMPLE_RATE
 from deepavfusion.configuration import DataConfig
-from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.crops import WHOLE, FrameCrop, Region
 from deepavfusion.data.truth import nearest_time
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.models.config import EarlyFusionConfig, reference_frame
@@ -99,6 +99,8 @@ class TrainingView:
     """Gain is uniform in plus or minus this many decibels, then the sound is clamped to [-1, 1]."""
     num_frames: int = 1
     """Frames of the picture; of several none is random in its window, so that their times are those the model knows."""
+    region: Region = WHOLE
+    """The part of the picture that is taken for all of it."""
 
     @classmethod
     def from_config(cls, data: DataConfig, model: EarlyFusionConfig) -> TrainingView:
@@ -145,7 +147,8 @@ class TrainingView:
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
         image, crop = None, None
         if info.has_picture:
-            crop = random_crop(*_size(info), self, flip=bool(mirror < self.flip), rng=rng)
+            size = self.region.size(*_size(info))
+            crop = self.region.within(random_crop(*size, self, flip=bool(mirror < self.flip), rng=rng))
             image = _pictures(media, moments, crop)
         waveform = _sound(media, start, self.window_seconds)
         if waveform is not None:
@@ -174,6 +177,8 @@ class CentreView:
     """Squeeze the whole picture into the output instead of cutting its centre."""
     num_frames: int = 1
     """Frames of the picture."""
+    region: Region = WHOLE
+    """The part of the picture that is taken for all of it."""
 
     @classmethod
     def from_config(cls, model: EarlyFusionConfig, whole: bool = False) -> CentreView:
@@ -208,7 +213,10 @@ class CentreView:
         return ClipView(image, _sound(media, start, self.window_seconds), start, frame, crop)
 
     def _crop(self, height: int, width: int) -> FrameCrop:
-        return FrameCrop.whole(self.image_size) if self.whole else centre_crop(height, width, self.image_size)
+        size = self.region.size(height, width)
+        return self.region.within(
+            FrameCrop.whole(self.image_size) if self.whole else centre_crop(*size, self.image_size)
+        )
 
 
 View = TrainingView | CentreView

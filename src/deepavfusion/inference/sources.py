@@ -20,8 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.data.crops import FrameCrop
+from deepavfusion.bandstand.isolation import MEAN_COLOUR
+from deepavfusion.data.crops import FrameCrop, Region
 from deepavfusion.data.jpeg import crop_picture
+from deepavfusion.data.views import centre_crop
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording, read_photo
 from deepavfusion.inference.overlap_add import consistent, overlap_add
@@ -29,6 +31,7 @@ from deepavfusion.inference.sliding_sound import sound_blocks
 from deepavfusion.inference.timeline import Compute, Progress, read_frames, still_images, to_images
 from deepavfusion.inference.windows import times_around
 from deepavfusion.models.separator import Separator
+from deepavfusion.models.separator_config import SeparatorConfig
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, in fractions of the picture."""
@@ -118,13 +121,12 @@ def separate_recording(
         raise ValueError(f"{recording.name}: has no sound to take apart")
     if not info.has_picture and not asked.pictures:
         raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
-    encoder, num_samples = model.config.encoder, model.config.num_samples
-    size, num_frames = encoder.image_size, encoder.num_frames
+    num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
     given = None
     if asked.pictures:
-        given = to_images(np.stack([crop_picture(picture, FrameCrop.whole(size)) for picture in asked.pictures]))
+        given = to_images(np.stack([_whole(picture, model.config) for picture in asked.pictures]))
         given = still_images(given, num_frames)
-    parts = [FrameCrop(top, left, bottom - top, right - left, size) for left, top, right, bottom in asked.boxes]
+    parts = [] if asked.pictures else source_parts(asked.boxes, info.height, info.width, model.config)
     waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
     number = 0
 
@@ -141,7 +143,7 @@ def separate_recording(
         if image is None:
             moment = np.array([min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)])
             times = times_around(moment, num_samples / SAMPLE_RATE, num_frames, info.duration_seconds)
-            image = to_images(np.concatenate([read_frames(recording, times, part) for part in parts]))
+            image = to_images(np.concatenate([part.see(recording, times) for part in parts]))
         mixture = window.to(compute.device)
         rows = []
         for first in range(0, len(image), compute.batch_size):
@@ -159,6 +161,61 @@ def separate_recording(
         done += count
         if progress is not None:
             progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """What is shown of a recording's picture to ask for one source."""
+
+    crop: FrameCrop
+    hidden: NDArray[np.bool_]
+    """`(H, W)` of the crop: where other sources are painted over."""
+
+    def see(self, recording: Recording, times_seconds: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Frames as of `read_frames`."""
+        frames = read_frames(recording, times_seconds, self.crop)
+        return np.where(self.hidden[..., None], np.array(MEAN_COLOUR, np.uint8), frames)
+
+
+def source_parts(boxes: Sequence[Box], height: int, width: int, config: SeparatorConfig) -> list[SourcePart]:
+    """What is shown for each box, as in the model's training."""
+    parts = []
+    for own in boxes:
+        crop = _crop(own, height, width, config)
+        hidden = np.zeros(crop.output_size, bool)
+        if config.shows == "source":
+            for other in boxes:
+                hidden |= _covers(other, crop)
+            hidden &= ~_covers(own, crop)
+        parts.append(SourcePart(crop, hidden))
+    return parts
+
+
+def _crop(box: Box, height: int, width: int, config: SeparatorConfig) -> FrameCrop:
+    size = config.encoder.image_size
+    if config.shows == "source":
+        return centre_crop(height, width, size).moved_to((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    if config.shows == "box" and box != WHOLE:
+        region = Region.about(box, height, width)
+        rows, columns = region.size(height, width)
+        return region.within(centre_crop(rows, columns, size))
+    return Region(*box).within(FrameCrop.whole(size))
+
+
+def _covers(box: Box, crop: FrameCrop) -> NDArray[np.bool_]:
+    """`(H, W)` of the crop's pixels: which have their centre in a box."""
+    (left, top, right, bottom), (rows, columns) = box, crop.output_size
+    x = crop.left + (np.arange(columns) + 0.5) / columns * crop.width
+    y = crop.top + (np.arange(rows) + 0.5) / rows * crop.height
+    return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
+
+
+def _whole(picture: NDArray[np.uint8], config: SeparatorConfig) -> NDArray[np.uint8]:
+    """A given picture at the model's size: squeezed whole, or its centre where the size of things counts."""
+    size = config.encoder.image_size
+    height, width, _ = picture.shape
+    seen = centre_crop(height, width, size) if config.shows == "source" else FrameCrop.whole(size)
+    return crop_picture(picture, seen)
 
 
 def _picture(given: Any) -> NDArray[np.uint8]:

@@ -53,9 +53,14 @@ class SeparatorConfig(SeparationDecodingConfig):
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
+    shows: Literal["whole", "source", "box"] = "whole"
+    """What pictures it was trained to be asked by (`--mixing.pictures`), so that a part of a recording's picture is
+    brought to it likewise: enlarged, kept at its size with the others painted over, or enlarged with some room."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shows not in ("whole", "source", "box"):
+            raise ValueError(f"shows {self.shows!r} must be whole, source or box")
         patch = self.encoder.patch_size
         if patch < 2 or patch & (patch - 1):
             raise ValueError(f"encoder.patch_size {patch} must be a power of 2: the decoder doubles its grid")
@@ -94,9 +99,11 @@ class SeparatorConfig(SeparationDecodingConfig):
         return cls(**known)
 
     @classmethod
-    def from_parts(cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig) -> SeparatorConfig:
-        """Join the two halves that a training configuration keeps apart."""
-        return cls(encoder=encoder, **asdict(decoding))
+    def from_parts(
+        cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig, shows: Literal["whole", "source", "box"]
+    ) -> SeparatorConfig:
+        """Join what a training configuration keeps apart."""
+        return cls(encoder=encoder, shows=shows, **asdict(decoding))
 
 
 _CHOICES = {

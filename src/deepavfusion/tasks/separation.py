@@ -63,6 +63,7 @@ class Separation(EncoderTask):
         to_train = [clip for clip in found if split_of(clip) not in HELD_OUT_SPLITS | WORLD_TEST_SPLITS]
         able, unable = single_sources(to_train, config.mixing.pictures)
         self.clips: Sequence[Clip] = [part.clip for part in able]
+        self.regions = [part.region for part in able]
         group = config.mixing.group
         if len(self.clips) < group:
             reason = next((f"; {name}: {cause}" for name, cause in unable.items()), "")
@@ -70,7 +71,7 @@ class Separation(EncoderTask):
                 f"{config.data.source}: mixtures of {group} need as many clips to train on, there are "
                 f"{len(self.clips)} of {len(found)}{reason}"
             )
-        self.model_config = SeparatorConfig.from_parts(starting_config(config), config.decoding)
+        self.model_config = SeparatorConfig.from_parts(starting_config(config), config.decoding, config.mixing.pictures)
         self.truth = OthersHidden() if config.mixing.pictures == "source" else None
         self.probes = self._probe_mixtures(held_out)
         left_out = {
@@ -109,7 +110,7 @@ class Separation(EncoderTask):
             )
         view = TrainingView.from_config(self.config.data, self.model_config.encoder)
         seed = self.config.training.seed
-        stream = MixtureStream(self.clips, view, seed, mixing.group, mixing.partners, self.truth)
+        stream = MixtureStream(self.clips, view, seed, mixing.group, mixing.partners, self.truth, self.regions)
         return training_loader(stream, sampler, num_workers, device)
 
     def counts(self, batch: Batch) -> dict[str, int]:

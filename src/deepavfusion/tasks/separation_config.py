@@ -25,8 +25,9 @@ class MixingConfig:
     """Probability that the source shown sounds alone, and is to be left as it is."""
     partners: Literal["any", "different"] = "any"
     """Mix any clips, or only clips of different classes."""
-    pictures: Literal["whole", "source"] = "whole"
-    """Show the whole picture, or paint over what else stands in it (needs Bandstand's annotations)."""
+    pictures: Literal["whole", "source", "box"] = "whole"
+    """Show the whole picture; paint over what else stands in it (source); or enlarge the box of what sounds (box). The
+    last two need Bandstand's annotations."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))

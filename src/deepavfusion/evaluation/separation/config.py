@@ -29,8 +29,9 @@ class EvaluateSeparationConfig:
     """How many mixtures are drawn; 0 draws one per clip."""
     pairing: Literal["auto", "any", "different", "same"] = "auto"
     """Classes of what is mixed; auto: in turn of different classes and of one, where clips have classes, else any."""
-    pictures: Literal["whole", "source"] = "whole"
-    """Show whole pictures, or paint over what else stands in them (needs annotations; always so for duets)."""
+    pictures: Literal["whole", "source", "box"] = "whole"
+    """Show whole pictures; paint over what else stands in them (source: needs annotations; duets are never whole); or
+    enlarge the box of what sounds (box), as the model was trained."""
     protocol: Literal["standard", "sound_of_pixels"] = "standard"
     """standard: the model's window at 16 kHz, its mask, levels as they are; or the Sound-of-Pixels protocol."""
     baselines: tuple[str, ...] = ()

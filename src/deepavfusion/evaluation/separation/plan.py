@@ -66,7 +66,7 @@ def plan_mixtures(config: EvaluateSeparationConfig) -> MixturePlan:
         mixtures, missing = mix_pairs(pairs, selection.clips, config.seed)
         return MixturePlan(mixtures, tuple(" + ".join(pair.ids) for pair in pairs), missing, {})
     if config.mixtures == "duets":
-        found, others = recordings(selection.clips, config.sources)
+        found, others = recordings(selection.clips, config.sources, config.pictures)
         if not found:
             raise ValueError(
                 f"{config.data.source}: no clip of split {config.data.split} is a recording of {config.sources} "
@@ -91,7 +91,9 @@ def protocol_name(config: EvaluateSeparationConfig, recorded: bool) -> str:
     else:
         what = f"sums of {config.sources} clips (pairing {config.pairing}, seed {config.seed})"
     shown = "centre window, middle frame, whole picture"
-    if recorded or config.pictures == "source":
+    if config.pictures == "box":
+        shown = "centre window, middle frame, boxes of the sources enlarged"
+    elif recorded or config.pictures == "source":
         shown = (
             "centre window, annotated frame nearest to its middle, test crop moved to the source, boxes of other "
             "sources painted in the mean colour"

@@ -1,0 +1,68 @@
+"""What a separator is shown of a recording's picture when parts of it are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deepavfusion.bandstand.config import BandstandConfig
+from deepavfusion.bandstand.generation import generate
+from deepavfusion.bandstand.isolation import annotation, see_source
+from deepavfusion.data.clips import Clip, find_clips
+from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.views import CentreView
+from deepavfusion.inference.inputs import open_recording
+from deepavfusion.inference.sources import Box, source_parts
+from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.separator_config import SeparatorConfig
+
+CONFIG = SeparatorConfig(encoder=EarlyFusionConfig(image_size=(160, 160)))
+
+
+@pytest.fixture(scope="module")
+def duet(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    out = str(tmp_path_factory.mktemp("duet"))
+    generate(BandstandConfig(out=out, clips=1, splits=("duets",), num_workers=0, sheets=False))
+    return find_clips(f"{out}/duets.csv")[0]
+
+
+def test_boxes_show_what_the_evaluation_shows(duet: Clip) -> None:
+    truth = annotation(duet)
+    place = truth.nearest_annotated(2.0)
+    boxes: list[Box] = []
+    for source in truth.sources:
+        box = source.boxes[place] if source.boxes else None
+        assert box is not None
+        left, top, right, bottom = (side / truth.size for side in box)
+        boxes.append((left, top, right, bottom))
+    parts = source_parts(boxes, truth.size, truth.size, replace(CONFIG, shows="source"))
+    moment = np.array([[truth.annotated_frames[place] / truth.frame_rate]])
+    with open_recording(duet.path) as recording:
+        for source, part in zip(truth.sources, parts, strict=True):
+            seen = see_source(duet, source.number, CentreView((160, 160)))
+            np.testing.assert_array_equal(part.see(recording, moment)[0], seen.image)
+
+
+def test_parts_follow_the_training() -> None:
+    box = (0.25, 0.5, 0.5, 1.0)  # of 320 x 160: 80 x 80 pixels
+    (whole,) = source_parts([box], 160, 320, CONFIG)
+    assert whole.crop == FrameCrop(0.5, 0.25, 0.5, 0.25, (160, 160))
+    (boxed,) = source_parts([box], 160, 320, replace(CONFIG, shows="box"))
+    # A square of 1.3 x 80 = 104 pixels about it, at the lower border, and 7 / 8 of that: all of it, and a little more.
+    found = [boxed.crop.left * 320, boxed.crop.top * 160, boxed.crop.width * 320, boxed.crop.height * 160]
+    np.testing.assert_allclose(found, [120 - 45.5, 160 - 104 + 6.5, 91, 91])
+    (kept,) = source_parts([box], 160, 320, replace(CONFIG, shows="source"))
+    # The test view: 7 / 8 of the short side, moved to the box.
+    found = [kept.crop.left * 320, kept.crop.top * 160, kept.crop.width * 320, kept.crop.height * 160]
+    np.testing.assert_allclose(found, [120 - 70, 20, 140, 140])
+    assert not any(part.hidden.any() for part in (whole, boxed, kept))
+    left, right = source_parts([(0, 0, 0.5, 1), (0.5, 0, 1, 1)], 160, 160, replace(CONFIG, shows="source"))
+    assert (left.crop.left, right.crop.left) == (0.0, 0.125)
+    np.testing.assert_array_equal(left.hidden.all(axis=0), np.arange(160) >= np.ceil(0.5 / 0.875 * 160 - 0.5))
+    np.testing.assert_array_equal(left.hidden, right.hidden[:, ::-1])
+    everything = (0.0, 0.0, 1.0, 1.0)
+    assert source_parts([everything], 90, 160, replace(CONFIG, shows="box"))[0].crop == FrameCrop.whole((160, 160))
+    with pytest.raises(ValueError, match="shows 'part' must be"):
+        replace(CONFIG, shows="part")  # type: ignore[arg-type]
