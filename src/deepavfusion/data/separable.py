@@ -6,19 +6,18 @@ Shows whole pictures of clips that sound by themselves, or, where annotations te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
 from deepavfusion.bandstand.isolation import annotation, box_region, only_sounding
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.mixtures import Part
+from deepavfusion.models.separator_config import Shown
 
-Pictures = Literal["whole", "source", "box"]
 NOT_ONE = "not exactly one source sounds and is seen"
 
 
-def single_sources(clips: Sequence[Clip], pictures: Pictures) -> tuple[list[Part], dict[str, str]]:
+def single_sources(clips: Sequence[Clip], pictures: Shown) -> tuple[list[Part], dict[str, str]]:
     """Clips as sources of mixtures.
 
     Args:
@@ -47,7 +46,7 @@ def single_sources(clips: Sequence[Clip], pictures: Pictures) -> tuple[list[Part
 
 
 def recordings(
-    clips: Sequence[Clip], num_sources: int, pictures: Pictures = "source"
+    clips: Sequence[Clip], num_sources: int, pictures: Shown = "source"
 ) -> tuple[list[tuple[Clip, list[Part]]], dict[str, str]]:
     """Clips in which so many sources sound, are seen and have stems, and why the others have not.
 
@@ -73,6 +72,6 @@ def recordings(
     return found, others
 
 
-def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: Pictures) -> Part:
+def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: Shown) -> Part:
     region = box_region(truth, source.number) if pictures == "box" else WHOLE
     return Part(clip, source.number, source.class_name or clip.label, region)

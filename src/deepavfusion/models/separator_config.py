@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from deepavfusion.models.config import EarlyFusionConfig
 
+Shown = Literal["whole", "source", "box"]
+"""What pictures ask for a source: whole ones; such in which the other sources are painted over; its enlarged box."""
 NUM_MAPS = 5
 """Layers that the published decoder reads: 0, 2, 5, 8, 11 of 12."""
 
@@ -53,14 +55,14 @@ class SeparatorConfig(SeparationDecodingConfig):
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
-    shows: Literal["whole", "source", "box"] = "whole"
+    shows: Shown = "whole"
     """What pictures it was trained to be asked by (`--mixing.pictures`), so that a part of a recording's picture is
     brought to it likewise: enlarged, kept at its size with the others painted over, or enlarged with some room."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shows not in ("whole", "source", "box"):
-            raise ValueError(f"shows {self.shows!r} must be whole, source or box")
+        if self.shows not in get_args(Shown):
+            raise ValueError(f"shows {self.shows!r} must be {' or '.join(get_args(Shown))}")
         patch = self.encoder.patch_size
         if patch < 2 or patch & (patch - 1):
             raise ValueError(f"encoder.patch_size {patch} must be a power of 2: the decoder doubles its grid")
@@ -100,7 +102,7 @@ class SeparatorConfig(SeparationDecodingConfig):
 
     @classmethod
     def from_parts(
-        cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig, shows: Literal["whole", "source", "box"]
+        cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig, shows: Shown
     ) -> SeparatorConfig:
         """Join what a training configuration keeps apart."""
         return cls(encoder=encoder, shows=shows, **asdict(decoding))

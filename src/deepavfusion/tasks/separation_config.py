@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
-from deepavfusion.models.separator_config import SeparationDecodingConfig
+from deepavfusion.models.separator_config import SeparationDecodingConfig, Shown
 
 BLR, BATCH = 3e-4, 512
 """Of the release."""
@@ -25,7 +25,7 @@ class MixingConfig:
     """Probability that the source shown sounds alone, and is to be left as it is."""
     partners: Literal["any", "different"] = "any"
     """Mix any clips, or only clips of different classes."""
-    pictures: Literal["whole", "source", "box"] = "whole"
+    pictures: Shown = "whole"
     """Show the whole picture; paint over what else stands in it (source); or enlarge the box of what sounds (box). The
     last two need Bandstand's annotations."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
+from deepavfusion.models.separator_config import Shown
 
 OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
 """Baselines that every evaluation has."""
@@ -29,7 +30,7 @@ class EvaluateSeparationConfig:
     """How many mixtures are drawn; 0 draws one per clip."""
     pairing: Literal["auto", "any", "different", "same"] = "auto"
     """Classes of what is mixed; auto: in turn of different classes and of one, where clips have classes, else any."""
-    pictures: Literal["whole", "source", "box"] = "whole"
+    pictures: Shown = "whole"
     """Show whole pictures; paint over what else stands in them (source: needs annotations; duets are never whole); or
     enlarge the box of what sounds (box), as the model was trained."""
     protocol: Literal["standard", "sound_of_pixels"] = "standard"
