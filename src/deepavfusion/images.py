@@ -12,6 +12,8 @@ from torch import Tensor
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 """Mean of red, green, blue over ImageNet, on a scale of 0 to 1."""
+MEAN_COLOUR = tuple(round(255 * mean) for mean in IMAGE_MEAN)
+"""The same from 0 to 255: nothing to see for a model that takes it away."""
 IMAGE_STD = (0.229, 0.224, 0.225)
 """Standard deviation of red, green, blue over ImageNet, on a scale of 0 to 1."""
 

@@ -11,19 +11,22 @@ import pytest
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
 from deepavfusion.bandstand.isolation import (
-    MEAN_COLOUR,
     OthersHidden,
     annotation,
+    box_region,
     only_sounding,
     others_mask,
     read_stem,
     see_source,
 )
 from deepavfusion.data.clips import Clip, ClipError, find_clips
+from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.mixture_set import MixtureSet, RatedView
 from deepavfusion.data.mixtures import mix_recordings
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.separable import recordings, single_sources
+from deepavfusion.data.views import CentreView
+from deepavfusion.images import MEAN_COLOUR
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,7 @@ def test_boxes_are_enlarged_alike_in_mixtures_of_clips_and_of_recordings(scenes:
     for number, (clip, pair) in enumerate(found):
         truth = annotation(clip)
         for place, part in enumerate(pair):
+            assert part.region is not None
             region, boxes = part.region, truth.sources[part.source].boxes  # type: ignore[index]
             seen = [box for box in boxes or () if box is not None]
             for box in seen:  # in world pixels
@@ -136,6 +140,22 @@ def test_boxes_are_enlarged_alike_in_mixtures_of_clips_and_of_recordings(scenes:
             rows, columns = (np.floor(start * truth.size + steps).astype(int) for start in (region.top, region.left))
             image = items[5 * number + place].image
             assert np.median(np.abs(image.astype(int) - whole[np.ix_(rows, columns)])) <= 6
+
+
+def test_a_box_as_large_as_the_picture_is_nothing_to_paint_in(duets: list[Clip]) -> None:
+    found, _ = recordings(duets, 2, "box")
+    clip, pair = found[0]
+    large = [replace(part, region=WHOLE) for part in pair]
+    item = MixtureSet(mix_recordings([(clip, large), *found[1:]], 0), RatedView((64, 64), 3.0))[0]
+    with open_clip(clip) as media:
+        np.testing.assert_array_equal(item.image, CentreView((64, 64), 3.0).read(media).image)
+
+
+def test_a_source_that_is_never_seen_has_no_box(duets: list[Clip]) -> None:
+    truth = annotation(duets[0])
+    hidden = replace(truth, sources=tuple(replace(source, boxes=None) for source in truth.sources))
+    with pytest.raises(ClipError, match="source 1 is hidden in every annotated frame"):
+        box_region(duets[0], hidden, 1)
 
 
 def test_training_masks_lie_on_silent_instruments(scenes: list[Clip], duets: list[Clip]) -> None:

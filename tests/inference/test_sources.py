@@ -82,7 +82,9 @@ def test_parts_follow_the_training() -> None:
     # The test view: 7 / 8 of the short side, moved to the box.
     found = [kept.crop.left * 320, kept.crop.top * 160, kept.crop.width * 320, kept.crop.height * 160]
     np.testing.assert_allclose(found, [120 - 70, 20, 140, 140])
-    assert not any(part.hidden.any() for part in (whole, boxed, kept))
+    assert whole.hidden is None
+    assert boxed.hidden is None
+    assert not kept.hidden.any()  # type: ignore[union-attr]
     left, right = source_parts([(0, 0, 0.5, 1), (0.5, 0, 1, 1)], 160, 160, replace(CONFIG, shows="source"))
     assert (left.crop.left, right.crop.left) == (0.0, 0.125)
     np.testing.assert_array_equal(left.hidden.all(axis=0), np.arange(160) >= np.ceil(0.5 / 0.875 * 160 - 0.5))

@@ -25,9 +25,7 @@ from deepavfusion.data.opening import Seek, open_clip
 from deepavfusion.data.truth import crop_mask
 from deepavfusion.data.views import CentreView, centre_crop, frame_times
 from deepavfusion.data.waveforms import continue_sound
-
-MEAN_COLOUR = (124, 116, 104)
-"""ImageNet's mean of red, green, blue, 0 to 255: nothing to see for a model that takes it away."""
+from deepavfusion.images import MEAN_COLOUR
 
 
 class OthersHidden:
@@ -92,15 +90,15 @@ def others_mask(truth: ClipTruth, place: int, number: int) -> NDArray[np.uint8]:
     return mask
 
 
-def box_region(truth: ClipTruth, number: int) -> Region:
+def box_region(clip: Clip, truth: ClipTruth, number: int) -> Region:
     """The square about all boxes of a source, with some room, as far as the picture reaches.
 
     Raises:
-        ValueError: it is never seen.
+        ClipError: it is hidden in every annotated frame.
     """
     boxes = [box for box in truth.sources[number].boxes or () if box is not None]
     if not boxes:
-        raise ValueError(f"source {number} has no box")
+        raise ClipError(clip.id, f"source {number} is hidden in every annotated frame")
     left, top = (min(box[k] for box in boxes) / truth.size for k in (0, 1))
     right, bottom = (max(box[k] for box in boxes) / truth.size for k in (2, 3))
     return Region.about((left, top, right, bottom), truth.size, truth.size)

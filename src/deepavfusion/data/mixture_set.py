@@ -13,7 +13,6 @@ import numpy as np
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.bandstand.isolation import SourceView, read_stem, see_source
 from deepavfusion.data.clips import Clip, ClipError
-from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.dataset import ClipSet, Failure, Sample, read_sample
 from deepavfusion.data.mixtures import Mixture, Part
 from deepavfusion.data.opening import Seek, open_clip
@@ -87,7 +86,7 @@ class MixtureSet(ClipSet):
     def _see(self, part: Part) -> SourceView:
         """A source's picture: its region enlarged, or all of it with the other sources painted over."""
         assert part.source is not None
-        if part.region == WHOLE:
+        if part.region is None:
             return see_source(part.clip, part.source, self.rated, self.seek)
         with open_clip(part.clip, self.seek) as media:
             drawn = replace(self.rated, region=part.region).read(media)

@@ -129,8 +129,8 @@ class Part:
     """Number of a source of a clip with annotation, which the picture then shows alone; None shows all there is."""
     label: str | None = None
     """Its class, where known."""
-    region: Region = WHOLE
-    """The part of the clip's picture that is shown."""
+    region: Region | None = None
+    """The part of the clip's picture that is enlarged; None shows it as `source` says."""
 
 
 @dataclass(frozen=True)

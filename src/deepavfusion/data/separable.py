@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
 from deepavfusion.bandstand.isolation import annotation, box_region, only_sounding
 from deepavfusion.data.clips import Clip, ClipError
-from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.mixtures import Part
 from deepavfusion.models.separator_config import Shown
 
@@ -34,14 +33,13 @@ def single_sources(clips: Sequence[Clip], pictures: Shown) -> tuple[list[Part], 
     for clip in clips:
         try:
             truth = annotation(clip)
+            source = only_sounding(truth)
+            if source is None:
+                others[clip.id] = NOT_ONE
+            else:
+                parts.append(_part(clip, truth, source, pictures))
         except ClipError as error:
             others[clip.id] = error.cause
-            continue
-        source = only_sounding(truth)
-        if source is None:
-            others[clip.id] = NOT_ONE
-        else:
-            parts.append(_part(clip, truth, source, pictures))
     return parts, others
 
 
@@ -59,19 +57,18 @@ def recordings(
     for clip in clips:
         try:
             truth = annotation(clip)
+            audible = [source for source in truth.sources if source.audible]
+            if len(audible) != num_sources or not all(source.visible for source in audible):
+                others[clip.id] = f"{len(audible)} sources sound, not {num_sources} that are seen"
+            elif any(source.stem is None for source in audible):
+                others[clip.id] = "written without stems"
+            else:
+                found.append((clip, [_part(clip, truth, source, pictures) for source in audible]))
         except ClipError as error:
             others[clip.id] = error.cause
-            continue
-        audible = [source for source in truth.sources if source.audible]
-        if len(audible) != num_sources or not all(source.visible for source in audible):
-            others[clip.id] = f"{len(audible)} sources sound, not {num_sources} that are seen"
-        elif any(source.stem is None for source in audible):
-            others[clip.id] = "written without stems"
-        else:
-            found.append((clip, [_part(clip, truth, source, pictures) for source in audible]))
     return found, others
 
 
 def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: Shown) -> Part:
-    region = box_region(truth, source.number) if pictures == "box" else WHOLE
+    region = box_region(clip, truth, source.number) if pictures == "box" else None
     return Part(clip, source.number, source.class_name or clip.label, region)

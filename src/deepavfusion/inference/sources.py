@@ -20,11 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.bandstand.isolation import MEAN_COLOUR
 from deepavfusion.data.crops import FrameCrop, Region
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.views import centre_crop
-from deepavfusion.images import normalize
+from deepavfusion.images import MEAN_COLOUR, normalize
 from deepavfusion.inference.inputs import Recording, read_photo
 from deepavfusion.inference.overlap_add import consistent, overlap_add
 from deepavfusion.inference.sliding_sound import sound_blocks
@@ -168,27 +167,26 @@ class SourcePart:
     """What is shown of a recording's picture to ask for one source."""
 
     crop: FrameCrop
-    hidden: NDArray[np.bool_]
-    """`(H, W)` of the crop: where other sources are painted over."""
+    hidden: NDArray[np.bool_] | None = None
+    """`(H, W)` of the crop: where other sources are painted over; None is nowhere."""
 
     def see(self, recording: Recording, times_seconds: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Frames as of `read_frames`."""
         frames = read_frames(recording, times_seconds, self.crop)
+        if self.hidden is None:
+            return frames
         return np.where(self.hidden[..., None], np.array(MEAN_COLOUR, np.uint8), frames)
 
 
 def source_parts(boxes: Sequence[Box], height: int, width: int, config: SeparatorConfig) -> list[SourcePart]:
     """What is shown for each box, as in the model's training."""
-    parts = []
-    for own in boxes:
-        crop = _crop(own, height, width, config)
-        hidden = np.zeros(crop.output_size, bool)
-        if config.shows == "source":
-            for other in boxes:
-                hidden |= _covers(other, crop)
-            hidden &= ~_covers(own, crop)
-        parts.append(SourcePart(crop, hidden))
-    return parts
+    crops = [_crop(box, height, width, config) for box in boxes]
+    if config.shows != "source":
+        return [SourcePart(crop) for crop in crops]
+    covered = [np.any([_covers(box, crop) for box in boxes], axis=0) for crop in crops]
+    return [
+        SourcePart(crop, hidden & ~_covers(own, crop)) for own, crop, hidden in zip(boxes, crops, covered, strict=True)
+    ]
 
 
 def _crop(box: Box, height: int, width: int, config: SeparatorConfig) -> FrameCrop:

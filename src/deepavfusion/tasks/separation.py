@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deepavfusion.bandstand.isolation import OthersHidden
 from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
@@ -63,7 +64,7 @@ class Separation(EncoderTask):
         to_train = [clip for clip in found if split_of(clip) not in HELD_OUT_SPLITS | WORLD_TEST_SPLITS]
         able, unable = single_sources(to_train, config.mixing.pictures)
         self.clips: Sequence[Clip] = [part.clip for part in able]
-        self.regions = [part.region for part in able]
+        self.regions = [part.region or WHOLE for part in able]
         group = config.mixing.group
         if len(self.clips) < group:
             reason = next((f"; {name}: {cause}" for name, cause in unable.items()), "")
