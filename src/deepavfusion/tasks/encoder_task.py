@@ -15,7 +15,7 @@ from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.starting_point import encoder_config, load_encoder
 from deepavfusion.models.token_norm import TokenNorm, measuring
-from deepavfusion.tasks.task import Task
+from deepavfusion.training.task import Task
 
 NUM_MEASURED = 128
 """Training samples, the first ones, that tell how the tokens are scaled which heads read."""

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
-from deepavfusion.tasks.task import RunConfig, Task
+from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureLog, FiniteGuard
 from deepavfusion.training.processes import Processes

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from deepavfusion.figures import learning_curve_figure
-from deepavfusion.tasks.task import RunConfig, Task
+from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training.metrics_log import MetricsLog
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress

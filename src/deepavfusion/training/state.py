@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.models.config import config_record
-from deepavfusion.tasks.task import RunConfig, Task
+from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
 from deepavfusion.training.processes import Processes, autocast_dtype

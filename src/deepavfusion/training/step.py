@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.data.dataset import Batch
-from deepavfusion.tasks.task import RunConfig, Task
+from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.optimizer import set_lr
 from deepavfusion.training.processes import Processes
