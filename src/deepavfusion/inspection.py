@@ -72,7 +72,7 @@ def read(path: Path) -> Holding:
     from safetensors.torch import load_file
 
     from deepavfusion.models.pretrained import read_model_config
-    from deepavfusion.models.weights import read_state_dict
+    from deepavfusion.storage.weights import read_state_dict
     from deepavfusion.training import checkpoints
     from deepavfusion.training.run_folder import RunFolder
 

@@ -22,7 +22,7 @@ from deepavfusion.evaluation.features.embedding import embed
 from deepavfusion.evaluation.features.neighbours import neighbours, vote
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
-from deepavfusion.models.starting_point import digest_weights
+from deepavfusion.storage.starting_point import digest_weights
 from deepavfusion.tasks.feature_probe import FeatureProbe, classification_task
 from deepavfusion.training.loop import fit
 from tests.tasks.classification_runs import ENCODER, make, quiet, write_data, write_encoder

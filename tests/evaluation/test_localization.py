@@ -27,8 +27,8 @@ from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.record import read_samples
 from deepavfusion.models import Localizer, LocalizerConfig
-from deepavfusion.models.bundle import Bundle
 from deepavfusion.report.results import read_evaluation
+from deepavfusion.storage.bundle import Bundle
 from tests.tasks.classification_runs import quiet
 from tests.tasks.localization_runs import ENCODER, write_encoder, write_world
 

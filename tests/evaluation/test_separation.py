@@ -31,8 +31,8 @@ from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvalua
 from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import score_mixtures
 from deepavfusion.models import Separator, SeparatorConfig
-from deepavfusion.models.bundle import Bundle
 from deepavfusion.report.results import read_evaluation
+from deepavfusion.storage.bundle import Bundle
 from tests.data.media_writer import Clip as MediaClip
 from tests.data.media_writer import write_clip
 from tests.tasks.separation_runs import ENCODER, write_shapes

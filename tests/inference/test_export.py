@@ -15,8 +15,8 @@ from deepavfusion.images import normalize
 from deepavfusion.inference.export import export, exportable, write_program
 from deepavfusion.inference.export_config import ExportConfig
 from deepavfusion.models import Separator, SeparatorConfig
-from deepavfusion.models.bundle import Bundle
 from deepavfusion.stft import stft
+from deepavfusion.storage.bundle import Bundle
 from tests.inference.tiny_models import ENCODER, randomized, tiny_models
 
 PARTS = ("encoder", "classification", "localization", "separation", "segmentation")

@@ -20,7 +20,7 @@ from PIL import Image
 from deepavfusion.arguments import parse_arguments
 from deepavfusion.inference.predict import NOTHING_STARTED, SOME_FAILED, predict
 from deepavfusion.inference.predict_config import PredictConfig, with_files
-from deepavfusion.models.bundle import Bundle
+from deepavfusion.storage.bundle import Bundle
 from tests.data.media_writer import Clip, write_clip
 from tests.inference.test_inputs import png
 from tests.inference.tiny_models import film, tiny_models, write_film, write_wav

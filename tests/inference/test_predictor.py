@@ -20,8 +20,8 @@ from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference import Arrays, Predictor
 from deepavfusion.inference import predictor as predictor_module
-from deepavfusion.models import starting_point
-from deepavfusion.models.bundle import Bundle
+from deepavfusion.storage import starting_point
+from deepavfusion.storage.bundle import Bundle
 from tests.inference.tiny_models import (
     ENCODER,
     WINDOW,

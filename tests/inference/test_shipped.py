@@ -12,7 +12,7 @@ from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
 from deepavfusion.data.media import MediaFile
 from deepavfusion.inference import Arrays, Predictor
-from deepavfusion.models.starting_point import SHIPPED
+from deepavfusion.storage.starting_point import SHIPPED
 
 FOLDER = SHIPPED / "bandstand"
 MAX_BYTES = 10 * 2**20

@@ -24,7 +24,7 @@ from deepavfusion.models import (
     Separator,
     SeparatorConfig,
 )
-from deepavfusion.models.trained_models import LoadedModels
+from deepavfusion.storage.trained_models import LoadedModels
 
 ENCODER = EarlyFusionConfig(
     image_size=(32, 48), audio_size=(32, 64), patch_size=8, embed_dim=16, depth=2, num_heads=2, num_tokens=(2, 2, 2)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, EarlyFusionEncoder, MaskedAutoencoderConfig
-from deepavfusion.models.weights import convert_release
+from deepavfusion.storage.weights import convert_release
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 ENCODER_CASES = ("factorized", "dense", "token", "layers_0_2")

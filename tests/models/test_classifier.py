@@ -11,7 +11,7 @@ from torch import nn
 
 from deepavfusion.models import AudioVisualClassifier, ClassifierConfig, EarlyFusionConfig, EarlyFusionEncoder
 from deepavfusion.models.classifier import PresentBatchNorm, mean_pool, streams_of
-from deepavfusion.models.weights import convert_release, load_release
+from deepavfusion.storage.weights import convert_release, load_release
 from tests.models.tiny import TINY, inputs, randomized
 
 REFERENCE = Path(__file__).parents[1] / "reference"

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 
 from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, EarlyFusionEncoder, MaskedAutoencoderConfig
-from deepavfusion.models.weights import convert_release
+from deepavfusion.storage.weights import convert_release
 from tests.models.reference_cases import (
     ARITHMETICS,
     AUTOENCODER_CASE,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from deepavfusion.inference.predictor import Predictor
-from deepavfusion.models.bundle import Bundle
 from deepavfusion.page.analysis import Analyst
 from deepavfusion.page.serve import Server, serving
 from deepavfusion.page.serve_config import ServeConfig
 from deepavfusion.page.visits import Visits
+from deepavfusion.storage.bundle import Bundle
 from tests.inference.tiny_models import tiny_models, write_film, write_wav
 
 

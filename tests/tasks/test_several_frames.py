@@ -28,7 +28,7 @@ from deepavfusion.evaluation.separation.evaluate import evaluate_separation
 from deepavfusion.images import normalize
 from deepavfusion.inference.export import exportable, exported_program
 from deepavfusion.inference.predictor import Predictor
-from deepavfusion.models.trained_models import open_models
+from deepavfusion.storage.trained_models import open_models
 from deepavfusion.tasks.classification import Classification
 from deepavfusion.tasks.localization import Localization
 from deepavfusion.tasks.pretraining import MaskedPretraining

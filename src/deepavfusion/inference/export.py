@@ -34,8 +34,8 @@ from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.trained_models import open_models
 from deepavfusion.stft import N_FFT
+from deepavfusion.storage.trained_models import open_models
 
 MAX_ONNX_BYTES = 2**31 - 2**20
 """An ONNX file cannot be larger; it is one protocol buffer."""

@@ -41,7 +41,7 @@ from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.trained_models import TrainedModels, open_models
+from deepavfusion.storage.trained_models import TrainedModels, open_models
 
 Task = Literal["classification", "localization", "separation", "segmentation", "embedding"]
 TASKS: tuple[Task, ...] = ("classification", "localization", "separation", "segmentation", "embedding")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.starting_point import encoder_config, load_encoder
+from deepavfusion.storage.starting_point import encoder_config, load_encoder
 
 Grid = tuple[int, int]
 

@@ -33,7 +33,7 @@ from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
 from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.starting_point import model_folder
+from deepavfusion.storage.starting_point import model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config

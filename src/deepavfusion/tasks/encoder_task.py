@@ -13,8 +13,8 @@ from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.starting_point import encoder_config, load_encoder
 from deepavfusion.models.token_norm import TokenNorm, measuring
+from deepavfusion.storage.starting_point import encoder_config, load_encoder
 from deepavfusion.training.task import Task
 
 NUM_MEASURED = 128

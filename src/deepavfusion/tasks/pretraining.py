@@ -27,7 +27,7 @@ from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.vit import patchify, unpatchify
-from deepavfusion.models.weights import load_audiomae, load_mae
+from deepavfusion.storage.weights import load_audiomae, load_mae
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
-from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureLog, FiniteGuard
 from deepavfusion.training.processes import Processes
@@ -26,6 +25,7 @@ from deepavfusion.training.schedule import is_due, num_steps
 from deepavfusion.training.signals import StopRequest
 from deepavfusion.training.state import TrainingState
 from deepavfusion.training.step import TrainingStep
+from deepavfusion.training.task import RunConfig, Task
 
 PREEMPTED_EXIT_CODE = 75
 """Exit code of a command whose run was asked to stop and can be continued (EX_TEMPFAIL of sysexits.h)."""

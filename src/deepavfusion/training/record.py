@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from deepavfusion.figures import learning_curve_figure
-from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training.metrics_log import MetricsLog
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.run_folder import CsvTable, RunFolder
 from deepavfusion.training.running_means import RunningMeans
+from deepavfusion.training.task import RunConfig, Task
 
 
 class RunRecord:

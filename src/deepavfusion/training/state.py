@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.models.config import config_record
-from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
 from deepavfusion.training.processes import Processes, autocast_dtype
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
+from deepavfusion.training.task import RunConfig, Task
 
 
 class LossModule(nn.Module):

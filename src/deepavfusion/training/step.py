@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.data.dataset import Batch
-from deepavfusion.training.task import RunConfig, Task
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.optimizer import set_lr
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.sharding import whole
 from deepavfusion.training.state import TrainingState
+from deepavfusion.training.task import RunConfig, Task
 
 
 class TrainingStep:

@@ -39,13 +39,13 @@ def _serve(config: Any) -> int:
 
 
 def _bundle_config() -> type:
-    from deepavfusion.models.bundle_config import BundleConfig
+    from deepavfusion.storage.bundle_config import BundleConfig
 
     return BundleConfig
 
 
 def _bundle(config: Any) -> int:
-    from deepavfusion.models.bundle import bundle
+    from deepavfusion.storage.bundle import bundle
 
     bundle(config)
     print(f"bundle of {', '.join(config.places) or 'an encoder'} in {config.out}")

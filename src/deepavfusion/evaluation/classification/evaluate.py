@@ -17,7 +17,7 @@ from deepavfusion.evaluation.coverage import ClipSelection, select_clips
 from deepavfusion.evaluation.features.classifier import FeatureEvaluator
 from deepavfusion.evaluation.loop import Progress, predict_all
 from deepavfusion.models import AudioVisualClassifier
-from deepavfusion.models.trained_models import open_models
+from deepavfusion.storage.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 

@@ -13,7 +13,7 @@ from deepavfusion.data.loading import ClipLoader, ShareSampler
 from deepavfusion.evaluation.classification.evaluator import outcome
 from deepavfusion.evaluation.loop import Outcome
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
-from deepavfusion.models.starting_point import digest_weights
+from deepavfusion.storage.starting_point import digest_weights
 
 
 class FeatureEvaluator:

@@ -36,7 +36,7 @@ from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
 from deepavfusion.models.config import config_record
-from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder
+from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
 

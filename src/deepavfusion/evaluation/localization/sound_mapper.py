@@ -18,8 +18,8 @@ from deepavfusion.models import EarlyFusionEncoder, Localizer
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.localizer_config import LocalizerConfig
 from deepavfusion.models.sound_maps import check_method, zero_shot_maps
-from deepavfusion.models.starting_point import encoder_config, load_encoder
-from deepavfusion.models.trained_models import open_models
+from deepavfusion.storage.starting_point import encoder_config, load_encoder
+from deepavfusion.storage.trained_models import open_models
 
 UNTRAINED = "untrained:"
 """Before a run: its configuration with random weights."""

@@ -21,7 +21,7 @@ from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, Score
 from deepavfusion.evaluation.segmentation.pictures import PictureSelection, Sound, mask_truth, select_pictures
 from deepavfusion.evaluation.segmentation.report import Scored, SegmentationReport, SegmentationResult
 from deepavfusion.models.segmenter import Segmenter
-from deepavfusion.models.trained_models import open_models
+from deepavfusion.storage.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 FOREIGN_SOUNDS: tuple[Sound, ...] = ("silence", "noise", "foreign")

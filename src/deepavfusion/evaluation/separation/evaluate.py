@@ -30,7 +30,7 @@ from deepavfusion.evaluation.separation.figures import improvement_figure
 from deepavfusion.evaluation.separation.plan import MixturePlan, plan_mixtures, protocol_name
 from deepavfusion.metrics.separation import SeparationScores, separation_scores
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.trained_models import open_models
+from deepavfusion.storage.trained_models import open_models
 from deepavfusion.training.processes import Processes, autocast_dtype
 
 TITLES = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR"}

@@ -31,17 +31,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import write_text
-from deepavfusion.models.bundle_config import TASKS, BundleConfig
 from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.config import EarlyFusionConfig, config_record
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
-from deepavfusion.models.model_card import CardPart, ModelCard, recipe_of, write_card
 from deepavfusion.models.pretrained import CONFIG_CLASSES, read_model_config, strip_prefix
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.starting_point import encoder_config, load_encoder
-from deepavfusion.models.starting_point import model_folder as find_model_folder
+from deepavfusion.storage.bundle_config import TASKS, BundleConfig
+from deepavfusion.storage.model_card import CardPart, ModelCard, recipe_of, write_card
+from deepavfusion.storage.starting_point import encoder_config, load_encoder
+from deepavfusion.storage.starting_point import model_folder as find_model_folder
 from deepavfusion.version import __version__
 
 FORMAT_VERSION = 1

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepavfusion.models.bundle import BUNDLE, MODEL_CLASSES, Bundle, TaskModel, encoder_at, lacking, one_line
-from deepavfusion.models.bundle_config import TASKS
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.starting_point import SHIPPED_PREFIX, WEIGHT_SUFFIXES, model_folder
-from deepavfusion.models.weights import HUB_PREFIX
+from deepavfusion.storage.bundle import BUNDLE, MODEL_CLASSES, Bundle, TaskModel, encoder_at, lacking, one_line
+from deepavfusion.storage.bundle_config import TASKS
+from deepavfusion.storage.starting_point import SHIPPED_PREFIX, WEIGHT_SUFFIXES, model_folder
+from deepavfusion.storage.weights import HUB_PREFIX
 
 
 @dataclass(frozen=True)

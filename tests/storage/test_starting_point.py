@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepavfusion.models import EarlyFusionEncoder, MaskedAutoencoderConfig
-from deepavfusion.models.starting_point import digest_weights, encoder_config, load_encoder, release_config
+from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder, release_config
 from tests.models.test_classifier import tiny_classifier
 from tests.models.tiny import TINY, inputs, tiny_autoencoder, tiny_encoder
 

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from deepavfusion.models import EarlyFusionEncoder, Segmenter
-from deepavfusion.models.bundle import Bundle, bundle, digest_state
-from deepavfusion.models.bundle_config import BundleConfig
-from deepavfusion.models.model_card import ModelCard
 from deepavfusion.models.picture_size import set_picture_size
-from deepavfusion.models.starting_point import encoder_config, load_encoder
-from deepavfusion.models.trained_models import SingleModel, open_models
+from deepavfusion.storage.bundle import Bundle, bundle, digest_state
+from deepavfusion.storage.bundle_config import BundleConfig
+from deepavfusion.storage.model_card import ModelCard
+from deepavfusion.storage.starting_point import encoder_config, load_encoder
+from deepavfusion.storage.trained_models import SingleModel, open_models
 from tests.inference.tiny_models import ENCODER, shared_encoder, tiny_models
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepavfusion.models.config import EarlyFusionConfig, FusionForm
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.weights import (
+from deepavfusion.storage.weights import (
     HUB_PREFIX,
     RELEASE_AUDIO_GRID,
     RELEASE_IMAGE_GRID,

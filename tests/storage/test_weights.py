@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
 from deepavfusion.models.vit import sincos_positions
-from deepavfusion.models.weights import (
+from deepavfusion.storage.weights import (
     convert_release,
     fetch,
     load_audiomae,
