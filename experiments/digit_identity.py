@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
-from deepavfusion.bandstand.annotation import read_annotation
+from deepavfusion.data.scenes.annotation import read_annotation
 from experiments.encoders import KINDS, SEEDS
 from experiments.steps import AnyStep, Making
 from experiments.worlds import Worlds

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.atomic import write_text
-from deepavfusion.bandstand.annotation import read_annotation
+from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.models.segmentation_decoder import ReadingBlock
 from deepavfusion.models.token_norm import TokenNorm, measuring
 from experiments.encoders import SEEDS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.locations import write_whole
+from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.data.sets.listing import LABEL_SEPARATOR
 from experiments.steps import AnyStep, Making, Step
 

@@ -21,12 +21,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
-from deepavfusion.bandstand.annotation import ClipTruth, read_annotation, read_mask
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import make_cast, make_clip
 from deepavfusion.bandstand.stage import boxes
 from deepavfusion.data.clips import find_clips
 from deepavfusion.data.media import MediaFile
+from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation, read_mask
 
 
 def main() -> int:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from deepavfusion.bandstand.annotation import read_annotation, read_mask
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.digits import MIDDLE, Digit, Digits
 from deepavfusion.bandstand.generation import generate
 from deepavfusion.bandstand.splits import Plan
 from deepavfusion.data.clips import find_clips
+from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 
 SPEAKERS = ("ann", "bob", "cyd")
 

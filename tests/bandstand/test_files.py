@@ -16,12 +16,12 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepavfusion.bandstand.annotation import ClipTruth, read_annotation, read_mask
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import BandstandSummary, generate, make_cast, make_clip
 from deepavfusion.bandstand.stage import boxes
 from deepavfusion.data.clips import find_clips
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation, read_mask
 
 
 def _decode(path: str) -> tuple[NDArray[np.uint8], list[float], NDArray[np.float32]]:

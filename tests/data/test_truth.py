@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
-from deepavfusion.bandstand.truth import SoundingMasks
 from deepavfusion.data.clips import find_clips
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, ClipStream, collate
+from deepavfusion.data.scenes.annotation import read_annotation
+from deepavfusion.data.scenes.sounding_masks import SoundingMasks
 from deepavfusion.data.truth import crop_mask, nearest_time
 from deepavfusion.data.views import CentreView, TrainingView
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.clips import read_manifest, write_manifest
 from deepavfusion.data.dataset import collate
+from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EvaluationData
 from deepavfusion.evaluation.localization import evaluate as localize

@@ -17,10 +17,10 @@ from PIL import Image
 
 from deepavfusion.arguments import parse_arguments
 from deepavfusion.audio import log_mel
-from deepavfusion.bandstand.annotation import read_annotation, read_mask
 from deepavfusion.data.clips import find_clips, list_clips
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 from deepavfusion.data.sets.manifest import ManifestConfig, build_manifest
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
 from deepavfusion.data.views import CentreView

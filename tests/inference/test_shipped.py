@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepavfusion.bandstand.annotation import read_annotation, read_mask
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
 from deepavfusion.data.media import MediaFile
+from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 from deepavfusion.inference import Arrays, Predictor
 from deepavfusion.storage.starting_point import SHIPPED
 

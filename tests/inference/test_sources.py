@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deepavfusion.bandstand.annotation import ClipTruth
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
-from deepavfusion.bandstand.isolation import annotation, read_stem, see_source
 from deepavfusion.data.clips import Clip, find_clips
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.scenes.annotation import ClipTruth
+from deepavfusion.data.scenes.isolation import annotation, read_stem, see_source
 from deepavfusion.data.views import CentreView
 from deepavfusion.inference import Predictor
 from deepavfusion.inference.inputs import open_recording

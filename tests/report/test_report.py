@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from deepavfusion.bandstand.annotation import read_annotation
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.report import write_report
 from deepavfusion.report.demo_run import evaluation_parts
 from deepavfusion.report.page import build_page

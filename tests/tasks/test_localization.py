@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from deepavfusion.audio import LOG_FLOOR
-from deepavfusion.bandstand.truth import SoundingMasks
 from deepavfusion.data.clips import read_manifest, write_manifest
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
+from deepavfusion.data.scenes.sounding_masks import SoundingMasks
 from deepavfusion.data.synchrony import UNDECIDED
 from deepavfusion.models import EarlyFusionEncoder, Localizer
 from deepavfusion.models.localizer import LocalizerOutput

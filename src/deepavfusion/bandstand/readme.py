@@ -26,7 +26,7 @@ The files depend on the seed, the split, the clip's number and the world's versi
 |---|---|
 {splits}
 
-`deepavfusion.bandstand.annotation.read_annotation` reads the JSON files; its docstrings say what each field means.
+`deepavfusion.data.scenes.annotation.read_annotation` reads the JSON files; its docstrings say what each field means.
 """
 
 

@@ -14,10 +14,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
 from deepavfusion.bandstand.splits import Plan
 from deepavfusion.bandstand.stage import Pictures, Sounds, Stage, boxes
 from deepavfusion.bandstand.world import FIRST_VERSION, STAGE_UNITS
+from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth
 
 KEY_FRAME_INTERVAL = 12
 """Frames between key frames, about a second: an exact seek decodes few frames."""

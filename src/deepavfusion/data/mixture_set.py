@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.bandstand.isolation import SourceView, read_stem, see_source
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.dataset import ClipSet, Failure, Sample, read_sample
 from deepavfusion.data.mixtures import Mixture, Part
 from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.scenes.isolation import SourceView, read_stem, see_source
 from deepavfusion.data.views import CentreView, ClipView, OpenClip
 from deepavfusion.data.waveforms import continue_sound
 

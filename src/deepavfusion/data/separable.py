@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth
-from deepavfusion.bandstand.isolation import annotation, box_region, only_sounding
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.mixtures import Part
+from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth
+from deepavfusion.data.scenes.isolation import annotation, box_region, only_sounding
 from deepavfusion.models.separator_config import Shown
 
 NOT_ONE = "not exactly one source sounds and is seen"

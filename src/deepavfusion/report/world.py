@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth, read_annotation
 from deepavfusion.data.clips import Clip, read_manifest
+from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth, read_annotation
 from deepavfusion.report.embedding import embed_clip, embed_frame, embed_picture
 from deepavfusion.report.sections import ClipPlayer, ClipRow, Facts, Missing, Part, PictureStrip, SoundLine
 

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.audio import LOG_FLOOR, log_mel
-from deepavfusion.bandstand.scene_truth import SoundingClasses
-from deepavfusion.bandstand.truth import SoundingMasks
 from deepavfusion.data.clips import Clip, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipStream
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
+from deepavfusion.data.scenes.scene_truth import SoundingClasses
+from deepavfusion.data.scenes.sounding_masks import SoundingMasks
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, read_excluded, without_excluded
 from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, split_of

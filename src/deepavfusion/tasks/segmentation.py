@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.audio import log_mel
-from deepavfusion.bandstand.truth import sounding_looks
 from deepavfusion.data.clips import Clip, ClipError, find_clips, list_clips, quarantined
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.framed import still_of
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.replaced_sound import ReplacedSoundStream
+from deepavfusion.data.scenes.sounding_masks import sounding_looks
 from deepavfusion.data.sets.avsbench import read_label2idx
 from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes
 from deepavfusion.data.views import TrainingView

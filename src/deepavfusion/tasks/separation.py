@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepavfusion.bandstand.isolation import OthersHidden
 from deepavfusion.data.clips import Clip, find_clips, quarantined
 from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
+from deepavfusion.data.scenes.isolation import OthersHidden
 from deepavfusion.data.separable import single_sources
 from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, is_held_out, split_of
 from deepavfusion.data.views import TrainingView

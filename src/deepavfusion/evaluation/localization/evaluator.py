@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from deepavfusion.audio import LOG_FLOOR, log_mel
-from deepavfusion.bandstand.scene_truth import SOUNDS
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
+from deepavfusion.data.scenes.scene_truth import SOUNDS
 from deepavfusion.data.sounding_truth import GRID
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.localization.items import Item, ItemSet

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.bandstand.annotation import ClipTruth, read_annotation
-from deepavfusion.bandstand.scene_truth import SceneSources
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, Failure, Sample
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation
+from deepavfusion.data.scenes.scene_truth import SceneSources
 from deepavfusion.data.sets.boxes import BoxAnnotation
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sets.pairs import SoundingPair

@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepavfusion.bandstand.annotation import read_annotation, read_mask
-from deepavfusion.bandstand.truth import SoundingLooks, SoundingMasks
 from deepavfusion.data.clips import Clip, ClipError, list_clips
 from deepavfusion.data.dataset import ClipSet, generator
 from deepavfusion.data.framed import StillMasks, still_of
 from deepavfusion.data.locations import open_text
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.annotation import read_annotation, read_mask
+from deepavfusion.data.scenes.sounding_masks import SoundingLooks, SoundingMasks
 from deepavfusion.data.sets.manifest_report import LackingClip
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView, ClipView

@@ -10,7 +10,12 @@ import pytest
 
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
-from deepavfusion.bandstand.isolation import (
+from deepavfusion.data.clips import Clip, ClipError, find_clips
+from deepavfusion.data.crops import WHOLE
+from deepavfusion.data.mixture_set import MixtureSet, RatedView
+from deepavfusion.data.mixtures import mix_recordings
+from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.isolation import (
     OthersHidden,
     annotation,
     box_region,
@@ -19,11 +24,6 @@ from deepavfusion.bandstand.isolation import (
     read_stem,
     see_source,
 )
-from deepavfusion.data.clips import Clip, ClipError, find_clips
-from deepavfusion.data.crops import WHOLE
-from deepavfusion.data.mixture_set import MixtureSet, RatedView
-from deepavfusion.data.mixtures import mix_recordings
-from deepavfusion.data.opening import open_clip
 from deepavfusion.data.separable import recordings, single_sources
 from deepavfusion.data.views import CentreView
 from deepavfusion.images import MEAN_COLOUR

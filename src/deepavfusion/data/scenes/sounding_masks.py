@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.bandstand.annotation import ClipTruth, SourceTruth, read_annotation, read_mask
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth, read_annotation, read_mask
 
 
 class SoundingMasks:

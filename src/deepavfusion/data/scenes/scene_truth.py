@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepavfusion.bandstand.annotation import SourceTruth, read_annotation, read_mask
-from deepavfusion.bandstand.truth import SoundingMasks
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.scenes.annotation import SourceTruth, read_annotation, read_mask
+from deepavfusion.data.scenes.sounding_masks import SoundingMasks
 
 SOUNDS = 128
 """Added to the number of a source that sounds."""

@@ -18,10 +18,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from deepavfusion.bandstand.annotation import Box, ClipTruth, SourceTruth, read_annotation
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import Region
 from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.scenes.annotation import Box, ClipTruth, SourceTruth, read_annotation
 from deepavfusion.data.truth import crop_mask
 from deepavfusion.data.views import CentreView, centre_crop, frame_times
 from deepavfusion.data.waveforms import continue_sound
