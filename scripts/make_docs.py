@@ -20,7 +20,7 @@ from bench_tables import bench_curves, bench_decoder, bench_media, bench_model, 
 from PIL import Image
 
 from deepavfusion.atomic import replacing
-from deepavfusion.bench.curves_figure import cost_curves_figure
+from deepavfusion.drawing.cost_curves import cost_curves_figure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

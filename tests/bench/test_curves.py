@@ -11,8 +11,8 @@ import pytest
 from deepavfusion.bench import peak_memory
 from deepavfusion.bench.config import CurvesBenchConfig
 from deepavfusion.bench.curves import CurvePoint, count, encoder_steps, measured_peak, run
-from deepavfusion.bench.curves_figure import cost_curves_figure
 from deepavfusion.bench.model import count_flops, saved_bytes
+from deepavfusion.drawing.cost_curves import cost_curves_figure
 from tests.models.tiny import FORMS, TINY
 
 SMALL = CurvesBenchConfig(

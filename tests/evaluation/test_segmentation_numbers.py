@@ -8,9 +8,9 @@ import torch
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.sets.masks import palette
+from deepavfusion.drawing.segmentation import Overlay, outline, overlay, overlay_figure
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.segmentation.evaluator import MaskScores
-from deepavfusion.evaluation.segmentation.figures import Overlay, outline, overlay, overlay_figure
 from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, iou_above, scale_of
 from deepavfusion.evaluation.segmentation.numbers import baseline, mean_number, numbers_of, ratio_number, score
 from deepavfusion.evaluation.segmentation.pictures import Picture

@@ -9,7 +9,7 @@ from PIL import Image
 
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
-from deepavfusion.figures import reconstruction_figure
+from deepavfusion.drawing.run import reconstruction_figure
 from deepavfusion.training.run_folder import CsvTable, RunFolder
 
 HOSTILE = "<script>throw Error('escaped?')</script>\"&'"

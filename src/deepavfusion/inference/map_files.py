@@ -24,11 +24,11 @@ from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.sets.masks import palette
-from deepavfusion.evaluation.localization.figures import heat_overlay
-from deepavfusion.evaluation.segmentation.figures import overlay
+from deepavfusion.drawing.film import OverlayVideo, film_size
+from deepavfusion.drawing.localization import heat_overlay
+from deepavfusion.drawing.segmentation import overlay
 from deepavfusion.inference.inputs import Input, Recording, open_recording
 from deepavfusion.inference.maps import MapBatch
-from deepavfusion.inference.overlay_video import OverlayVideo, film_size
 from deepavfusion.inference.sliding_sound import SlidingSound
 
 TOP_CLASSES = 3

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from deepavfusion.atomic import replacing, write_text
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.features import save_arrays
+from deepavfusion.drawing.prediction import level_figure, timeline_figure
 from deepavfusion.inference.inputs import Input
 from deepavfusion.inference.map_files import MapLook, write_maps
 from deepavfusion.inference.maps import MapBatch
-from deepavfusion.inference.prediction_figures import level_figure, timeline_figure
 from deepavfusion.inference.windows import mean_over_windows
 
 TOP_CLASSES = 5

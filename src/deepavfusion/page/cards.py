@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.evaluation.separation.figures import RANGE_DB, level_db
+from deepavfusion.drawing.separation import RANGE_DB, level_db
 from deepavfusion.inference.predictions import RESIDUAL, Classification, Embedding
 from deepavfusion.inference.predictor import Task
 from deepavfusion.page.analysis import Failed, Found, Working

@@ -21,7 +21,7 @@ from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate, gener
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
 from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import CentreView, TrainingView
-from deepavfusion.figures import reconstruction_figure
+from deepavfusion.drawing.run import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
 from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE

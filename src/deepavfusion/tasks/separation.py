@@ -24,10 +24,10 @@ from deepavfusion.data.scenes.isolation import OthersHidden
 from deepavfusion.data.separable import single_sources
 from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, is_held_out, split_of
 from deepavfusion.data.views import TrainingView
+from deepavfusion.drawing.separation import separation_figure
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.separation.evaluator import SeparationEvaluator, mixture_scores
 from deepavfusion.evaluation.separation.examples import separated_mixture
-from deepavfusion.evaluation.separation.figures import separation_figure
 from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator

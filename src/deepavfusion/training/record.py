@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from deepavfusion.figures import learning_curve_figure
+from deepavfusion.drawing.run import learning_curve_figure
 from deepavfusion.training.metrics_log import MetricsLog
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from deepavfusion.atomic import replacing
 from deepavfusion.data.features import save_arrays
+from deepavfusion.drawing.classification import confusion_figure
 from deepavfusion.evaluation.classification.evaluator import (
     AVERAGE,
     HeadScores,
@@ -30,7 +31,6 @@ from deepavfusion.evaluation.classification.evaluator import (
     numbers_of,
     score_heads,
 )
-from deepavfusion.evaluation.classification.figures import confusion_figure
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines

@@ -15,7 +15,7 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import seconds
 from deepavfusion.data.waveforms import continue_sound
-from deepavfusion.evaluation.localization.figures import heat_overlay
+from deepavfusion.drawing.localization import heat_overlay
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.images import normalize
 from deepavfusion.inference.timeline import read_frames, to_images

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from deepavfusion.atomic import replacing
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.localization.evaluator import truth_map
-from deepavfusion.evaluation.localization.figures import (
+from deepavfusion.drawing.localization import (
     SHEET_COLUMNS,
     SoundingPicture,
     contact_sheet,
     ranking_figure,
 )
+from deepavfusion.evaluation.localization.evaluator import truth_map
 from deepavfusion.evaluation.localization.items import Item, ItemSet
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Predictions

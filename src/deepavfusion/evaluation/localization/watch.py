@@ -11,8 +11,8 @@ from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.views import CentreView
+from deepavfusion.drawing.localization import SoundingPicture, ranking_figure
 from deepavfusion.evaluation.localization.evaluator import LocalizationEvaluator
-from deepavfusion.evaluation.localization.figures import SoundingPicture, ranking_figure
 from deepavfusion.evaluation.localization.items import annotated_items, with_foreign_sounds
 from deepavfusion.evaluation.localization.scores import as_scores, score_table
 from deepavfusion.evaluation.localization.sound_mapper import of_localizer

@@ -15,8 +15,8 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView
+from deepavfusion.drawing.segmentation import Overlay, overlay_figure
 from deepavfusion.evaluation.segmentation.evaluator import segment
-from deepavfusion.evaluation.segmentation.figures import Overlay, overlay_figure
 from deepavfusion.evaluation.segmentation.overlay_video import predicted_masks, write_overlay_video
 from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSet, Sound
 from deepavfusion.metrics.segmentation import at_mask_size

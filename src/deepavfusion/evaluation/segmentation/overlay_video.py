@@ -20,8 +20,8 @@ from deepavfusion.data.opening import open_clip
 from deepavfusion.data.sample_clips import FRAME_RATE, write_clip
 from deepavfusion.data.views import OpenClip, frame_times, seconds
 from deepavfusion.data.waveforms import continue_sound
+from deepavfusion.drawing.segmentation import overlay
 from deepavfusion.evaluation.segmentation.evaluator import segment
-from deepavfusion.evaluation.segmentation.figures import overlay
 from deepavfusion.inference.timeline import read_frames, to_images
 from deepavfusion.inference.windows import times_around
 from deepavfusion.metrics.segmentation import at_mask_size

@@ -21,12 +21,12 @@ from rich.table import Table
 from deepavfusion.atomic import replacing
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.mixtures import Mixture
+from deepavfusion.drawing.separation import improvement_figure
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
 from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score
 from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.evaluation.separation.evaluator import MODEL, RATIOS, SeparationEvaluator, mixture_scores
 from deepavfusion.evaluation.separation.examples import write_examples
-from deepavfusion.evaluation.separation.figures import improvement_figure
 from deepavfusion.evaluation.separation.plan import MixturePlan, plan_mixtures, protocol_name
 from deepavfusion.metrics.separation import SeparationScores, separation_scores
 from deepavfusion.models.separator import Separator

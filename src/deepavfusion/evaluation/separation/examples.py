@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import replacing
+from deepavfusion.drawing.separation import RANGE_DB, SeparatedMixture, separation_figure, write_sounds
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
 from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator
-from deepavfusion.evaluation.separation.figures import RANGE_DB, SeparatedMixture, separation_figure, write_sounds
 from deepavfusion.models.frames import reference_picture
 
 

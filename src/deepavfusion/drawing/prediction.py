@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.evaluation.separation.figures import RANGE_DB, level_db
+from deepavfusion.drawing.separation import RANGE_DB, level_db
 from deepavfusion.stft import N_FFT
 
 MAX_COLUMNS = 1200

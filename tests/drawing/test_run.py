@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from deepavfusion.figures import learning_curve_figure, reconstruction_figure
+from deepavfusion.drawing.run import learning_curve_figure, reconstruction_figure
 
 
 def pixels(figure: Figure) -> np.ndarray:
