@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.frame_pixels import pixels
 from deepavfusion.data.media import MediaError, MediaFile
+from deepavfusion.data.media.frame_pixels import pixels
 
 SMALL = FrameCrop.whole((48, 64))
 

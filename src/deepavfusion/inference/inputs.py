@@ -24,9 +24,9 @@ from PIL import Image, ImageOps
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.demuxer import MAX_PIXELS, MAX_SAMPLE_RATE, MAX_SIDE
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.media import MediaError, MediaFile
+from deepavfusion.data.media.demuxer import MAX_PIXELS, MAX_SAMPLE_RATE, MAX_SIDE
 from deepavfusion.inference.windows import check_duration
 
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")

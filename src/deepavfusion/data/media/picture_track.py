@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from deepavfusion.data.demuxer import Demuxer
-from deepavfusion.data.frame_pixels import Orientation
-from deepavfusion.data.track import Track
+from deepavfusion.data.media.demuxer import Demuxer
+from deepavfusion.data.media.frame_pixels import Orientation
+from deepavfusion.data.media.track import Track
 
 MAX_WAITING_PACKETS = 256
 """So many packets are read ahead of the decoder at most."""

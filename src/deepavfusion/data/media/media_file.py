@@ -21,12 +21,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deepavfusion.data import frame_pixels
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.demuxer import MAX_SAMPLE_RATE, Demuxer, codec_name
-from deepavfusion.data.media_error import MediaError, reading
-from deepavfusion.data.picture_track import PictureTrack
-from deepavfusion.data.sound_track import MAX_WINDOW_SECONDS, SoundTrack
+from deepavfusion.data.media import frame_pixels
+from deepavfusion.data.media.demuxer import MAX_SAMPLE_RATE, Demuxer, codec_name
+from deepavfusion.data.media.media_error import MediaError, reading
+from deepavfusion.data.media.picture_track import PictureTrack
+from deepavfusion.data.media.sound_track import MAX_WINDOW_SECONDS, SoundTrack
 
 __all__ = ["FrameCrop", "MediaError", "MediaFile", "MediaInfo"]
 

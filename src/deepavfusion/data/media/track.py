@@ -13,8 +13,8 @@ from typing import Any
 
 import av
 
-from deepavfusion.data.demuxer import Demuxer, Kind
-from deepavfusion.data.media_error import MediaError, cause_of
+from deepavfusion.data.media.demuxer import Demuxer, Kind
+from deepavfusion.data.media.media_error import MediaError, cause_of
 
 MAX_REFUSED_PACKETS = 128
 """So many packets in a row may be refused by the decoder before the track counts as unreadable."""

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import soxr
 from numpy.lib.stride_tricks import sliding_window_view
 
-from deepavfusion.data.demuxer import MAX_CHANNELS, MAX_SAMPLE_RATE, Demuxer
-from deepavfusion.data.media_error import MediaError
-from deepavfusion.data.track import Track
+from deepavfusion.data.media.demuxer import MAX_CHANNELS, MAX_SAMPLE_RATE, Demuxer
+from deepavfusion.data.media.media_error import MediaError
+from deepavfusion.data.media.track import Track
 
 PRE_ROLL_SECONDS = 0.2
 """Sound decoded before the window."""

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import av
 
-from deepavfusion.data.media_error import MediaError, cause_of, reading
-from deepavfusion.data.mp4_header import Matrix, display_matrices
+from deepavfusion.data.media.media_error import MediaError, cause_of, reading
+from deepavfusion.data.media.mp4_header import Matrix, display_matrices
 
 MAX_SIDE = 16384
 """Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.mp4_header import Matrix
+from deepavfusion.data.media.mp4_header import Matrix
 
 MAX_SCALED_PIXELS = 50_000_000
 """The whole picture, scaled so that the crop has its output size, may have so many pixels."""
