@@ -108,6 +108,20 @@ def test_every_loss_and_target_runs_and_reaches_every_weight(
     assert frozen == settings.get("freeze_encoder", False)
 
 
+def test_a_frozen_encoder_drops_no_path_of_its_saved_configuration(data: Path, tmp_path: Path) -> None:
+    place = write_encoder(tmp_path / "encoder", drop_path=0.5)
+    task = Separation(make(data, place, tmp_path, freeze_encoder=True))
+    model = task.build_model().train()
+    assert model.config.encoder.drop_path == 0.5
+    assert model.decoder.training
+    for module in model.decoder.modules():  # the decoder's own, which learns
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    inputs = first_inputs(task)
+    losses = [task.loss_terms(model, inputs)["separation"].item() for _ in range(3)]
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_losses_by_hand() -> None:
     source, mixture = torch.zeros(3, 1000), torch.ones(3, 1000)
     source[:2] = 1.0

@@ -96,7 +96,6 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         super().__init__()
         self.config = config
         self.encoder = EarlyFusionEncoder(config.encoder)
-        self.encoder_is_frozen = False
         dim = config.encoder.embed_dim
         for stream in config.streams:
             if config.pooling == "attentive":
@@ -111,15 +110,7 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
 
     def freeze_encoder(self) -> None:
         """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder_is_frozen = True
-        self.encoder.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> AudioVisualClassifier:
-        """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.encoder.eval()
-        return self
+        self.encoder.freeze()
 
     def load_heads(self, other: AudioVisualClassifier) -> None:
         """Take everything but the encoder from a classifier with the same heads, pooling and classes."""
@@ -153,8 +144,7 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         """
         image, audio = (None, audio) if self.config.modalities == "audio" else (image, audio)
         image, audio = (image, None) if self.config.modalities == "image" else (image, audio)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
+        tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
         pooled = self.pool(streams_of(tokens))
         rows = tokens.fusion
         return self.classify(pooled, _flags(image, image_present, rows), _flags(audio, audio_present, rows))

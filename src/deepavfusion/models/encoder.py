@@ -68,8 +68,18 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         self.fusion_blocks = nn.ModuleDict({str(i): FusionBlock(config) for i in config.fused})
         self.fusion_norm = nn.LayerNorm(config.embed_dim)
         self.gradient_checkpointing = False
+        self.is_frozen = False
         self.apply(initialize)
         nn.init.normal_(self.fusion_tokens, std=0.02)
+
+    def freeze(self) -> None:
+        """Stay as it is from here on: no gradients, and evaluation mode, so no drop path, whatever `train` is told."""
+        self.is_frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> EarlyFusionEncoder:
+        """Training or evaluation mode; frozen it stays in evaluation mode, also as part of a model that trains."""
+        return super().train(mode and not self.is_frozen)
 
     def forward(
         self,

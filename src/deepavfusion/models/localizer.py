@@ -116,19 +116,10 @@ class Localizer(nn.Module, PretrainedModel):
         self.config = config
         self.encoder = EarlyFusionEncoder(config.encoder)
         self.head = LocalizerHead(config)
-        self.encoder_is_frozen = False
 
     def freeze_encoder(self) -> None:
         """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder_is_frozen = True
-        self.encoder.requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> Localizer:
-        """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.encoder.eval()
-        return self
+        self.encoder.freeze()
 
     def forward(
         self,
@@ -148,10 +139,9 @@ class Localizer(nn.Module, PretrainedModel):
         Raises:
             ValueError: an input has another size than the configuration's.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            tokens = self.encoder(
-                image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
-            )
+        tokens = self.encoder(
+            image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
+        )
         logits = self.head(image, tokens, audio_present).float()
         pooled = pool_scores(logits.mT, self.config)
         return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)

@@ -35,7 +35,6 @@ class Segmenter(nn.Module, PretrainedModel):
         self.encoder = EarlyFusionEncoder(config.encoder)
         if config.positions_grid is not None:
             set_picture_size(self.encoder, config.encoder.image_size, config.positions_grid)
-        self.encoder_is_frozen = False
         self.decoder = DECODERS[config.decoder](config)
 
     def forward(
@@ -61,10 +60,7 @@ class Segmenter(nn.Module, PretrainedModel):
         """
         if not self.config.hears:
             audio, audio_present = None, None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_is_frozen):
-            out = self.encoder(
-                image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
-            )
+        out = self.encoder(image, audio, return_layers=True, image_present=image_present, audio_present=audio_present)
         assert out.layers is not None
         grid, maps = self.encoder.config.image_grid, []
         for number in self.config.layer_numbers:
@@ -76,8 +72,7 @@ class Segmenter(nn.Module, PretrainedModel):
 
     def freeze_encoder(self) -> None:
         """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder_is_frozen = True
-        self.encoder.requires_grad_(False).eval()
+        self.encoder.freeze()
 
     def freeze_unused(self) -> None:
         """Take out of training what cannot influence the masks, such as final norms that no decoder reads.
@@ -105,13 +100,6 @@ class Segmenter(nn.Module, PretrainedModel):
         grid = self.config.positions_grid or self.config.encoder.image_grid
         set_picture_size(self.encoder, image_size, grid)
         self.config = replace(self.config, encoder=self.encoder.config, positions_grid=grid)
-
-    def train(self, mode: bool = True) -> Segmenter:
-        """Training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.encoder.eval()
-        return self
 
     def layer_ids(self) -> dict[str, int]:
         """Layer numbers as in the encoder; the decoder, like final norms, belongs to the last."""

@@ -58,6 +58,10 @@ class Separator(nn.Module, PretrainedModel):
         else:
             self.decoder = SeparationDecoder(config, outputs)
 
+    def freeze_encoder(self) -> None:
+        """Leave the encoder as it is from here on: no gradients, no drop path."""
+        self.encoder.freeze()
+
     def forward(self, image: Tensor, mixture: Tensor) -> SeparatorOutput:
         """Predict the mask of the source that each picture shows.
 

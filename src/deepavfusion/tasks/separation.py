@@ -92,7 +92,7 @@ class Separation(EncoderTask):
         model = Separator(self.model_config)
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
         if self.config.freeze_encoder:
-            model.encoder.requires_grad_(False)
+            model.freeze_encoder()
         freeze_unused(model)
         return model
 
