@@ -39,6 +39,7 @@ test-ray: env
 lint: env
 	$(BIN)/ruff check src tests scripts experiments
 	$(BIN)/ruff format --check src tests scripts experiments
+	$(BIN)/lint-imports --no-cache
 
 types: env
 	$(BIN)/mypy

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
-from deepavfusion.verbs.verb import PREEMPTED
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def run(steps: Sequence[AnyStep], logs: Path, jobs: int, say: Callable[[str], No
             for worker in active_children():  # a command that is asked to stop saves before it does
                 worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
-            return PREEMPTED
+            return PREEMPTED_EXIT_CODE
 
 
 class _Stopped(Exception):
@@ -148,7 +148,7 @@ def _run(
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             step = running.pop(future)
             status, seconds = future.result()
-            if status == PREEMPTED:
+            if status == PREEMPTED_EXIT_CODE:
                 raise _Stopped
             done += status == 0
             how = "done" if status == 0 else f"exit {status}"

@@ -32,9 +32,9 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.arguments import parse_arguments
-from deepavfusion.configuration import PretrainConfig
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.tasks.pretraining import MaskedPretraining
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress

@@ -31,10 +31,11 @@ from deepavfusion.bench.estimate import estimate
 from deepavfusion.bench.estimate_config import EstimateConfig
 from deepavfusion.bench.peak_memory import current, peak, reset_peak
 from deepavfusion.bench.step import SIZES
-from deepavfusion.configuration import DataConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.tasks.pretraining import MaskedPretraining
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress

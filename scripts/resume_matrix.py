@@ -31,7 +31,7 @@ from rich.table import Table
 
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.training import checkpoints
-from deepavfusion.training.loop import PREEMPTED_EXIT_CODE
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 NUM_STEPS = 36
 CHECKPOINT_EVERY = 10

@@ -9,7 +9,7 @@ import pytest
 from deepavfusion import __version__
 from deepavfusion.arguments import RECIPES, UsageError, parse_arguments
 from deepavfusion.cli import VERBS, main
-from deepavfusion.configuration import PretrainConfig
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 
 
 def without_torch(*lines: str) -> subprocess.CompletedProcess:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from deepavfusion.configuration import DataConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.models import EarlyFusionConfig
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 
 
 def make(**sections: object) -> PretrainConfig:

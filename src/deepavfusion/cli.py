@@ -16,8 +16,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from deepavfusion import verbs
 from deepavfusion.arguments import UsageError, parse_arguments
-from deepavfusion.verbs import TASK_OF_MODEL, VERBS
+from deepavfusion.verbs import TASK_OF_MODEL
+from deepavfusion.verbs.verb import Verb
 from deepavfusion.version import __version__
 
 
@@ -112,6 +114,25 @@ def _unknown_verb(words: Sequence[str]) -> str:
     close = difflib.get_close_matches(" ".join(words[:2]), VERBS, n=1, cutoff=0.4)
     close = close or difflib.get_close_matches(words[0], VERBS, n=1, cutoff=0.4)
     return f"unknown command {words[0]!r}{f', did you mean {close[0]!r}?' if close else '.'}"
+
+
+def _demo_config() -> type:
+    from deepavfusion.demo import DemoConfig
+
+    return DemoConfig
+
+
+def _demo(config: Any) -> int:
+    from deepavfusion.demo import demo
+
+    return demo(config, main)
+
+
+VERBS: dict[str, Verb] = {
+    **verbs.VERBS,
+    "demo": Verb("a tour of the package on clips it makes itself, with a report", _demo_config, _demo),
+}
+"""All commands: the verbs, and the demo, which calls `main` for each of its stages."""
 
 
 def _fail(program: str, message: str, code: int) -> int:

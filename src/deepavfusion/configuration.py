@@ -8,10 +8,8 @@ Checks that cross sections live in the command's own dataclass and name the flag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
-
-from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
 
 
 @dataclass(frozen=True)
@@ -146,68 +144,6 @@ class TrainingConfig:
             raise ValueError(f"max_failures {self.max_failures} must be a share between 0 and 1")
 
 
-@dataclass(frozen=True)
-class InitConfig:
-    """Published weights to start from; without them the model starts from its own initialisation."""
-
-    image: str | None = None
-    """MAE weights of the image ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
-    audio: str | None = None
-    """AudioMAE weights of the audio ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
-    transpose_audio_patches: bool = True
-    """Turn AudioMAE's (time, frequency) kernels to our (frequency, time); the release did not."""
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Masked pre-training of the early-fusion encoder on clips without labels."""
-
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
-    model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
-    """The encoder."""
-    autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
-    """Masks and decoders."""
-    init: InitConfig = field(default_factory=InitConfig)
-    """Published weights to start from."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    """Optimiser and schedule."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    """The loop."""
-
-    def __post_init__(self) -> None:
-        try:  # the two against each other
-            MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
-        except ValueError as error:
-            raise ValueError(f"autoencoder.{error}") from error
-        check_rate(self.optim, self.training.batch_size, "pre-training", recipe_blr=1.5e-4)
-
-    @property
-    def autoencoder_config(self) -> MaskedAutoencoderConfig:
-        return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
-
-    def without_effect(self) -> list[str]:
-        """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = {}
-        if self.init.audio is None:
-            idle["init.transpose_audio_patches"] = "without --init.audio"
-        if self.init.image is None and self.init.audio is None:
-            idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
-        if not self.model.fused:
-            for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
-                idle[f"model.{name}"] = "when --model.fusion_layers is none"
-        if not self.autoencoder.norm_pix_loss:
-            for name in ("image_variance_floor", "audio_variance_floor"):
-                idle[f"autoencoder.{name}"] = "with --autoencoder.norm_pix_loss false"
-        return [f"--{flag} has no effect {why}" for flag, why in idle.items() if _is_changed(self, flag)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        return _plain(asdict(self))
-
-
 def recipe_sections(flags: Mapping[str, Any], **given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Values of configuration sections: a recipe's, and what is given over them.
 
@@ -244,7 +180,7 @@ def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float
         )
 
 
-def _is_changed(config: Any, flag: str) -> bool:
+def is_changed(config: Any, flag: str) -> bool:
     """Whether a nested setting has another value than its section's default."""
     *sections, name = flag.split(".")
     for section in sections:
@@ -252,7 +188,7 @@ def _is_changed(config: Any, flag: str) -> bool:
     return bool(getattr(config, name) != getattr(type(config)(), name))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value

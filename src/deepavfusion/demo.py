@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.atomic import write_text
-from deepavfusion.verbs.verb import PREEMPTED
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 BATCH_SIZE = 16
 SPLITS = "[pretrain,train,test,localization,duets,segmentation_train,segmentation_test]"
@@ -66,8 +66,12 @@ class Stage:
         return " ".join(["deepavfusion", *(f'"{word}"' if set(word) & set(" {}[]") else word for word in self.words)])
 
 
-def demo(config: DemoConfig) -> int:
-    """Run it; returns the exit code."""
+Main = Callable[[Sequence[str]], int]
+"""The command line: words to an exit code."""
+
+
+def demo(config: DemoConfig, main: Main) -> int:
+    """Run every stage by the command line's own `main`; returns the exit code."""
     from deepavfusion.report import write_report
 
     console, run = Console(markup=False), Path(config.run_dir)
@@ -75,17 +79,17 @@ def demo(config: DemoConfig) -> int:
     if config.videos is None:
         source = str(run / "world" / "manifest.csv")
         worlds = (bandstand(run / "world", config.clips), solos(run / "solos", config.clips))
-        code = next((code for stage in worlds if (code := play(stage, timings, console))), 0)
+        code = next((code for stage in worlds if (code := play(stage, main, timings, console))), 0)
     else:
         code, source = 0, config.videos
     if not code:
-        code = play(pretraining(run, source, config.steps), timings, console)
+        code = play(pretraining(run, source, config.steps), main, timings, console)
     if not code:
         print_losses(run / "pretrain", console)
         stages = [] if config.videos else tasks(run, run / "world", run / "solos", config.task_steps)
-        code = next((code for stage in stages if (code := play(stage, timings, console))), 0)
+        code = next((code for stage in stages if (code := play(stage, main, timings, console))), 0)
     if code:
-        console.print("stopped; the same command continues" if code == PREEMPTED else "the demo ends here")
+        console.print("stopped; the same command continues" if code == PREEMPTED_EXIT_CODE else "the demo ends here")
         return code
     report = write_report(run, run / "report.html")
     print_scores(run, console)
@@ -94,10 +98,8 @@ def demo(config: DemoConfig) -> int:
     return 0
 
 
-def play(stage: Stage, timings: Timings, console: Console) -> int:
+def play(stage: Stage, main: Main, timings: Timings, console: Console) -> int:
     """Run a stage's command unless it is done; returns its exit code."""
-    from deepavfusion.cli import main
-
     console.print(stage.command, style="bold", soft_wrap=True)
     if stage.product.exists():
         console.print(f"{stage.product} is there", soft_wrap=True)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from deepavfusion.models import EarlyFusionEncoder, Segmenter, SegmenterConfig
-from deepavfusion.models.picture_size import load_resized, resampled_positions
+from deepavfusion.models.picture_size import resampled_positions
 from deepavfusion.models.vit import sincos_positions
+from deepavfusion.storage.starting_point import load_resized
 from tests.models.tiny import TINY, inputs, tiny_encoder
 
 FORMS = ("attentive", "release")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from deepavfusion.configuration import DataConfig, InitConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.clips import Clip, write_manifest
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
@@ -21,6 +21,7 @@ from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder
 from deepavfusion.models.config import MaskedDecodingConfig
 from deepavfusion.models.vit import patchify
 from deepavfusion.tasks.pretraining import MaskedPretraining, denormalize_patches, paste, probe_clips
+from deepavfusion.tasks.pretraining_config import InitConfig, PretrainConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
 from deepavfusion.training.run_folder import compare_configs

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.models.vit import Block
-from deepavfusion.training.loop import PREEMPTED_EXIT_CODE, fit
+from deepavfusion.training.loop import fit
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 from tests.training.toy_task import WIDTH, ToyConfig, ToyModel, ToyModelConfig, ToyTask, program_config
 
 

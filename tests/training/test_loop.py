@@ -19,7 +19,8 @@ from rich.console import Console
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureBudgetError, NonFiniteError
-from deepavfusion.training.loop import PREEMPTED_EXIT_CODE, RunResult, fit
+from deepavfusion.training.loop import RunResult, fit
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 from tests.training.toy_task import ToyConfig, ToyTask
 
 TIMING_COLUMNS = ("samples_per_second", "data_wait_share", "memory_mib")

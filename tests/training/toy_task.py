@@ -22,7 +22,8 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch, ClipStream, Failure, Sample
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.views import TrainingView
-from deepavfusion.training.loop import PREEMPTED_EXIT_CODE, fit
+from deepavfusion.training.loop import fit
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 WIDTH = 16
 

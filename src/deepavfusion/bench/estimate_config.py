@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from deepavfusion.configuration import DataConfig, PretrainConfig
+from deepavfusion.configuration import DataConfig
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 
 GPUS = {
     "a100-40gb": (312.0, 40.0),

@@ -28,12 +28,13 @@ from deepavfusion.atomic import write_text
 from deepavfusion.bench import peak_memory
 from deepavfusion.bench.config import StepBenchConfig
 from deepavfusion.bench.model import count_flops, device_name, steps_of
-from deepavfusion.configuration import DataConfig, OptimConfig, PretrainConfig, TrainingConfig
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAutoencoderConfig, MaskedDecodingConfig
 from deepavfusion.tasks.pretraining import MaskedPretraining
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.processes import Processes, resolve_device
 from deepavfusion.training.progress import TrainingProgress

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.storage.starting_point import encoder_config, load_encoder
 
 Grid = tuple[int, int]
 
@@ -49,17 +48,3 @@ def set_picture_size(encoder: EarlyFusionEncoder, image_size: tuple[int, int], p
     table = resampled_positions(config.image_grid, positions_grid, config.embed_dim)
     encoder.config, encoder.image.size = config, config.image_size
     encoder.image.pos_embed = table.to(encoder.image.pos_embed)
-
-
-def load_resized(encoder: EarlyFusionEncoder, place: str) -> str:
-    """Fill an encoder from a place, whatever the picture size there; its own positions stay. Says from what.
-
-    Raises:
-        ValueError: as `starting_point.load_encoder`.
-    """
-    source = EarlyFusionEncoder(encoder_config(place))
-    told = load_encoder(source, place)
-    state = source.state_dict()
-    state["image.pos_embed"] = encoder.image.pos_embed
-    encoder.load_state_dict(state)
-    return told

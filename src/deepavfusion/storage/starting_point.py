@@ -73,6 +73,20 @@ def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
     return f"{name}: {len(source.state_dict())} tensors loaded"
 
 
+def load_resized(encoder: EarlyFusionEncoder, place: str) -> str:
+    """Fill an encoder from a place, whatever the picture size there; its own positions stay. Says from what.
+
+    Raises:
+        ValueError: as `load_encoder`.
+    """
+    source = EarlyFusionEncoder(encoder_config(place))
+    told = load_encoder(source, place)
+    state = source.state_dict()
+    state["image.pos_embed"] = encoder.image.pos_embed
+    encoder.load_state_dict(state)
+    return told
+
+
 def model_folder(place: str) -> Path:
     """The model of a finished run, the model folder itself, or the folder of `shipped:NAME`.
 

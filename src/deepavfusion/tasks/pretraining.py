@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.audio import log_mel
-from deepavfusion.configuration import PretrainConfig
 from deepavfusion.data.clips import Clip, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate, generator
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
@@ -28,6 +27,7 @@ from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
+from deepavfusion.tasks.pretraining_config import PretrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

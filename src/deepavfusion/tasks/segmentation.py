@@ -30,9 +30,9 @@ from deepavfusion.evaluation.segmentation.evaluator import MaskScores, Segmenter
 from deepavfusion.evaluation.segmentation.pictures import Picture, mask_truth
 from deepavfusion.images import normalize
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.picture_size import load_resized
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.segmenter_config import SegmenterConfig
+from deepavfusion.storage.starting_point import load_resized
 from deepavfusion.tasks import segmentation_loss as losses
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.segmentation_config import SegmentationConfig

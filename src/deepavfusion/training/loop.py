@@ -22,13 +22,10 @@ from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.record import RunRecord
 from deepavfusion.training.run_folder import RunFolder
 from deepavfusion.training.schedule import is_due, num_steps
-from deepavfusion.training.signals import StopRequest
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE, StopRequest
 from deepavfusion.training.state import TrainingState
 from deepavfusion.training.step import TrainingStep
 from deepavfusion.training.task import RunConfig, Task
-
-PREEMPTED_EXIT_CODE = 75
-"""Exit code of a command whose run was asked to stop and can be continued (EX_TEMPFAIL of sysexits.h)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,11 @@ class RunResult:
     """The last row of metrics.csv."""
     num_failures: int = 0
     """How many reads of clips failed."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of a command that ends with the run."""
+        return PREEMPTED_EXIT_CODE if self.status == "preempted" else 0
 
 
 def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunResult:

@@ -9,6 +9,9 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+PREEMPTED_EXIT_CODE = 75
+"""Exit code of a command whose run was asked to stop and can be continued (EX_TEMPFAIL of sysexits.h)."""
+
 
 class StopRequest:
     """A context in which SIGTERM and SIGINT set `requested`; a second Ctrl-C raises KeyboardInterrupt.

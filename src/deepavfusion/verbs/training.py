@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepavfusion.verbs.verb import PREEMPTED, Verb
+from deepavfusion.verbs.verb import Verb
 
 
 def _pretrain_config() -> type:
-    from deepavfusion.configuration import PretrainConfig
+    from deepavfusion.tasks.pretraining_config import PretrainConfig
 
     return PretrainConfig
 
@@ -17,8 +17,7 @@ def _pretrain(config: Any) -> int:
     from deepavfusion.tasks.pretraining import MaskedPretraining
     from deepavfusion.training.loop import fit
 
-    result = fit(MaskedPretraining(config), config)
-    return PREEMPTED if result.status == "preempted" else 0
+    return fit(MaskedPretraining(config), config).exit_code
 
 
 def _classification_config() -> type:
@@ -31,8 +30,7 @@ def _train_classification(config: Any) -> int:
     from deepavfusion.tasks.feature_probe import classification_task
     from deepavfusion.training.loop import fit
 
-    result = fit(classification_task(config), config)
-    return PREEMPTED if result.status == "preempted" else 0
+    return fit(classification_task(config), config).exit_code
 
 
 def _localization_config() -> type:
@@ -45,7 +43,7 @@ def _train_localization(config: Any) -> int:
     from deepavfusion.tasks.localization import Localization
     from deepavfusion.training.loop import fit
 
-    return PREEMPTED if fit(Localization(config), config).status == "preempted" else 0
+    return fit(Localization(config), config).exit_code
 
 
 def _separation_config() -> type:
@@ -58,7 +56,7 @@ def _train_separation(config: Any) -> int:
     from deepavfusion.tasks.separation import Separation
     from deepavfusion.training.loop import fit
 
-    return PREEMPTED if fit(Separation(config), config).status == "preempted" else 0
+    return fit(Separation(config), config).exit_code
 
 
 def _segmentation_config() -> type:
@@ -71,19 +69,7 @@ def _train_segmentation(config: Any) -> int:
     from deepavfusion.tasks.segmentation import Segmentation
     from deepavfusion.training.loop import fit
 
-    return PREEMPTED if fit(Segmentation(config), config).status == "preempted" else 0
-
-
-def _demo_config() -> type:
-    from deepavfusion.demo import DemoConfig
-
-    return DemoConfig
-
-
-def _demo(config: Any) -> int:
-    from deepavfusion.demo import demo
-
-    return demo(config)
+    return fit(Segmentation(config), config).exit_code
 
 
 TRAINING: dict[str, Verb] = {
@@ -96,5 +82,4 @@ TRAINING: dict[str, Verb] = {
     ),
     "train separation": Verb("learn to take sounds apart by pictures", _separation_config, _train_separation),
     "train segmentation": Verb("learn the pixels of what sounds", _segmentation_config, _train_segmentation),
-    "demo": Verb("a short pre-training that ends with a table and a picture", _demo_config, _demo),
 }

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PREEMPTED = 75
-"""Exit code of a run that was stopped on request and can be continued."""
-
 
 @dataclass(frozen=True)
 class Verb:

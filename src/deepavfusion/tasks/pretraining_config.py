@@ -1,0 +1,71 @@
+"""Settings of masked pre-training. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, is_changed, plain
+from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Published weights to start from; without them the model starts from its own initialisation."""
+
+    image: str | None = None
+    """MAE weights of the image ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
+    audio: str | None = None
+    """AudioMAE weights of the audio ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
+    transpose_audio_patches: bool = True
+    """Turn AudioMAE's (time, frequency) kernels to our (frequency, time); the release did not."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Masked pre-training of the early-fusion encoder on clips without labels."""
+
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
+    """The encoder."""
+    autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
+    """Masks and decoders."""
+    init: InitConfig = field(default_factory=InitConfig)
+    """Published weights to start from."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimiser and schedule."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """The loop."""
+
+    def __post_init__(self) -> None:
+        try:  # the two against each other
+            MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+        except ValueError as error:
+            raise ValueError(f"autoencoder.{error}") from error
+        check_rate(self.optim, self.training.batch_size, "pre-training", recipe_blr=1.5e-4)
+
+    @property
+    def autoencoder_config(self) -> MaskedAutoencoderConfig:
+        return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        idle = {}
+        if self.init.audio is None:
+            idle["init.transpose_audio_patches"] = "without --init.audio"
+        if self.init.image is None and self.init.audio is None:
+            idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
+        if not self.model.fused:
+            for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
+                idle[f"model.{name}"] = "when --model.fusion_layers is none"
+        if not self.autoencoder.norm_pix_loss:
+            for name in ("image_variance_floor", "audio_variance_floor"):
+                idle[f"autoencoder.{name}"] = "with --autoencoder.norm_pix_loss false"
+        return [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        return plain(asdict(self))
