@@ -18,7 +18,7 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, read_features, whole_batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
 from deepavfusion.data.sampling import BalancedOrder, EpochOrder, ShuffledOrder
-from deepavfusion.evaluation.features.classifier import FeatureEvaluator, check_features, classify_features
+from deepavfusion.evaluation.classification.feature_evaluator import FeatureEvaluator, check_features, classify_features
 from deepavfusion.evaluation.loop import Evaluator
 from deepavfusion.models import AudioVisualClassifier
 from deepavfusion.tasks.classification import Classification

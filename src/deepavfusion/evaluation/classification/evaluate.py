@@ -11,10 +11,10 @@ from rich.table import Table
 from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.features import read_features
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, truth
+from deepavfusion.evaluation.classification.feature_evaluator import FeatureEvaluator
 from deepavfusion.evaluation.classification.results import ClassificationResult, write_results
 from deepavfusion.evaluation.config import EvaluateConfig, named_places
 from deepavfusion.evaluation.coverage import ClipSelection, select_clips
-from deepavfusion.evaluation.features.classifier import FeatureEvaluator
 from deepavfusion.evaluation.loop import Progress, predict_all
 from deepavfusion.models import AudioVisualClassifier
 from deepavfusion.storage.trained_models import open_models
