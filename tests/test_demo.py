@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deepavfusion.cli import main
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.demo import DemoConfig, demo
 
@@ -47,6 +48,6 @@ def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: py
 
 def test_demo_on_the_users_own_videos(tmp_path: Path) -> None:
     write_sample_clips(tmp_path / "videos", 3)
-    assert demo(DemoConfig(str(tmp_path / "run"), videos=str(tmp_path / "videos"), steps=2)) == 0
+    assert demo(DemoConfig(str(tmp_path / "run"), videos=str(tmp_path / "videos"), steps=2), main) == 0
     assert not (tmp_path / "run" / "world").exists()
     assert "Pre-training" in (tmp_path / "run" / "report.html").read_text()
