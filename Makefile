@@ -10,7 +10,7 @@ RESULTS ?= ../results
 .PHONY: help env test test-slow test-ray lint types wheel demo results clean
 
 help:
-	@echo "make demo [VIDEOS=folder]  environment, then a short pre-training with a table and a picture"
+	@echo "make demo [VIDEOS=folder]  environment, then a small world, a short pre-training, all tasks and a report"
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"

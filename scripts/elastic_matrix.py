@@ -14,6 +14,7 @@ bits, or if losses differ by more than 1e-5.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -172,15 +173,23 @@ def compared(work: Path, strategy: str, then: str, processes: int) -> Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder for the runs; a temporary one by default")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the runs, which stay; by default a temporary one that goes"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--only", default="", help="only rows whose name, such as fsdp-fsdp-4, contains this")
     arguments = parser.parse_args()
-    work = arguments.work or Path(tempfile.mkdtemp(prefix="elastic_matrix_"))
+    with contextlib.ExitStack() as stack:
+        work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elastic_matrix_")))
+        return compare(work, arguments.only, arguments.json)
+
+
+def compare(work: Path, only: str, out: Path | None) -> int:
+    """Do the runs in a folder, show the rows and write them to `out`; returns the exit code."""
     clips = work / "clips"
     write_sample_clips(clips, 24, duration_seconds=2.0, size=96)
     cells = [(s, *then) for s in ("ddp", "fsdp") for then in CONTINUATIONS]
-    cells = [c for c in cells if arguments.only in f"{c[0]}-{c[1]}-{c[2]}"]
+    cells = [c for c in cells if only in f"{c[0]}-{c[1]}-{c[2]}"]
     console = Console() if sys.stdout.isatty() else Console(width=120)
     rows = []
     with console.status("runs") as status:
@@ -198,9 +207,9 @@ def main() -> int:
         words = ["bit-equal" if equal else "differ" for equal in (loaded, final)]
         table.add_row(strategy, *map(str, plain), *words, f"{loss:.1e}", f"{weights:.1e}")
     console.print(table)
-    if arguments.json:
+    if out is not None:
         record = {"num_steps": NUM_STEPS, "rows": [asdict(row) for row in rows], "torch": torch.__version__}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+        out.write_text(json.dumps(record, indent=2) + "\n")
     good = all(
         row.loaded_bit_equal
         and row.loss_difference < 1e-5

@@ -150,11 +150,12 @@ def measure(case: Case, folder: str) -> int:
     totals = {"image": float(case.batch_size), "audio": float(case.batch_size)}
     count = case.batch_size // case.processes // case.accumulation
     share = [made_up(config, count, processes.rank + i) for i in range(case.accumulation)]
+    counts = [{"image": count, "audio": count} for _ in share]
     for _ in range(UNMEASURED_STEPS):
-        step(share, totals, 10)
+        step(share, counts, totals, 10)
     reset_peak("cpu")
     processes.wait()
-    step(share, totals, 10)
+    step(share, counts, totals, 10)
     highest = peak("cpu")
     del step, state, share
     taken = max(processes.gather(highest - current("cpu")))

@@ -13,6 +13,7 @@ Needs Linux (/proc). Exits with 1 if a row fails.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -232,18 +233,26 @@ def interrupted_run(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, help="folder for the runs; a temporary one by default")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the runs, which stay; by default a temporary one that goes"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--seed", type=int, default=0, help="decides when each run is stopped")
     parser.add_argument("--only", default="", help="only rows whose name, such as SIGTERM-2-0, contains this")
     arguments = parser.parse_args()
-    work = arguments.work or Path(tempfile.mkdtemp(prefix="resume_matrix_"))
+    with contextlib.ExitStack() as stack:
+        work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resume_matrix_")))
+        return compare(work, arguments.seed, arguments.only, arguments.json)
+
+
+def compare(work: Path, seed: int, only: str, out: Path | None) -> int:
+    """Do the runs in a folder, show the rows and write them to `out`; returns the exit code."""
     console = Console() if sys.stdout.isatty() else Console(width=120)
     write_sample_clips(work / "clips", 24, duration_seconds=2.0, size=96)
     clips = work / "clips"
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
     cells = [(number, p, w) for p in (1, 2) for number in numbers for w in (0, 2)]
-    cells = [c for c in cells if arguments.only in f"{c[0].name}-{c[1]}-{c[2]}"]
+    cells = [c for c in cells if only in f"{c[0].name}-{c[1]}-{c[2]}"]
 
     rows = []
     with console.status("runs never stopped") as status:
@@ -252,7 +261,7 @@ def main() -> int:
         for number, processes, workers in cells:
             name = f"{number.name}-{processes}-{workers}"
             status.update(name)
-            rng = random.Random(f"{arguments.seed} {name}")
+            rng = random.Random(f"{seed} {name}")
             reference = work / f"whole_{processes}"
             rows.append(interrupted_run(clips, work / name, reference, number, processes, workers, rng))
         table = Table(title=f"stopped and continued, {NUM_STEPS} steps of 2 accumulations")
@@ -277,11 +286,11 @@ def main() -> int:
 
         # Without drop path: its draws are per process, so that only then a step is the same however it is divided.
         divisions = ((1, 1), (2, 1), (1, 2), (2, 2))
-        for processes, accumulation in divisions if not arguments.only else ():
+        for processes, accumulation in divisions if not only else ():
             status.update(f"{processes} processes, {accumulation} accumulations")
             whole_run(clips, work / f"divided_{processes}_{accumulation}", processes, accumulation, 0.0)
     equality = {}
-    if not arguments.only:
+    if not only:
         base = losses(work / "divided_1_1")
         for processes, accumulation in divisions[1:]:
             other = losses(work / f"divided_{processes}_{accumulation}")
@@ -295,9 +304,9 @@ def main() -> int:
         for name, difference in equality.items():
             table.add_row(name, f"{difference:.1e}")
         console.print(table)
-    if arguments.json:
+    if out is not None:
         record = {"rows": [asdict(row) for row in rows], "equality": equality, "torch": torch.__version__}
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+        out.write_text(json.dumps(record, indent=2) + "\n")
     good = all(row.bit_equal and row.same_rows and not row.problem for row in rows)
     return 0 if good and all(value < 1e-5 for value in equality.values()) else 1
 

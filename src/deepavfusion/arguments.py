@@ -49,6 +49,7 @@ def parse_arguments(
         "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
     )
     parser.add_class_arguments(cls, None)
+    parser.set_defaults(_unfilled(cls))
     words = _with_keywords(_with_recipes(_with_flags(words, positional)), _options(cls))
     try:
         if hasattr(cls, "recipe_defaults"):
@@ -87,6 +88,19 @@ def _options(cls: type, prefix: str = "") -> list[str]:
         else:
             names.append(prefix + f.name)
     return names
+
+
+def _unfilled(cls: type, prefix: str = "") -> dict[str, None]:
+    """Flags of settings that follow from others where they are not given: not given, as they are to begin with.
+
+    The default of a section is an object, in which they are filled in already.
+    """
+    hints = get_type_hints(cls)
+    found: dict[str, None] = {f"{prefix}{name}": None for name in getattr(cls, "FILLED_IN", ())}
+    for f in fields(cls):
+        if is_dataclass(hints[f.name]):
+            found |= _unfilled(hints[f.name], f"{prefix}{f.name}.")
+    return found
 
 
 def _explain(message: str, options: Sequence[str]) -> str:

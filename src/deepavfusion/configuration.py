@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,17 @@ class DataConfig:
 class OptimConfig:
     """Optimiser and schedule: lr = blr * batch_size / 256, linear warm-up, cosine to 0, set at every step."""
 
+    FILLED_IN: ClassVar[tuple[str, ...]] = ("warmup_epochs",)
     optimizer: Literal["adamw", "lars"] = "adamw"
     """adamw, or lars (large batches on frozen features)."""
     blr: float = 1.5e-4
     """Base learning rate, for a batch of 256."""
     epochs: float = 200.0
     """Passes over the clips; fractions are fine."""
-    warmup_epochs: float = 40.0
-    """Epochs of linear warm-up, counted inside epochs."""
+    warmup_share: float = 0.2
+    """Share of the run that is linear warm-up, however long the run is."""
+    warmup_epochs: float | None = None
+    """The same in epochs, counted inside epochs: where it is given, warmup_share does not count."""
     weight_decay: float = 0.05
     """Decoupled weight decay; none on 1-D parameters."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -77,10 +80,16 @@ class OptimConfig:
             raise ValueError(f"blr {self.blr} must be positive")
         if self.epochs <= 0:
             raise ValueError(f"epochs {self.epochs} must be positive")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share {self.warmup_share:g} must be in [0, 1]")
+        if self.warmup_epochs is None:
+            object.__setattr__(self, "warmup_epochs", self.warmup_share * self.epochs)
+        assert self.warmup_epochs is not None
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
-                f"warmup_epochs {self.warmup_epochs:g} must lie between 0 and epochs {self.epochs:g}: "
-                f"lower --optim.warmup_epochs or raise --optim.epochs"
+                f"warmup_epochs {self.warmup_epochs:g} must lie between 0 and epochs {self.epochs:g}: lower "
+                f"--optim.warmup_epochs, raise --optim.epochs, or give --optim.warmup_epochs null for a share of the "
+                f"run (--optim.warmup_share)"
             )
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay {self.layer_decay} must be in (0, 1]")
@@ -118,9 +127,10 @@ class TrainingConfig:
     log_every: int = 10
     """Optimiser steps between rows of metrics.csv."""
     picture_every: float = 10.0
-    """Epochs between reconstruction pictures; 0 writes only the last."""
+    """Epochs between the task's pictures, which are also drawn at the end; 0 draws none but the learning curve."""
     probe_every: float = 10.0
-    """Epochs between nearest-neighbour probes, where clips have labels; 0 probes only at the end."""
+    """Epochs between probes, scores on a part of the clips that a task takes while it trains, where the clips allow it;
+    also taken at the end. 0 takes none, a number larger than optim.epochs only that at the end."""
     max_failures: float = 0.05
     """Largest share of clips drawn that may fail to read; beyond it, and after at least 20, the run stops."""
     wandb: str | None = None

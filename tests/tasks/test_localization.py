@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,16 @@ def made_batch(ids: Sequence[str], labels: Sequence[str | None] | None = None, *
 def test_strangers_are_other_clips_without_a_common_label() -> None:
     batch = made_batch(["x", "y", "x", "z"], ["dog|cat", "cat", None, "owl"])
     assert strangers(batch).int().tolist() == [[0, 0, 0, 1], [0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]
+
+
+def test_strangers_of_many_are_those_that_a_slow_look_finds() -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"clip{i}" for i in rng.integers(0, 40, 64)]
+    cells = ["|".join(rng.choice(list("abcdefgh"), rng.integers(0, 4))) or None for _ in ids]
+    batch = made_batch(ids, cells)
+    for i, row in enumerate(strangers(batch).tolist()):
+        mine = set((cells[i] or "").split("|")) - {""}
+        assert row == [ids[i] != b and not mine & set((c or "").split("|")) for b, c in zip(ids, cells, strict=True)]
 
 
 def test_partners_are_allowed_ones_and_different_where_they_can_be() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
@@ -144,6 +145,39 @@ def test_accumulated_batch_equals_the_whole_batch(tmp_path: Path) -> None:
         assert float(x["gradient_norm"]) == pytest.approx(float(y["gradient_norm"]), rel=1e-5)
 
 
+def test_every_batch_is_counted_once(tmp_path: Path) -> None:
+    config = make(tmp_path / "run", accumulation=2)
+    task = ToyTask(config)
+    fit(task, config, quiet())
+    assert len(task.seen) == 12 * 2
+
+
+@pytest.mark.parametrize(("every", "steps"), [(0, []), (2, [6, 12]), (100, [12])])
+def test_probes_come_at_their_time_and_with_0_not_at_all(tmp_path: Path, every: float, steps: list[int]) -> None:
+    run(make(tmp_path / "run", probe_every=every, picture_every=every))
+    path = tmp_path / "run" / "probes.csv"
+    assert (
+        [int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]] == steps if steps else not path.exists()
+    )
+    assert sorted(p.name for p in (tmp_path / "run" / "pictures").iterdir()) == [
+        "learning_curve.png",
+        *(f"toy_{step:08d}.png" for step in steps),
+    ]
+
+
+def test_a_run_of_before_the_share_of_warm_up_goes_on(tmp_path: Path) -> None:
+    config = make(tmp_path / "run", epochs=1)
+    run(config)
+    path = tmp_path / "run" / "config.yaml"
+    record = yaml.safe_load(path.read_text())
+    del record["optim"]["warmup_share"]
+    path.write_text(yaml.safe_dump(record))
+    assert run(config).status == "finished"
+    assert run(replace(config, optim=OptimConfig(epochs=1, warmup_share=1.0, blr=0.3))).status == "finished"
+    with pytest.raises(ValueError, match=r"--optim\.warmup_epochs was 1, is 0\.5"):
+        run(replace(config, optim=OptimConfig(epochs=1, warmup_share=0.5, blr=0.3)))
+
+
 def test_it_learns(tmp_path: Path) -> None:
     run(make(tmp_path / "run", epochs=60, log_every=1))
     table = rows(tmp_path / "run")
@@ -196,7 +230,7 @@ def test_run_folder_holds_what_it_says(tmp_path: Path) -> None:
     assert names == {
         *("config.yaml", "environment.json", "clips.csv", "metrics.csv", "probes.csv", "model", "model/model.pt"),
         *("checkpoints", "checkpoints/step_00000004.pt", "checkpoints/step_00000006.pt"),
-        *("pictures", "pictures/learning_curve.png"),
+        *("pictures", "pictures/learning_curve.png", "pictures/toy_00000006.png"),
     }
     assert any((folder / "tensorboard").iterdir())
     assert list(rows(folder)[0]) == ["step", "epoch", "lr", "loss", "loss_image", "loss_audio", "gradient_norm"]

@@ -47,4 +47,5 @@ def test_steps_draw_every_clip_at_least_epochs_times() -> None:
 def test_due_once_per_interval_whatever_the_step_size() -> None:
     due = [step for step in range(1, 31) if is_due(2.0, step, 0.3)]
     assert due == [7, 14, 20, 27]  # the first steps at or beyond 2, 4, 6, 8 epochs
-    assert not any(is_due(0.0, step, 0.3) for step in range(1, 31))
+    assert not any(is_due(0.0, step, 0.3, last=step == 30) for step in range(1, 31))
+    assert is_due(1000.0, 30, 0.3, last=True)

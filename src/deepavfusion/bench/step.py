@@ -169,8 +169,9 @@ class Variant:
     def step(self, batch: Batch) -> None:
         """One step, timed."""
         began = time.perf_counter()
-        totals = {name: float(count) for name, count in self.task.counts(batch).items()}
-        self._step([batch], totals, self.num_steps)
+        counts = self.task.counts(batch)
+        totals = {name: float(count) for name, count in counts.items()}
+        self._step([batch], [counts], totals, self.num_steps)
         _finish(self.processes.device.type)
         self.seconds.append(time.perf_counter() - began)
 

@@ -22,6 +22,26 @@ PREFETCH_BATCHES = 2
 """Batches each worker has ready."""
 
 
+def micro_batch_size(batch_size: int, accumulation: int, num_processes: int) -> int:
+    """Samples of one micro-batch of one process.
+
+    Args:
+        batch_size: samples per optimiser step, over all processes and accumulations.
+        accumulation: micro-batches per step and process.
+        num_processes: how many processes read.
+
+    Raises:
+        ValueError: the batch cannot be divided evenly.
+    """
+    parts = accumulation * num_processes
+    if batch_size < 1 or batch_size % parts:
+        raise ValueError(
+            f"batch_size {batch_size} cannot be divided evenly over {num_processes} processes x {accumulation} "
+            f"accumulations: choose --training.batch_size as a multiple of {parts} or change --training.accumulation"
+        )
+    return batch_size // parts
+
+
 class StepSampler(Sampler[list[int]]):
     """Sample numbers of each micro-batch, addressed by optimiser step.
 
@@ -44,13 +64,7 @@ class StepSampler(Sampler[list[int]]):
         Raises:
             ValueError: the batch cannot be divided evenly.
         """
-        parts = accumulation * num_processes
-        if batch_size < 1 or batch_size % parts:
-            raise ValueError(
-                f"batch_size {batch_size} cannot be divided evenly over {num_processes} processes x {accumulation} "
-                f"accumulations: choose --training.batch_size as a multiple of {parts} or change "
-                f"--training.accumulation"
-            )
+        self.micro_batch = micro_batch_size(batch_size, accumulation, num_processes)
         if not 0 <= rank < num_processes:
             raise ValueError(f"rank {rank} must be in 0 to {num_processes - 1}")
         if not 0 <= start_step <= num_steps:
@@ -67,7 +81,7 @@ class StepSampler(Sampler[list[int]]):
         return (self.num_steps - self.start_step) * self.accumulation
 
     def __iter__(self) -> Iterator[list[int]]:
-        count = self.batch_size // (self.accumulation * self.num_processes)
+        count = self.micro_batch
         for step in range(self.start_step, self.num_steps):
             for micro in range(self.accumulation):
                 first = step * self.batch_size + (micro * self.num_processes + self.rank) * count

@@ -19,7 +19,7 @@ _SHARED: dict[str, Any] = {
     "optim.blr": 3e-4,
     "optim.pretrained_ramp": 0.0,
     "optim.epochs": 50.0,
-    "optim.warmup_epochs": 5.0,
+    "optim.warmup_share": 5 / 50,
     "optim.weight_decay": 0.05,
     "optim.layer_decay": 0.75,
     "training.batch_size": 256,

@@ -103,7 +103,7 @@ class Separation(EncoderTask):
             ValueError: groups would be torn apart by the division of the batch over processes.
         """
         mixing = self.config.mixing
-        share = sampler.batch_size // (sampler.accumulation * sampler.num_processes)
+        share = sampler.micro_batch
         if share % mixing.group:
             raise ValueError(
                 f"training.batch_size {sampler.batch_size} over {sampler.num_processes} processes x "

@@ -53,7 +53,7 @@ class SeparationConfig:
     data: DataConfig
     """Where the clips are and how a training view of one is drawn."""
     optim: OptimConfig = field(
-        default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_epochs=40.0, pretrained_ramp=0.0)
+        default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_share=40 / 300, pretrained_ramp=0.0)
     )
     """Optimiser and schedule."""
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -8,6 +8,8 @@ Shape legend: `B` batch, `H W` pixels, `S` samples of sound.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,12 +32,18 @@ def strangers(batch: Batch) -> Tensor:
 
     It is another clip, and has no label in common with it where the labels of both are known.
     """
-    labels = [frozenset(split_labels(label)) for label in batch.labels]
-    rows = [
-        [a != b and not (mine & theirs) for b, theirs in zip(batch.ids, labels, strict=True)]
-        for a, mine in zip(batch.ids, labels, strict=True)
-    ]
-    return torch.tensor(rows, dtype=torch.bool).view(len(batch), len(batch))
+    ids = _numbers(batch.ids)
+    own = [split_labels(label) for label in batch.labels]
+    names = _numbers([name for labels in own for name in labels])
+    has = torch.zeros(len(batch), 1 + max(names.tolist(), default=-1))
+    has[torch.arange(len(batch)).repeat_interleave(torch.tensor([len(labels) for labels in own])), names] = 1
+    return (ids[:, None] != ids[None]) & (has @ has.T == 0)
+
+
+def _numbers(names: Sequence[str]) -> Tensor:
+    """Int64 `(n,)`: equal names have equal numbers, from 0."""
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([known[name] for name in names], dtype=torch.int64)
 
 
 def draw_partners(allowed: Tensor, count: int = 1) -> Tensor:

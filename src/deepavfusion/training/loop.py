@@ -14,9 +14,10 @@ from typing import Literal
 from rich.console import Console
 
 from deepavfusion.data.dataset import Batch
-from deepavfusion.data.loading import StepSampler
+from deepavfusion.data.loading import StepSampler, micro_batch_size
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureLog, FiniteGuard
+from deepavfusion.training.optimizer import num_warmup_steps
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.record import RunRecord
@@ -73,7 +74,7 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
     if folder.model.is_dir():
         progress.say(f"{folder.path} is finished: all {total_steps} steps are done; the model is in {folder.model}")
         return RunResult("finished", total_steps, folder.path, folder.last_metrics())
-    StepSampler(settings.batch_size, settings.accumulation, processes.count, processes.rank, 0, total_steps)
+    micro_batch_size(settings.batch_size, settings.accumulation, processes.count)  # or a ValueError, before anything
     if processes.sharded and config.optim.optimizer == "lars":
         raise ValueError(
             "optim.optimizer lars and --training.strategy fsdp do not go together: LARS needs the norms of whole "
@@ -117,7 +118,11 @@ def _announce(
 ) -> None:
     """Say what is about to be done, and what was asked for in vain."""
     batch_size, num_clips = config.training.batch_size, len(task.clips)
-    progress.say(f"{task.kind} on {task.summary}: {config.optim.epochs:g} epochs, {total_steps} steps of {batch_size}")
+    warmup = num_warmup_steps(config.optim, total_steps)
+    progress.say(
+        f"{task.kind} on {task.summary}: {config.optim.epochs:g} epochs, {total_steps} steps of {batch_size}"
+        + (f", the first {warmup} of them warm-up" if warmup else "")
+    )
     for setting in config.without_effect():
         progress.say(f"warning: {setting}")
     if config.training.strategy == "fsdp" and not processes.sharded:
@@ -162,22 +167,22 @@ class TrainingLoop:
             while state.step < total_steps:
                 with record.waiting():
                     share = [next(batches) for _ in range(settings.accumulation)]
-                totals = self._agree(share)
+                counts = [self.task.counts(batch) for batch in share]
+                totals = self._agree(share, counts)
                 if totals is None:
                     return True
-                lr = self.step(share, totals, total_steps)
+                lr = self.step(share, counts, totals, total_steps)
                 record.progress.advance(state.step)
                 self._look(lr, last=state.step == total_steps)
         return False
 
-    def _agree(self, share: list[Batch]) -> dict[str, float] | None:
+    def _agree(self, share: list[Batch], counts: list[dict[str, int]]) -> dict[str, float] | None:
         """What all processes must know before a step, in one exchange.
 
         Returns:
             For each loss term, over how many samples of the whole step it is a mean; None if any process was asked to
             stop, so that all stop at the same step.
         """
-        counts = [self.task.counts(batch) for batch in share]
         totals = {term: sum(count[term] for count in counts) for term in counts[0]}
         failed = [{"clip": f.clip_id, "cause": f.cause} for batch in share for f in batch.failures]
         stopping, num_failed, *sums = self.processes.sum(
@@ -201,7 +206,9 @@ class TrainingLoop:
             if last or step % settings.checkpoint_every == 0:
                 self.guard.check()
                 state.save()
-            if last or is_due(settings.picture_every, step, epochs_per_step):
+            if is_due(settings.picture_every, step, epochs_per_step, last):
                 record.pictures(step, state.whole_model())
-            if last or is_due(settings.probe_every, step, epochs_per_step):
+            if last or is_due(settings.picture_every, step, epochs_per_step):
+                record.learning_curve()
+            if is_due(settings.probe_every, step, epochs_per_step, last):
                 record.probe(step, state.whole_model())

@@ -79,12 +79,17 @@ def _lars(groups: list[dict], config: OptimConfig) -> LARS:
 OPTIMIZERS: dict[str, Callable[[list[dict], OptimConfig], Optimizer]] = {"adamw": _adamw, "lars": _lars}
 
 
+def num_warmup_steps(config: OptimConfig, total_steps: int) -> int:
+    """Steps of a run of `total_steps` that are warm-up."""
+    assert config.warmup_epochs is not None  # by then
+    return round(total_steps * config.warmup_epochs / config.epochs)
+
+
 def set_lr(
     optimizer: torch.optim.Optimizer, config: OptimConfig, batch_size: int, step: int, total_steps: int
 ) -> float:
     """Set every group's rate for `step` (from 0) and return the rate of a group without factors of its own."""
-    warmup_steps = round(total_steps * config.warmup_epochs / config.epochs)
-    lr = peak_lr(config.blr, batch_size) * lr_factor(step, total_steps, warmup_steps)
+    lr = peak_lr(config.blr, batch_size) * lr_factor(step, total_steps, num_warmup_steps(config, total_steps))
     ramp = ramp_factor(step, config.pretrained_ramp * total_steps)
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"] * (ramp if group["ramped"] else 1.0)

@@ -77,11 +77,15 @@ class RunRecord:
         self._step, self._waited_seconds, self._since = step, 0.0, time.perf_counter()
 
     def pictures(self, step: int, model: nn.Module) -> None:
-        """Draw the task's pictures and the learning curve."""
+        """Draw the task's pictures."""
         if self._log is not None:
             with _evaluating(model):
                 for name, figure in self.task.pictures(model, self.processes.device).items():
                     self._log.picture(name, figure, step)
+
+    def learning_curve(self) -> None:
+        """Draw the losses so far."""
+        if self._log is not None:
             rows = CsvTable(self.folder.metrics).rows()
             if rows:
                 self.folder.write_figure("learning_curve", learning_curve_figure(rows, self.folder.path.name))

@@ -39,6 +39,7 @@ MAY_CHANGE = frozenset(
         "run_dir",
         "data.source",
         "data.num_workers",
+        "optim.warmup_share",
         *(
             f"training.{name}"
             for name in (
@@ -59,7 +60,8 @@ MAY_CHANGE = frozenset(
     }
 )
 """Settings that a continued run may change: they alter the result not at all, or (accumulation, device, strategy,
-compile, gradient_checkpointing) by rounding. data.source may move, the clips found there may not change."""
+compile, gradient_checkpointing) by rounding. data.source may move, the clips found there may not change.
+optim.warmup_share is compared as the optim.warmup_epochs that it comes to."""
 CAME_LATER: dict[str, Any] = {
     "model.num_frames": 1,
     "num_frames": None,

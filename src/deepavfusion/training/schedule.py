@@ -40,8 +40,11 @@ def num_steps(epochs: float, num_clips: int, batch_size: int) -> int:
     return max(1, math.ceil(round(epochs * num_clips, 6) / batch_size))
 
 
-def is_due(every_epochs: float, step: int, epochs_per_step: float) -> bool:
-    """Whether the first `step` steps have just completed another `every_epochs` epochs; 0 is never due."""
+def is_due(every_epochs: float, step: int, epochs_per_step: float, last: bool = False) -> bool:
+    """Whether the first `step` steps have just completed another `every_epochs` epochs, or are all there are
+    (`last`); 0 is never due."""
     if every_epochs <= 0:
         return False
+    if last:
+        return True
     return math.floor(step * epochs_per_step / every_epochs) > math.floor((step - 1) * epochs_per_step / every_epochs)

@@ -24,11 +24,14 @@ class TrainingStep:
     ) -> None:
         self.task, self.config, self.processes, self.state, self.guard = task, config, processes, state, guard
 
-    def __call__(self, share: list[Batch], totals: dict[str, float], total_steps: int) -> float:
+    def __call__(
+        self, share: list[Batch], counts: list[dict[str, int]], totals: dict[str, float], total_steps: int
+    ) -> float:
         """Do the step with number `state.step` and count it.
 
         Args:
             share: this process's micro-batches.
+            counts: for each of them, over how many of its samples each loss term is a mean.
             totals: for each loss term, over how many samples of the whole step, all processes together, it is a mean.
             total_steps: steps of the whole run, for the schedule.
 
@@ -43,13 +46,12 @@ class TrainingStep:
         torch.manual_seed(step_seed(training.seed, state.step, self.processes.rank))
         lr = set_lr(state.optimizer, optim, training.batch_size, state.step, total_steps)
         sums: dict[str, Tensor] = {}
-        for i, batch in enumerate(share):
-            counts = self.task.counts(batch)
+        for i, (batch, counted) in enumerate(zip(share, counts, strict=True)):
             inputs = self.task.inputs(batch.to(device, non_blocking=True))
             with fabric.no_backward_sync(state.module, enabled=i < len(share) - 1):
                 terms = state.module(inputs)
                 # Weighted so that terms add up to their means over the whole step, as if it were one batch.
-                terms = {name: terms[name] * (counts[name] / max(total, 1)) for name, total in totals.items()}
+                terms = {name: terms[name] * (counted[name] / max(total, 1)) for name, total in totals.items()}
                 # DDP and FSDP2 divide gradients by the number of processes.
                 fabric.backward(torch.stack(list(terms.values())).sum() * self.processes.count)
             sums = {name: sums.get(name, 0.0) + value.detach() for name, value in terms.items()}

@@ -36,7 +36,8 @@ def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.dev
     The colours of a video are on one scale, from the smallest to the largest score in it.
 
     Raises:
-        ClipError: the clip cannot be read, or has no picture.
+        ClipError: the clip cannot be read.
+        ValueError: it has no picture.
     """
     window = seconds(mapper.encoder)
     with open_clip(clip) as media:
