@@ -5,17 +5,35 @@ Field docstrings are the help texts of the command line. Every check names the f
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+Config = TypeVar("Config", bound="ModelConfig")
 FusionForm = Literal["token", "dense", "factorized", "bilinear"]
 Head = Literal["image", "audio", "fusion", "concat"]
 Modalities = Literal["both", "image", "audio"]
 DecoderForm = Literal["self", "cross"]
 
 
+class ModelConfig:
+    """Base of all model configurations: how they are read from a saved one."""
+
+    @classmethod
+    def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
+        """Build from a JSON-like dictionary, the encoder nested. Raises ValueError on unknown keys."""
+        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
+        known = dict(values)
+        if isinstance(known.get("encoder"), dict):
+            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
+        return cls(**known)
+
+
 @dataclass(frozen=True)
-class EarlyFusionConfig:
+class EarlyFusionConfig(ModelConfig):
     """The two-stream encoder with fusion tokens; the defaults are ViT-B as in the paper."""
 
     image_size: tuple[int, int] = (224, 224)
@@ -133,14 +151,9 @@ class EarlyFusionConfig:
     def num_audio_patches(self) -> int:
         return self.audio_grid[0] * self.audio_grid[1]
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EarlyFusionConfig:
-        """Build from a JSON-like dictionary. Raises ValueError on keys this version does not know."""
-        return cls(**_known(cls, values))
-
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedDecodingConfig:
+class MaskedDecodingConfig(ModelConfig):
     """Masking and the two reconstruction decoders; the defaults are the paper's."""
 
     decoder_dim: int = 512
@@ -234,21 +247,13 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
         return round(self.predicted_share * (self.encoder.num_audio_patches - self.num_audio_kept))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> MaskedAutoencoderConfig:
-        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
-        known = _known(cls, values)
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)
-
-    @classmethod
     def from_parts(cls, encoder: EarlyFusionConfig, decoding: MaskedDecodingConfig) -> MaskedAutoencoderConfig:
         """Join the two halves that a training configuration keeps apart."""
         return cls(encoder=encoder, **asdict(decoding))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
+class ClassifierConfig(ModelConfig):
     """The encoder with one linear classifier per stream, whose logits are averaged."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
@@ -271,9 +276,7 @@ class ClassifierConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.classes:
             raise ValueError("classes must name at least one class")
-        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        if twice:
-            raise ValueError(f"classes holds {', '.join(twice[:5])} more than once")
+        check_classes(self.classes)
         if self.modalities not in ("both", "image", "audio"):
             raise ValueError(f"modalities {self.modalities!r} must be both, image or audio")
         if self.pooling not in ("mean", "attentive"):
@@ -291,13 +294,18 @@ class ClassifierConfig:
         read = {*self.heads, *(("image", "audio") if "concat" in self.heads else ())}
         return tuple(stream for stream in ("image", "audio", "fusion") if stream in read)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ClassifierConfig:
-        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
-        known = _known(cls, values)
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)
+
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Raises ValueError where a class is named twice."""
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        raise ValueError(f"classes holds {', '.join(sorted(twice)[:5])} more than once")
+
+
+def check_layers(layers: tuple[int, ...], depth: int) -> None:
+    """Raises ValueError unless these are ascending zero-based numbers of an encoder's layers."""
+    if any(not 0 <= i < depth for i in layers) or sorted(set(layers)) != list(layers):
+        raise ValueError(f"layers {list(layers)} must be ascending layer numbers from 0 to {depth - 1}")
 
 
 def reference_frame(num_frames: int) -> int:
@@ -327,11 +335,3 @@ def possible_heads(encoder: EarlyFusionConfig, modalities: Modalities) -> tuple[
         "concat": image and audio,
     }
     return tuple(head for head, is_possible in heads.items() if is_possible)
-
-
-def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
-    return dict(values)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, ModelConfig, check_classes, check_layers
 
 MapPooling = Literal["top", "logsumexp"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalizerHeadConfig:
+class LocalizerHeadConfig(ModelConfig):
     """What the head reads and how it pools its map."""
 
     layers: tuple[int, ...] = ()
@@ -60,28 +60,13 @@ class LocalizerConfig(LocalizerHeadConfig):
         depth = self.encoder.depth
         if not self.layers:
             object.__setattr__(self, "layers", spread_layers(depth))
-        if any(not 0 <= i < depth for i in self.layers) or sorted(set(self.layers)) != list(self.layers):
-            raise ValueError(f"layers {list(self.layers)} must be ascending layer numbers from 0 to {depth - 1}")
-        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
-        if twice:
-            raise ValueError(f"classes holds {', '.join(twice[:5])} more than once")
+        check_layers(self.layers, depth)
+        check_classes(self.classes)
 
     @property
     def num_maps(self) -> int:
         """Maps per picture."""
         return max(1, len(self.classes))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LocalizerConfig:
-        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - names)
-        if unknown:
-            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
-        known = dict(values)
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)
 
 
 def spread_layers(depth: int, count: int = 3) -> tuple[int, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, ModelConfig, check_layers
 
 SegmentationDecoderForm = Literal["attentive", "release"]
 NUM_MAPS = 4
@@ -13,7 +13,7 @@ NUM_MAPS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmenterConfig:
+class SegmenterConfig(ModelConfig):
     """The early-fusion encoder with a decoder from picture and sound to the pixels of what sounds."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
@@ -58,9 +58,7 @@ class SegmenterConfig:
                 f"stride {stride} must be a power of 2 that divides the picture's {sides[0]} x {sides[1]} pixels, at "
                 f"most the patch size {self.encoder.patch_size}"
             )
-        depth = self.encoder.depth
-        if any(not 0 <= i < depth for i in self.layers) or sorted(set(self.layers)) != list(self.layers):
-            raise ValueError(f"layers {list(self.layers)} must be ascending layer numbers from 0 to {depth - 1}")
+        check_layers(self.layers, self.encoder.depth)
 
     @property
     def layer_numbers(self) -> tuple[int, ...]:
@@ -79,14 +77,3 @@ class SegmenterConfig:
     def hears(self) -> bool:
         """Whether sound is listened to."""
         return self.modalities == "both"
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SegmenterConfig:
-        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
-        known = dict(values)
-        unknown = sorted(set(known) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}")
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Literal, get_args
 
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, ModelConfig
 
 Shown = Literal["whole", "source", "box"]
 """What pictures ask for a source: whole ones; such in which the other sources are painted over; its enlarged box."""
@@ -14,7 +14,7 @@ NUM_MAPS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeparationDecodingConfig:
+class SeparationDecodingConfig(ModelConfig):
     """What stands on the encoder: which mask is predicted, and how."""
 
     decoder: Literal["unet", "release"] = "unet"
@@ -87,18 +87,6 @@ class SeparatorConfig(SeparationDecodingConfig):
     def num_samples(self) -> int:
         """Samples of sound that the model looks at: 250 per frame of the log-mel spectrogram."""
         return 250 * self.encoder.audio_size[1]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SeparatorConfig:
-        """Build from a JSON-like dictionary with the encoder nested. Raises ValueError on unknown keys."""
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - names)
-        if unknown:
-            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
-        known = dict(values)
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)
 
     @classmethod
     def from_parts(
