@@ -87,7 +87,7 @@ class Localization:
             run, (start, model) = self.run(arm, seed), self.encoders.start(kind)
             words = ["train", "localization", "--from", start, "--run_dir", str(run)]
             words += ["--data.source", str(clips), "--training.seed", str(seed), *options(TRAINING)]
-            words += ["--untrained", "true", "--optim.layer_decay", "1"] if untrained else ["--tune_encoder", "false"]
+            words += ["--untrained", "true", "--optim.layer_decay", "1"] if untrained else ["--freeze_encoder", "true"]
             steps.append(Step(tuple(words), run / "model", (model, clips)))
             for part in SETS:
                 out = self.evaluation(arm, seed, part)

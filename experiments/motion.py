@@ -31,7 +31,7 @@ TRAINING = {
     "optim.blr": 3.2e-2,
     "optim.epochs": 16,
     "optim.warmup_epochs": 1,
-    "tune_encoder": "false",
+    "freeze_encoder": "true",
     "contrast.mismatch_weight": 0,
     "data.crop_area": "[0.8,1]",
     "training.probe_every": 0,

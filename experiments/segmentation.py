@@ -42,7 +42,7 @@ ARMS = {
     "image": Arm("early", {**FROZEN, "modalities": "image"}),
     "release": Arm("early", {**FROZEN, **LISTENING, "decoder.form": "release", "decoder.dim": 32}),
 }
-LOCALIZER_SETTINGS: dict[str, object] = {"tune_encoder": "false", "head.dim": 128}
+LOCALIZER_SETTINGS: dict[str, object] = {"freeze_encoder": "true", "head.dim": 128}
 ONE_SEED = ("release",)
 """Arms that are run with the first seed alone."""
 SETS = ("segmentation_test", "twins_test")

@@ -99,7 +99,7 @@ def test_unknown_yaml_key_suggests_the_nearest(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_yaml_command_line_and_python_give_the_same_configuration(tmp_path: Path) -> None:
-    config = PretrainConfig("runs/a", parse_arguments(PretrainConfig, MINIMAL).data)
+    config = PretrainConfig(run_dir="runs/a", data=parse_arguments(PretrainConfig, MINIMAL).data)
     assert parse_arguments(PretrainConfig, MINIMAL) == config
     import yaml
 

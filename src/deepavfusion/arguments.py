@@ -14,6 +14,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from deepavfusion.configuration import RENAMED
+
 Config = TypeVar("Config")
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -52,7 +54,7 @@ def parse_arguments(
     parser.set_defaults(_unfilled(cls))
     words = _with_keywords(_with_recipes(_with_flags(words, positional)), _options(cls))
     try:
-        if hasattr(cls, "recipe_defaults"):
+        if getattr(cls, "RECIPES", None):
             parser.set_defaults(_recipe_defaults(cls, parser, words))
         values = parser.parse_args(words)
     except ArgumentError as error:
@@ -121,6 +123,8 @@ def _explain(message: str, options: Sequence[str]) -> str:
 def _nearest(word: str, options: Sequence[str]) -> str:
     """`; did you mean --model.num_heads?`, or nothing if no option is near."""
     word = word.lstrip("-").split("=")[0]
+    if word in RENAMED:
+        return f"; {RENAMED[word]}"
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if not close:  # a section forgotten: blr for optim.blr
         close = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
@@ -152,7 +156,7 @@ def _recipe_defaults(cls: Any, parser: Any, words: Sequence[str]) -> dict[str, A
         recipe = parser.parse_args(quiet).recipe
     except ArgumentError:  # the second reading tells what is wrong
         recipe = next(f.default for f in fields(cls) if f.name == "recipe")
-    return dict(cls.recipe_defaults(recipe))
+    return dict(cls.RECIPES[recipe])
 
 
 def _with_recipes(words: Sequence[str]) -> list[str]:

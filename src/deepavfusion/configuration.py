@@ -2,14 +2,19 @@
 
 Every command's settings are one frozen dataclass made of the sections below. A field's docstring is its help text
 and its name is its flag: `OptimConfig.blr` under `optim` is `--optim.blr` and `optim: {blr: ...}` in YAML.
-Checks that cross sections live in the command's own dataclass and name the flags.
+Checks that cross sections live in the command's own dataclass and name the flags. Each command's dataclass stands
+beside its task; those of trainings are a `RunConfig`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_type_hints
+
+Config = TypeVar("Config", bound="EncoderRunConfig")
 
 
 @dataclass(frozen=True)
@@ -154,21 +159,117 @@ class TrainingConfig:
             raise ValueError(f"max_failures {self.max_failures} must be a share between 0 and 1")
 
 
-def recipe_sections(flags: Mapping[str, Any], **given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Values of configuration sections: a recipe's, and what is given over them.
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The settings that every training command has; each adds its own."""
 
-    Args:
-        flags: the recipe's settings by flag, such as `optim.blr`.
-        given: by section, values that override the recipe's.
+    run_dir: str
+    """Folder of the run; a run that stopped there continues."""
+    data: DataConfig
+    """Where the clips are and how a training view of one is drawn."""
+    optim: OptimConfig
+    """Optimiser and schedule."""
+    training: TrainingConfig
+    """The loop."""
 
-    Returns:
-        By section, the arguments of its dataclass.
-    """
-    sections: dict[str, dict[str, Any]] = {name: {} for name in given}
-    for flag, value in flags.items():
-        section, name = flag.split(".")
-        sections[section][name] = value
-    return {name: {**own, **given[name]} for name, own in sections.items()}
+    def without_effect(self) -> list[str]:
+        """Settings that were changed and do nothing beside the others, one sentence each."""
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready dictionary, tuples as lists."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRunConfig(RunConfig):
+    """The settings of every training on a pre-trained encoder."""
+
+    RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """By name, what a recipe sets where nothing else is given, by flag such as `optim.blr`. A task that has some has
+    a setting `recipe`."""
+
+    from_: str
+    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    num_frames: int | None = None
+    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
+    untrained: bool = False
+    """Take the configuration of --from without its weights: what the architecture does by itself."""
+    freeze_encoder: bool = False
+    """Leave the encoder as it is and train what stands on it alone."""
+
+    @classmethod
+    def with_recipe(cls: type[Config], recipe: str, **settings: Any) -> Config:
+        """The configuration that the command line makes of a recipe and the settings given beside it.
+
+        Args:
+            recipe: a name in `RECIPES`.
+            settings: fields; a section such as `optim` is given as its object, or as a mapping of values that override
+                the recipe's.
+        """
+        values: dict[str, Any] = {"recipe": recipe}
+        for flag, value in cls.RECIPES[recipe].items():
+            part, _, name = flag.rpartition(".")
+            (values.setdefault(part, {}) if part else values)[name] = value
+        for name, value in settings.items():
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, Mapping) else value
+        for name, section in get_type_hints(cls).items():
+            if is_dataclass(section) and (name in values or name in _required(cls)):
+                given, build = values.get(name, {}), cast(Callable[..., Any], section)
+                values[name] = build(**given) if isinstance(given, Mapping) else given
+        return cls(**values)
+
+    def check_recipe_rate(self, recipe: str) -> None:
+        """Refuse a learning rate far from that of the recipe (see `check_rate`)."""
+        blr, batch = (self.RECIPES[recipe][flag] for flag in ("optim.blr", "training.batch_size"))
+        check_rate(self.optim, self.training.batch_size, f"--recipe {recipe}", recipe_blr=blr, recipe_batch=batch)
+
+    def idle_beside_encoder(self, drop_path: str | None = "drop_path") -> list[str]:
+        """Settings that were changed and do nothing because the encoder is frozen, or starts without weights.
+
+        Args:
+            drop_path: the flag of the encoder's drop path, if the task has one.
+        """
+        if not self.freeze_encoder:
+            idle = self.untrained and self.optim.pretrained_ramp
+            return ["--optim.pretrained_ramp has no effect with --untrained true"] if idle else []
+        recipe = self.RECIPES.get(getattr(self, "recipe", ""), {})
+        flags = ["optim.layer_decay", "optim.pretrained_ramp", "training.gradient_checkpointing"]
+        flags += [drop_path] if drop_path else []
+        return [
+            f"--{flag} has no effect on a frozen encoder"
+            for flag in flags
+            if setting(self, flag) not in (recipe.get(flag), _IDLE[flag.rpartition(".")[2]])
+        ]
+
+
+_IDLE = {"layer_decay": 1.0, "pretrained_ramp": 0.0, "gradient_checkpointing": False, "drop_path": 0.0}
+"""Values at which settings of an encoder's training do nothing."""
+
+
+def _required(cls: type) -> set[str]:
+    return {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+
+
+def setting(config: Any, flag: str) -> Any:
+    """The value of a nested setting such as `optim.blr`."""
+    for name in flag.split("."):
+        config = getattr(config, name)
+    return config
+
+
+RENAMED = {"tune_encoder": "--freeze_encoder true stands for --tune_encoder false"}
+"""Settings that earlier versions called otherwise, and how they are written now."""
+
+
+def in_todays_words(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run on an encoder, as an earlier version wrote it, with the settings of this one."""
+    config = dict(record)
+    if "from_" in config and "freeze_encoder" not in config:
+        recipes_that_freeze = ("probe", "attentive", "frozen")
+        config["freeze_encoder"] = not config.pop("tune_encoder", config.get("recipe") not in recipes_that_freeze)
+    return config
 
 
 def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float, recipe_batch: int = 512) -> None:
@@ -192,13 +293,5 @@ def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float
 
 def is_changed(config: Any, flag: str) -> bool:
     """Whether a nested setting has another value than its section's default."""
-    *sections, name = flag.split(".")
-    for section in sections:
-        config = getattr(config, section)
-    return bool(getattr(config, name) != getattr(type(config)(), name))
-
-
-def plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+    section, _, name = flag.rpartition(".")
+    return bool(setting(config, flag) != getattr(type(setting(config, section))(), name))

@@ -188,7 +188,7 @@ def classification(run: Path, solos: Path, steps: int) -> list[Stage]:
 def localization(run: Path, world: Path, steps: int) -> list[Stage]:
     """Learn from what moves when it sounds, without boxes, where the sound comes from."""
     trained = run / "runs" / "localization"
-    settings = {"recipe": "synchrony", "tune_encoder": "false", "head.dim": 128, "contrast.mismatch_share": 0.25}
+    settings = {"recipe": "synchrony", "freeze_encoder": "true", "head.dim": 128, "contrast.mismatch_share": 0.25}
     return [
         train("localization", trained, world / "pretrain.csv", steps, 4, {**SMALL_STEPS, **settings}),
         score("localization", run, trained, world / "localization.csv", steps),

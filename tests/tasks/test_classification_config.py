@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepavfusion.arguments import UsageError, parse_arguments
-from deepavfusion.configuration import DataConfig
+from deepavfusion.configuration import DataConfig, setting
 from deepavfusion.tasks.classification_config import RECIPES, ClassificationConfig
 
 BASE = ["--from", "runs/a", "--data.source", "clips", "--run_dir", "runs/b"]
@@ -49,18 +49,21 @@ def test_shipped_recipes_read_and_agree_with_their_recipe(name: str) -> None:
     assert config.recipe == name.split("_")[0]
     assert config.labels == ("multi" if "audioset" in name else "single")
     for flag, value in RECIPES[config.recipe].items():
-        section, setting = flag.split(".")
-        assert getattr(getattr(config, section), setting) == value, flag
+        assert setting(config, flag) == value, flag
 
 
 def test_mistakes_are_named() -> None:
     for words, message in (
-        (["--recipe", "probe"], "missing --run_dir, --from, --data.source"),
+        (["--recipe", "probe"], "missing --run_dir, --data.source, --from"),
         ([*BASE, "--recipe", "probes"], "--recipe: Expected"),
         ([*BASE, "--mixup", "1"], r"unknown option --mixup; did you mean --augmentation\.mixup"),
         ([*BASE, "--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe finetune was tuned with --optim\.blr 0\.0003"),
         ([*BASE, "--recipe", "probe", "--optim.optimizer", "adamw"], r"--optim\.blr 0\.3 .* --recipe attentive"),
         ([*BASE, "--recipe", "probe", "--pooling", "attentive"], r"--pooling attentive: --recipe probe pools mean"),
+        (
+            [*BASE, "--recipe", "probe", "--freeze_encoder", "false"],
+            "take --recipe finetune",
+        ),
         ([*BASE, "--keep_heads", "true", "--heads", "[image]"], r"--keep_heads true: .* takes --heads and --pooling"),
         ([*BASE, "--keep_heads", "true", "--untrained", "true"], r"--keep_heads true: heads belong to"),
         ([*BASE, "--features", "x.npz"], r"--features x\.npz: .*--recipe must be probe or attentive"),

@@ -218,7 +218,7 @@ def test_undecided_patches_are_not_learned_from(world: Path, encoder: Path, tmp_
 
 @pytest.mark.parametrize("recipe", ["self_supervised", "synchrony", "supervised"])
 def test_a_run_ends_with_a_model_pictures_and_a_probe(recipe: str, world: Path, encoder: Path, tmp_path: Path) -> None:
-    config = make(recipe, world, encoder, tmp_path, tune_encoder=recipe != "self_supervised")  # type: ignore[arg-type]
+    config = make(recipe, world, encoder, tmp_path, freeze_encoder=recipe == "self_supervised")  # type: ignore[arg-type]
     task = Localization(config)
     assert fit(task, config, quiet()).status == "finished"
     model = Localizer.from_pretrained(tmp_path / "model")

@@ -9,6 +9,8 @@ from deepavfusion.configuration import DataConfig
 from deepavfusion.evaluation.config import named_places
 from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
 from deepavfusion.tasks.localization_config import LocalizationConfig
+from deepavfusion.tasks.segmentation_config import SegmentationConfig
+from deepavfusion.training.run_folder import compare_configs
 
 BASE = ["--from", "runs/a", "--data.source", "clips", "--run_dir", "runs/b"]
 EVALUATION = ["--run", "runs/a", "--data.source", "clips"]
@@ -35,6 +37,7 @@ def test_mistakes_are_named() -> None:
         (["--recipe", "supervised", "--contrast.collage_weight", "1"], "makes no collages, set 0"),
         (["--head.top_share", "0"], r"--head\.top_share 0\.0 must be above 0"),
         (["--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe self_supervised was tuned"),
+        (["--tune_encoder", "false"], "--freeze_encoder true stands for --tune_encoder false"),
         (["--drop_path", "1"], r"--drop_path 1\.0 must be in \[0, 1\)"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -42,7 +45,7 @@ def test_mistakes_are_named() -> None:
 
 
 def test_settings_without_effect_are_told() -> None:
-    words = ["--tune_encoder", "false", "--drop_path", "0.1", "--boxes_format", "vggss"]
+    words = ["--freeze_encoder", "true", "--drop_path", "0.1", "--boxes_format", "vggss"]
     assert parse_arguments(LocalizationConfig, [*BASE, *words]).without_effect() == [
         "--drop_path has no effect on a frozen encoder",
         "--boxes_format has no effect without --boxes",
@@ -51,6 +54,16 @@ def test_settings_without_effect_are_told() -> None:
     assert len(parse_arguments(LocalizationConfig, [*BASE, *words]).without_effect()) == 1
     for recipe in ("supervised", "self_supervised"):
         assert parse_arguments(LocalizationConfig, [*BASE, "--recipe", recipe]).without_effect() == []
+
+
+def test_runs_of_earlier_versions_go_on_with_their_frozen_or_trained_encoder() -> None:
+    for words, before in (([], {"tune_encoder": True}), (["--freeze_encoder", "true"], {"tune_encoder": False})):
+        now = parse_arguments(LocalizationConfig, [*BASE, *words]).to_dict()
+        assert compare_configs({**{k: v for k, v in now.items() if k != "freeze_encoder"}, **before}, now) == []
+    for recipe, frozen in (("frozen", True), ("finetune", False)):
+        now = parse_arguments(SegmentationConfig, [*BASE, "--recipe", recipe]).to_dict()
+        assert now["freeze_encoder"] == frozen
+        assert compare_configs({k: v for k, v in now.items() if k != "freeze_encoder"}, now) == []
 
 
 def test_evaluation_settings() -> None:

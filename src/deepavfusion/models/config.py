@@ -16,13 +16,14 @@ Modalities = Literal["both", "image", "audio"]
 DecoderForm = Literal["self", "cross"]
 
 
+@dataclass(frozen=True)
 class ModelConfig:
     """Base of all model configurations: how they are read from a saved one."""
 
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
         """Build from a JSON-like dictionary, the encoder nested. Raises ValueError on unknown keys."""
-        names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        names = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - names)
         if unknown:
             raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")

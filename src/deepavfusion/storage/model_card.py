@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from deepavfusion.configuration import in_todays_words
+
 RECIPE_SETTINGS = (
     "recipe",
     "untrained",
     "freeze_encoder",
-    "tune_encoder",
     "optim.optimizer",
     "optim.blr",
     "optim.epochs",
@@ -128,6 +129,7 @@ def recipe_of(run: Path) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{run}: its config.yaml cannot be read ({error})") from error
+    config = in_todays_words(config) if isinstance(config, dict) else config
     found = {}
     for name in RECIPE_SETTINGS:
         value: Any = config

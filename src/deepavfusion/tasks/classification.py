@@ -108,9 +108,10 @@ class Classification(EncoderTask):
             drawn = class_counts(list(self.label_sets.values()), self.model_config.classes, self.sampling * count)
             if not self.config.keep_heads:
                 model.set_biases(log_odds(drawn, count))
-            freeze_unused(model)
-        else:
+        if self.config.freeze_encoder:
             model.freeze_encoder()
+        else:
+            freeze_unused(model)
         return model
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
@@ -214,7 +215,7 @@ class Classification(EncoderTask):
 
     def _model_config(self, classes: Sequence[str]) -> ClassifierConfig:
         config, encoder = self.config, starting_config(self.config)
-        drop_path = config.augmentation.drop_path if config.recipe == "finetune" else 0.0
+        drop_path = 0.0 if config.freeze_encoder else config.augmentation.drop_path
         if config.keep_heads:
             kept = _kept_config(config.from_, classes, config.labels == "multi")
             return replace(kept, encoder=replace(encoder, drop_path=drop_path), modalities=config.modalities)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
+from deepavfusion.configuration import DataConfig, EncoderRunConfig
 from deepavfusion.models.config import Head, Modalities
 
 Recipe = Literal["probe", "attentive", "finetune"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "probe": {
+        "freeze_encoder": True,
         "optim.optimizer": "lars",
         "optim.blr": 0.3,
         "optim.pretrained_ramp": 0.0,
@@ -23,6 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "training.batch_size": 1024,
     },
     "attentive": {
+        "freeze_encoder": True,
         "optim.blr": 1e-3,
         "optim.pretrained_ramp": 0.0,
         "optim.epochs": 60.0,
@@ -68,20 +69,12 @@ class AugmentationConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be in [0, 1)")
 
 
-@dataclass(frozen=True)
-class ClassificationConfig:
+@dataclass(frozen=True, kw_only=True)
+class ClassificationConfig(EncoderRunConfig):
     """Train an audio-event classifier on labelled clips: linear probe, attentive probe or fine-tuning."""
 
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    from_: str
-    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
-    data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
-    optim: OptimConfig
-    """Optimiser and schedule; defaults are the recipe's."""
-    training: TrainingConfig
-    """The loop; the default batch is the recipe's."""
+    RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
+
     augmentation: AugmentationConfig
     """Mixing and dropping; defaults are the recipe's."""
     recipe: Recipe = "finetune"
@@ -102,10 +95,6 @@ class ClassificationConfig:
     keep_heads: bool = False
     """Go on from the heads of --from too, a classifier of the same classes, such as a probe: heads first, then all
     weights, which keeps features that a new head's gradients would spoil (Kumar et al., ICLR 2022)."""
-    num_frames: int | None = None
-    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
-    untrained: bool = False
-    """Take the configuration of --from without its weights: what the architecture does by itself."""
     features: str | None = None
     """Train a probe on what `embed` wrote with this encoder (--tokens all for an attentive one) instead of on clips:
     quick, and always on centre views."""
@@ -113,6 +102,8 @@ class ClassificationConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.heads, str):
             object.__setattr__(self, "heads", tuple(self.heads))
+        if self.recipe != "finetune" and not self.freeze_encoder:
+            raise ValueError(f"freeze_encoder false: --recipe {self.recipe} is a probe; take --recipe finetune")
         own = "attentive" if self.recipe == "attentive" else "mean"
         if self.recipe != "finetune" and self.head_pooling != own:
             raise ValueError(f"pooling {self.pooling}: --recipe {self.recipe} pools {own}; leave --pooling away")
@@ -131,40 +122,7 @@ class ClassificationConfig:
                 f"features {self.features}: the encoder saw both modalities, set --augmentation.modality_dropout 0"
             )
         if self.optim.optimizer == "adamw":  # a rate of LARS has another meaning, and depends on the number of steps
-            name = self.recipe if self.recipe != "probe" else "attentive"
-            blr, batch = (RECIPES[name][flag] for flag in ("optim.blr", "training.batch_size"))
-            check_rate(self.optim, self.training.batch_size, f"--recipe {name}", recipe_blr=blr, recipe_batch=batch)
-
-    @classmethod
-    def recipe_defaults(cls, recipe: str) -> dict[str, Any]:
-        """Settings that follow from the recipe, by flag."""
-        return RECIPES[recipe]
-
-    @classmethod
-    def with_recipe(
-        cls,
-        recipe: Recipe,
-        *,
-        run_dir: str,
-        from_: str,
-        data: DataConfig,
-        optim: Mapping[str, Any] = {},
-        training: Mapping[str, Any] = {},
-        augmentation: Mapping[str, Any] = {},
-        **settings: Any,
-    ) -> ClassificationConfig:
-        """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training, augmentation=augmentation)
-        return cls(
-            run_dir=run_dir,
-            from_=from_,
-            data=data,
-            optim=OptimConfig(**sections["optim"]),
-            training=TrainingConfig(**sections["training"]),
-            augmentation=AugmentationConfig(**sections["augmentation"]),
-            recipe=recipe,
-            **settings,
-        )
+            self.check_recipe_rate(self.recipe if self.recipe != "probe" else "attentive")
 
     @property
     def head_pooling(self) -> Literal["mean", "attentive"]:
@@ -175,19 +133,7 @@ class ClassificationConfig:
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = []
-        if self.recipe != "finetune":
-            changed = {
-                "optim.layer_decay": self.optim.layer_decay != 1.0,
-                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
-                "augmentation.drop_path": self.augmentation.drop_path != 0.0,
-                "training.gradient_checkpointing": self.training.gradient_checkpointing,
-            }
-            idle += [
-                f"--{flag} has no effect on a frozen encoder" for flag, is_changed in changed.items() if is_changed
-            ]
-        elif self.untrained and self.optim.pretrained_ramp:
-            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
+        idle = self.idle_beside_encoder("augmentation.drop_path")
         if self.modalities != "both" and self.augmentation.modality_dropout:
             idle.append(f"--augmentation.modality_dropout has no effect with --modalities {self.modalities}")
         default = DataConfig(source=self.data.source)
@@ -195,8 +141,3 @@ class ClassificationConfig:
         if self.features is not None and any(getattr(self.data, n) != getattr(default, n) for n in views):
             idle.append("--data.crop_area, crop_ratio, flip and gain_db have no effect on --features")
         return idle
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
-from deepavfusion.configuration import TrainingConfig
+from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
@@ -19,19 +19,6 @@ from deepavfusion.training.task import Task
 
 NUM_MEASURED = 128
 """Training samples, the first ones, that tell how the tokens are scaled which heads read."""
-
-
-class EncoderRunConfig(Protocol):
-    """Settings that say which encoder."""
-
-    @property
-    def from_(self) -> str: ...
-    @property
-    def untrained(self) -> bool: ...
-    @property
-    def num_frames(self) -> int | None: ...
-    @property
-    def training(self) -> TrainingConfig: ...
 
 
 class EncoderModel(Protocol):

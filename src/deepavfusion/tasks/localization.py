@@ -95,7 +95,7 @@ class Localization(EncoderTask):
         """The localizer, from torch's global generator."""
         model = Localizer(self.model_config)
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
-        if not self.config.tune_encoder:
+        if self.config.freeze_encoder:
             model.freeze_encoder()
         return model
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
+from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.sounding_truth import BoxFormat
 from deepavfusion.models.localizer_config import LocalizerHeadConfig
 
@@ -65,23 +64,15 @@ class ContrastConfig:
             raise ValueError(f"mismatch_share {self.mismatch_share} must be above 0 and at most 1")
 
 
-@dataclass(frozen=True)
-class LocalizationConfig:
+@dataclass(frozen=True, kw_only=True)
+class LocalizationConfig(EncoderRunConfig):
     """Train a localizer, which says where in the picture the sound comes from."""
 
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    from_: str
-    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
-    data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
-    optim: OptimConfig
-    """Optimiser and schedule; defaults are the recipe's."""
-    training: TrainingConfig
-    """The loop; the default batch is the recipe's."""
+    RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
+
     contrast: ContrastConfig
     """Pairs that do not belong together; defaults are the recipe's."""
-    head: LocalizerHeadConfig
+    head: LocalizerHeadConfig = field(default_factory=LocalizerHeadConfig)
     """The head on the encoder."""
     recipe: Recipe = "self_supervised"
     """Without boxes or labels: self_supervised, from pairs that belong together and others; synchrony, from what moves
@@ -98,14 +89,8 @@ class LocalizationConfig:
     """For --boxes_format flickr: the folder of XML files."""
     classes: str | None = None
     """One map per class: a file with a class name per line, or a list that ships (vggsound, bandstand)."""
-    tune_encoder: bool = True
-    """Train the encoder too; false trains the head alone."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder in training."""
-    num_frames: int | None = None
-    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
-    untrained: bool = False
-    """Take the configuration of --from without its weights: what the architecture does by itself."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "splits", tuple(self.splits))
@@ -125,55 +110,11 @@ class LocalizationConfig:
         if self.recipe == "synchrony" and self.classes is not None:
             raise ValueError(f"classes {self.classes}: --recipe synchrony does not know what class a source is of")
         if self.optim.optimizer == "adamw":
-            blr, batch = (RECIPES[self.recipe][flag] for flag in ("optim.blr", "training.batch_size"))
-            check_rate(self.optim, self.training.batch_size, f"--recipe {self.recipe}", blr, batch)
-
-    @classmethod
-    def recipe_defaults(cls, recipe: str) -> dict[str, Any]:
-        """Settings that follow from the recipe, by flag."""
-        return RECIPES[recipe]
-
-    @classmethod
-    def with_recipe(
-        cls,
-        recipe: Recipe,
-        *,
-        run_dir: str,
-        from_: str,
-        data: DataConfig,
-        optim: Mapping[str, Any] = {},
-        training: Mapping[str, Any] = {},
-        contrast: Mapping[str, Any] = {},
-        head: Mapping[str, Any] = {},
-        **settings: Any,
-    ) -> LocalizationConfig:
-        """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training, contrast=contrast)
-        return cls(
-            run_dir=run_dir,
-            from_=from_,
-            data=data,
-            optim=OptimConfig(**sections["optim"]),
-            training=TrainingConfig(**sections["training"]),
-            contrast=ContrastConfig(**sections["contrast"]),
-            head=LocalizerHeadConfig(**head),
-            recipe=recipe,
-            **settings,
-        )
+            self.check_recipe_rate(self.recipe)
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = []
-        if not self.tune_encoder:
-            changed = {
-                "optim.layer_decay": self.optim.layer_decay not in (1.0, _SHARED["optim.layer_decay"]),
-                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
-                "drop_path": self.drop_path != 0.0,
-                "training.gradient_checkpointing": self.training.gradient_checkpointing,
-            }
-            idle += [f"--{flag} has no effect on a frozen encoder" for flag, done in changed.items() if done]
-        elif self.untrained and self.optim.pretrained_ramp:
-            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
+        idle = self.idle_beside_encoder()
         if self.recipe in PER_PATCH:
             plain = LocalizerHeadConfig()
             for name in ("pooling", "top_share", "sharpness"):
@@ -188,8 +129,3 @@ class LocalizationConfig:
             ):
                 idle.append(f"--contrast.{name} has no effect with --contrast.mismatch_weight 0")
         return idle
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content

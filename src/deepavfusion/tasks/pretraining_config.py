@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, is_changed, plain
+from deepavfusion.configuration import OptimConfig, RunConfig, TrainingConfig, check_rate, is_changed
 from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
 
 
@@ -21,14 +20,10 @@ class InitConfig:
     """Turn AudioMAE's (time, frequency) kernels to our (frequency, time); the release did not."""
 
 
-@dataclass(frozen=True)
-class PretrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
     """Masked pre-training of the early-fusion encoder on clips without labels."""
 
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
     model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
     autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
@@ -65,7 +60,3 @@ class PretrainConfig:
             for name in ("image_variance_floor", "audio_variance_floor"):
                 idle[f"autoencoder.{name}"] = "with --autoencoder.norm_pix_loss false"
         return [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        return plain(asdict(self))

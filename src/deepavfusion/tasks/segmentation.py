@@ -84,7 +84,7 @@ class Segmentation(EncoderTask):
         """The segmenter, from torch's global generator."""
         model = Segmenter(self.model_config)
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
-        if self.config.recipe == "frozen":
+        if self.config.freeze_encoder:
             model.freeze_encoder()
         model.freeze_unused()
         return model
@@ -165,9 +165,7 @@ class Segmentation(EncoderTask):
         config, encoder = self.config, starting_config(self.config)
         size = config.image_size or encoder.image_size
         try:
-            resized = replace(
-                encoder, image_size=size, drop_path=config.drop_path if config.recipe == "finetune" else 0.0
-            )
+            resized = replace(encoder, image_size=size, drop_path=0.0 if config.freeze_encoder else config.drop_path)
             return SegmenterConfig(
                 encoder=resized,
                 classes=tuple(classes),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate, recipe_sections
+from deepavfusion.configuration import DataConfig, EncoderRunConfig
 from deepavfusion.models.segmenter_config import SegmentationDecoderForm
 
 Recipe = Literal["finetune", "frozen"]
@@ -22,6 +21,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "training.batch_size": 512,
     },
     "frozen": {
+        "freeze_encoder": True,
         "optim.blr": 5e-4,
         "optim.pretrained_ramp": 0.0,
         "optim.epochs": 60.0,
@@ -80,26 +80,20 @@ class ListeningConfig:
         return {"silent": self.silent_share, "noise": self.noise_share, "foreign": self.foreign_share}
 
 
-@dataclass(frozen=True)
-class SegmentationConfig:
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig(EncoderRunConfig):
     """Train a segmenter: the pixels of what sounds, from pictures with masks and their sound."""
 
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    from_: str
-    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
+
     data: DataConfig
     """A table of pictures with masks, or the clips of a Bandstand world; and how a training view is drawn."""
-    optim: OptimConfig
-    """Optimiser and schedule; defaults are the recipe's."""
-    training: TrainingConfig
-    """The loop; the default batch is the recipe's."""
     decoder: MaskDecodingConfig = field(default_factory=MaskDecodingConfig)
     """Decoder and loss."""
     listening: ListeningConfig = field(default_factory=ListeningConfig)
     """Samples without their sound."""
     recipe: Recipe = "finetune"
-    """finetune: all weights; frozen: the decoder alone."""
+    """finetune: all weights; frozen: the decoder alone, on a frozen encoder."""
     split: str = "auto"
     """The split to train on; auto is segmentation_train if there is one, else train, else a source without splits."""
     val_source: str | None = None
@@ -113,10 +107,6 @@ class SegmentationConfig:
     """image never hears anything: the baseline that guesses from the picture what sounds."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder; only where it is trained."""
-    num_frames: int | None = None
-    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
-    untrained: bool = False
-    """Take the configuration of --from without its weights."""
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
@@ -124,54 +114,11 @@ class SegmentationConfig:
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} must be in [0, 1)")
         if self.optim.optimizer == "adamw":
-            blr, batch = (RECIPES[self.recipe][flag] for flag in ("optim.blr", "training.batch_size"))
-            name = f"--recipe {self.recipe}"
-            check_rate(self.optim, self.training.batch_size, name, recipe_blr=blr, recipe_batch=batch)
-
-    @classmethod
-    def recipe_defaults(cls, recipe: str) -> dict[str, Any]:
-        """Settings that follow from the recipe, by flag."""
-        return RECIPES[recipe]
-
-    @classmethod
-    def with_recipe(
-        cls,
-        recipe: Recipe,
-        *,
-        run_dir: str,
-        from_: str,
-        data: DataConfig,
-        optim: Mapping[str, Any] = {},
-        training: Mapping[str, Any] = {},
-        **settings: Any,
-    ) -> SegmentationConfig:
-        """The configuration that the command line makes of a recipe and the settings given beside it."""
-        sections = recipe_sections(RECIPES[recipe], optim=optim, training=training)
-        return cls(
-            run_dir=run_dir,
-            from_=from_,
-            data=data,
-            optim=OptimConfig(**sections["optim"]),
-            training=TrainingConfig(**sections["training"]),
-            recipe=recipe,
-            **settings,
-        )
+            self.check_recipe_rate(self.recipe)
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = []
-        if self.recipe == "frozen":
-            changed = {
-                "optim.layer_decay": self.optim.layer_decay != 1.0,
-                "optim.pretrained_ramp": self.optim.pretrained_ramp != 0.0,
-                "drop_path": self.drop_path != 0.0,
-                "training.gradient_checkpointing": self.training.gradient_checkpointing,
-            }
-            idle += [
-                f"--{flag} has no effect on a frozen encoder" for flag, is_changed in changed.items() if is_changed
-            ]
-        elif self.untrained and self.optim.pretrained_ramp:
-            idle.append("--optim.pretrained_ramp has no effect with --untrained true")
+        idle = self.idle_beside_encoder()
         if self.decoder.form == "release" and self.decoder.stride != MaskDecodingConfig().stride:
             idle.append("--decoder.stride has no effect with --decoder.form release")
         if self.modalities == "image" and self.listening != ListeningConfig():
@@ -185,8 +132,3 @@ class SegmentationConfig:
         None for a model that hears nothing: it could not know why a mask is empty, and would only predict less.
         """
         return self.listening.shares if self.modalities == "both" else {}
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content

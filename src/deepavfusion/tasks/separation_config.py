@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig, check_rate
+from deepavfusion.configuration import EncoderRunConfig, OptimConfig, TrainingConfig, check_rate
 from deepavfusion.models.separator_config import SeparationDecodingConfig, Shown
 
 BLR, BATCH = 3e-4, 512
@@ -42,16 +41,10 @@ class MixingConfig:
         return self.sources[1]
 
 
-@dataclass(frozen=True)
-class SeparationConfig:
+@dataclass(frozen=True, kw_only=True)
+class SeparationConfig(EncoderRunConfig):
     """Train the encoder and a decoder to separate the sound that a picture shows from a mixture."""
 
-    run_dir: str
-    """Folder of the run; a run that stopped there continues."""
-    from_: str
-    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
-    data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_share=40 / 300, pretrained_ramp=0.0)
     )
@@ -65,12 +58,6 @@ class SeparationConfig:
     loss: Literal["auto", "bce", "magnitude", "spectrum", "snr"] = "auto"
     """bce: cross-entropy of the mask, weighted by the mixture's level; magnitude, spectrum: absolute error of masked
     magnitudes or complex values; snr: signal-to-noise ratio of the waveform; auto is spectrum."""
-    freeze_encoder: bool = False
-    """Train the decoder alone."""
-    num_frames: int | None = None
-    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
-    untrained: bool = False
-    """Take the configuration of --from without its weights: what the architecture does by itself."""
 
     def __post_init__(self) -> None:
         check_rate(self.optim, self.training.batch_size, "separation", recipe_blr=BLR, recipe_batch=BATCH)
@@ -92,12 +79,7 @@ class SeparationConfig:
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = []
-        if self.freeze_encoder and self.optim.layer_decay != 1.0:
-            idle.append("--optim.layer_decay has no effect on a frozen encoder")
-        if self.optim.pretrained_ramp and (self.freeze_encoder or self.untrained):
-            start = "on a frozen encoder" if self.freeze_encoder else "with --untrained true"
-            idle.append(f"--optim.pretrained_ramp has no effect {start}")
+        idle = self.idle_beside_encoder(drop_path=None)
         if self.decoding.decoder == "release" and self.decoding.decoder_dim != SeparationDecodingConfig().decoder_dim:
             idle.append("--decoding.decoder_dim has no effect on the release's decoder")
         if self.decoding.target != "complex":
@@ -106,8 +88,3 @@ class SeparationConfig:
             if self.decoding.target == "dominance" and self.criterion != "bce":
                 idle.append("--decoding.target dominance has no effect but with --loss bce: the others compare sounds")
         return idle
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON- and YAML-ready dictionary, tuples as lists."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return content

@@ -13,6 +13,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from deepavfusion.configuration import RunConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler, micro_batch_size
 from deepavfusion.training import checkpoints
@@ -26,7 +27,7 @@ from deepavfusion.training.schedule import is_due, num_steps
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE, StopRequest
 from deepavfusion.training.state import TrainingState
 from deepavfusion.training.step import TrainingStep
-from deepavfusion.training.task import RunConfig, Task
+from deepavfusion.training.task import Task
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from deepavfusion.configuration import RunConfig
 from deepavfusion.drawing.run import learning_curve_figure
 from deepavfusion.training.metrics_log import MetricsLog
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.run_folder import CsvTable, RunFolder
 from deepavfusion.training.running_means import RunningMeans
-from deepavfusion.training.task import RunConfig, Task
+from deepavfusion.training.task import Task
 
 
 class RunRecord:

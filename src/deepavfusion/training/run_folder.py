@@ -28,6 +28,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 
 from deepavfusion.atomic import replacing, write_text
+from deepavfusion.configuration import in_todays_words
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
 from deepavfusion.version import __version__
 
@@ -198,7 +199,7 @@ class CsvTable:
 
 def compare_configs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The settings in which two configurations differ beyond `MAY_CHANGE`, as `--flag was A, is B`."""
-    a, b = flatten(old), flatten(new)
+    a, b = flatten(in_todays_words(old)), flatten(new)
     a |= {key: value for key, value in CAME_LATER.items() if key in b and key not in a}
     return [
         f"--{key} was {a.get(key, 'absent')}, is {b.get(key, 'absent')}"

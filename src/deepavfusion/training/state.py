@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deepavfusion.configuration import RunConfig
 from deepavfusion.models.config import config_record
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
@@ -15,7 +16,7 @@ from deepavfusion.training.processes import Processes, autocast_dtype
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
-from deepavfusion.training.task import RunConfig, Task
+from deepavfusion.training.task import Task
 
 
 class LossModule(nn.Module):

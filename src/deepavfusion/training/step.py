@@ -7,13 +7,14 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from deepavfusion.configuration import RunConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.training.guards import FiniteGuard
 from deepavfusion.training.optimizer import set_lr
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.sharding import whole
 from deepavfusion.training.state import TrainingState
-from deepavfusion.training.task import RunConfig, Task
+from deepavfusion.training.task import Task
 
 
 class TrainingStep:

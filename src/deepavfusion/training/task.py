@@ -8,28 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class RunConfig(Protocol):
-    """The sections every training command's configuration has."""
-
-    @property
-    def run_dir(self) -> str: ...
-    @property
-    def data(self) -> DataConfig: ...
-    @property
-    def optim(self) -> OptimConfig: ...
-    @property
-    def training(self) -> TrainingConfig: ...
-    def without_effect(self) -> list[str]: ...
-    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Task(Protocol):
