@@ -13,7 +13,6 @@ from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder, Separator
 from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.models.separation_decoder import Gist, SeparationDecoder
 from deepavfusion.models.token_norm import measuring
-from deepavfusion.tasks.separation import freeze_unused
 
 ENCODER = EarlyFusionConfig(
     image_size=(16, 24), audio_size=(32, 24), patch_size=8, embed_dim=16, depth=4, num_heads=2, num_tokens=(2, 2, 2)
@@ -50,7 +49,7 @@ def inputs(batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("settings", FORMS)
 def test_a_mask_for_every_form_and_a_gradient_for_every_weight(settings: dict[str, Any]) -> None:
     model = separator(**settings)
-    freeze_unused(model)
+    model.freeze_unused()
     idle = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert all("norm" in name or name.startswith("encoder.fusion_blocks.3.") for name in idle), idle
     out = model(*inputs())

@@ -16,7 +16,7 @@ from deepavfusion.arguments import parse_arguments
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.models import AudioVisualClassifier, EarlyFusionEncoder
-from deepavfusion.tasks.classification import Classification, freeze_unused, read_classes
+from deepavfusion.tasks.classification import Classification, read_classes
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
@@ -206,7 +206,7 @@ def test_no_fusion_encoder_with_concatenated_features(data: Path, tmp_path: Path
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == {"encoder.fusion_tokens", "encoder.fusion_norm.weight", "encoder.fusion_norm.bias"}
     whole = Classification(make("finetune", data, write_encoder(tmp_path / "e"), tmp_path / "run")).build_model()
-    freeze_unused(whole)
+    whole.freeze_unused()
     assert all(p.requires_grad for p in whole.parameters())
 
 

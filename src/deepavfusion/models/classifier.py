@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from deepavfusion.models.attention import attention, merge_heads, split_heads
 from deepavfusion.models.config import ClassifierConfig
-from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
+from deepavfusion.models.encoder import EncoderOutput, initialize
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.fusion import where_present
-from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.token_norm import TokenNorm
 
 HEAD_STD = 0.01
@@ -89,13 +89,12 @@ class PresentBatchNorm(nn.BatchNorm1d):
         return (x - mean) * (var + self.eps).rsqrt()
 
 
-class AudioVisualClassifier(nn.Module, PretrainedModel):
+class AudioVisualClassifier(EncoderModel):
     """The early-fusion encoder and the classifiers on its streams."""
 
     def __init__(self, config: ClassifierConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
-        self.encoder = EarlyFusionEncoder(config.encoder)
         dim = config.encoder.embed_dim
         for stream in config.streams:
             if config.pooling == "attentive":
@@ -108,9 +107,10 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
             nn.init.zeros_(linear.bias)
             self.add_module(f"{head}_head", linear)
 
-    def freeze_encoder(self) -> None:
-        """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder.freeze()
+    def blank_answer(self) -> Tensor:
+        """Averaged logits of a blank picture and sound."""
+        answer: ClassifierOutput = self(self.blank_image(), self.blank_audio())
+        return answer.average
 
     def load_heads(self, other: AudioVisualClassifier) -> None:
         """Take everything but the encoder from a classifier with the same heads, pooling and classes."""
@@ -183,12 +183,6 @@ class AudioVisualClassifier(nn.Module, PretrainedModel):
         total = torch.stack([where_present(logits[head], present[head]) for head in logits]).sum(dim=0)
         count = torch.stack(list(present.values())).sum(dim=0).clamp_min(1)
         return ClassifierOutput(total / count[:, None], logits, present)
-
-    def layer_ids(self) -> dict[str, int]:
-        """Layer numbers as in the encoder; heads, like final norms, belong to the last."""
-        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
-        last = self.config.encoder.depth + 1
-        return {name: ids.get(name, last) for name, _ in self.named_parameters()}
 
 
 def streams_of(tokens: EncoderOutput) -> dict[str, Tensor]:

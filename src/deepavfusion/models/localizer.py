@@ -35,12 +35,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.config import reference_frame
-from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput, initialize
+from deepavfusion.models.encoder import EncoderOutput, initialize
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import sound_of_frames
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
 from deepavfusion.models.picture_view import PatchView
-from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
 from deepavfusion.models.token_norm import TokenNorm
 
@@ -108,18 +108,13 @@ class LocalizerHead(nn.Module):
         return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
-class Localizer(nn.Module, PretrainedModel):
+class Localizer(EncoderModel):
     """The early-fusion encoder and the head that compares its patches with the sound."""
 
     def __init__(self, config: LocalizerConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
-        self.encoder = EarlyFusionEncoder(config.encoder)
         self.head = LocalizerHead(config)
-
-    def freeze_encoder(self) -> None:
-        """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder.freeze()
 
     def forward(
         self,
@@ -146,11 +141,10 @@ class Localizer(nn.Module, PretrainedModel):
         pooled = pool_scores(logits.mT, self.config)
         return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)
 
-    def layer_ids(self) -> dict[str, int]:
-        """Layer numbers as in the encoder; the head, like final norms, belongs to the last."""
-        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
-        last = self.config.encoder.depth + 1
-        return {name: ids.get(name, last) for name, _ in self.named_parameters()}
+    def blank_answer(self) -> Tensor:
+        """The map of a blank picture and sound."""
+        answer: LocalizerOutput = self(self.blank_image(), self.blank_audio())
+        return answer.maps
 
 
 def pool_scores(logits: Tensor, config: LocalizerHeadConfig) -> Tensor:

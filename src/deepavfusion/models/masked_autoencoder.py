@@ -15,13 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.models.config import MaskedAutoencoderConfig
-from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import frame_positions
 from deepavfusion.models.patch_mask import PatchMask, random_mask
-from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.reconstruction_decoders import DECODERS
 from deepavfusion.models.vit import patchify
 
@@ -56,14 +55,13 @@ class AutoencoderOutput:
     """`(B, N)`, 1 where a patch is hidden."""
 
 
-class AudioVisualMAE(nn.Module, PretrainedModel):
+class AudioVisualMAE(EncoderModel):
     """The early-fusion encoder with two reconstruction decoders."""
 
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         encoder, p = config.encoder, config.encoder.patch_size
-        self.encoder = EarlyFusionEncoder(encoder)
         dims, decoder = (encoder.embed_dim, config.decoder_dim), DECODERS[config.decoder_form]
         self.image_decoder = decoder(
             encoder.image_grid,
@@ -170,9 +168,3 @@ class AudioVisualMAE(nn.Module, PretrainedModel):
             return error.mean()
         weight = present.to(error.dtype)
         return (error * weight).sum() / weight.sum().clamp_min(1)
-
-    def layer_ids(self) -> dict[str, int]:
-        """Layer numbers as in the encoder; decoders belong to the last."""
-        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
-        last = self.config.encoder.depth + 1
-        return {name: ids.get(name, last) for name, _ in self.named_parameters()}

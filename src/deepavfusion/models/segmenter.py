@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_size import set_picture_size
-from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.release_segmentation_decoder import ReleaseSegmentationDecoder
 from deepavfusion.models.segmentation_decoder import SegmentationDecoder
 from deepavfusion.models.segmenter_config import SegmenterConfig
@@ -26,13 +24,12 @@ DECODERS: dict[str, type[SegmentationDecoder] | type[ReleaseSegmentationDecoder]
 }
 
 
-class Segmenter(nn.Module, PretrainedModel):
+class Segmenter(EncoderModel):
     """Picture and sound to one logit per pixel, or one for each class."""
 
     def __init__(self, config: SegmenterConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
-        self.encoder = EarlyFusionEncoder(config.encoder)
         if config.positions_grid is not None:
             set_picture_size(self.encoder, config.encoder.image_size, config.positions_grid)
         self.decoder = DECODERS[config.decoder](config)
@@ -70,26 +67,10 @@ class Segmenter(nn.Module, PretrainedModel):
         sound = SoundTokens(out.audio, audio_present, out.fusion if self.config.encoder.fused else None)
         return self.decoder(reference_picture(image), maps, sound).float()
 
-    def freeze_encoder(self) -> None:
-        """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder.freeze()
-
-    def freeze_unused(self) -> None:
-        """Take out of training what cannot influence the masks, such as final norms that no decoder reads.
-
-        It would get no gradient, and saying so is what training in several processes needs. Found by one backward
-        pass.
-        """
-        was_training = self.training
-        sizes = ((1, *self.config.encoder.image_shape), (1, 1, *self.config.encoder.audio_size))
-        device = next(self.parameters()).device
-        with torch.enable_grad():
-            self.eval()(*(torch.zeros(size, device=device) for size in sizes)).sum().backward()
-        for parameter in self.parameters():
-            if parameter.grad is None:
-                parameter.requires_grad_(False)
-            parameter.grad = None
-        self.train(was_training)
+    def blank_answer(self) -> Tensor:
+        """Logits of a blank picture and sound."""
+        logits: Tensor = self(self.blank_image(), self.blank_audio())
+        return logits
 
     def set_image_size(self, image_size: tuple[int, int]) -> None:
         """Take pictures of another size from here on, with positions resampled to it.
@@ -100,9 +81,3 @@ class Segmenter(nn.Module, PretrainedModel):
         grid = self.config.positions_grid or self.config.encoder.image_grid
         set_picture_size(self.encoder, image_size, grid)
         self.config = replace(self.config, encoder=self.encoder.config, positions_grid=grid)
-
-    def layer_ids(self) -> dict[str, int]:
-        """Layer numbers as in the encoder; the decoder, like final norms, belongs to the last."""
-        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
-        last = self.config.encoder.depth + 1
-        return {name: ids.get(name, last) for name, _ in self.named_parameters()}

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.audio import LOG_FLOOR, log_mel
-from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.release_separation_decoder import ReleaseSeparationDecoder
 from deepavfusion.models.separation_decoder import SeparationDecoder
 from deepavfusion.models.separator_config import SeparatorConfig
@@ -44,23 +43,18 @@ class SeparatorOutput:
         return istft(self.spectrum, self.num_samples)
 
 
-class Separator(nn.Module, PretrainedModel):
+class Separator(EncoderModel):
     """The early-fusion encoder and a decoder of masks."""
 
     def __init__(self, config: SeparatorConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
-        self.encoder = EarlyFusionEncoder(config.encoder)
         outputs = 2 if config.target == "complex" else 1
         self.decoder: SeparationDecoder | ReleaseSeparationDecoder
         if config.decoder == "release":
             self.decoder = ReleaseSeparationDecoder(config, outputs)
         else:
             self.decoder = SeparationDecoder(config, outputs)
-
-    def freeze_encoder(self) -> None:
-        """Leave the encoder as it is from here on: no gradients, no drop path."""
-        self.encoder.freeze()
 
     def forward(self, image: Tensor, mixture: Tensor) -> SeparatorOutput:
         """Predict the mask of the source that each picture shows.
@@ -79,6 +73,12 @@ class Separator(nn.Module, PretrainedModel):
         power = torch.log10(torch.view_as_real(spectrum[..., :-1]).square().sum(-1) + LOG_FLOOR)
         logits = self.logits(image, mel, power[:, None])
         return SeparatorOutput(self._mask(logits.float()), spectrum, mixture.shape[1])
+
+    def blank_answer(self) -> Tensor:
+        """The mask of a silent mixture beside a blank picture."""
+        mixture = torch.zeros(1, self.config.num_samples, device=self.encoder.fusion_tokens.device)
+        answer: SeparatorOutput = self(self.blank_image(), mixture)
+        return torch.view_as_real(answer.mask.to(torch.complex64))
 
     def logits(self, image: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask over the frames of the log-mel spectrogram.
@@ -119,9 +119,3 @@ class Separator(nn.Module, PretrainedModel):
         if self.config.target == "complex":
             mask = torch.complex(*mask.unbind(dim=1))
         return torch.cat([mask, mask[..., -1:]], dim=-1)
-
-    def layer_ids(self) -> dict[str, int]:
-        """Layer numbers as in the encoder; the decoder, like final norms, belongs to the last."""
-        ids = {f"encoder.{name}": i for name, i in self.encoder.layer_ids().items()}
-        last = self.config.encoder.depth + 1
-        return {name: ids.get(name, last) for name, _ in self.named_parameters()}

@@ -111,7 +111,7 @@ class Classification(EncoderTask):
         if self.config.freeze_encoder:
             model.freeze_encoder()
         else:
-            freeze_unused(model)
+            model.freeze_unused()
         return model
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
@@ -269,25 +269,6 @@ def _kept_config(place: str, classes: Sequence[str], multi_label: bool) -> Class
             f"kind of labels than the {len(classes)} of the training clips; give false"
         )
     return config
-
-
-def freeze_unused(model: AudioVisualClassifier) -> None:
-    """Take what cannot influence the heads out of training, such as the audio ViT of a model that only sees.
-
-    It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
-    """
-    config = model.config
-    if config.modalities == "both" and {"image", "audio", "fusion"} <= set(config.heads):
-        return
-    was_training = model.training
-    with torch.enable_grad():
-        sizes = ((1, *config.encoder.image_shape), (1, 1, *config.encoder.audio_size))
-        model.eval()(*(torch.zeros(size) for size in sizes)).average.sum().backward()
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-        parameter.grad = None
-    model.train(was_training)
 
 
 def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:

@@ -93,7 +93,7 @@ class Separation(EncoderTask):
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
         if self.config.freeze_encoder:
             model.freeze_encoder()
-        freeze_unused(model)
+        model.freeze_unused()
         return model
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
@@ -197,20 +197,3 @@ class Separation(EncoderTask):
         if len(parts) <= self.config.mixing.sources[0]:
             return ()
         return mix_clips(parts, self.config.mixing.sources[0], min(PROBE_MIXTURES, len(parts)), "auto", PROBE_SEED)
-
-
-def freeze_unused(model: Separator) -> None:
-    """Take what cannot influence the mask out of training, such as the last norms of streams that are read before them.
-
-    It would get no gradient; saying so is what training in several processes needs. Found by one backward pass.
-    """
-    was_training = model.training
-    sizes = ((1, *model.config.encoder.image_shape), (1, model.config.num_samples))
-    with torch.enable_grad():
-        out = model.eval()(*(torch.zeros(size) for size in sizes))
-        torch.view_as_real(out.mask.to(torch.complex64)).sum().backward()
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-        parameter.grad = None
-    model.train(was_training)
