@@ -69,9 +69,8 @@ def read(path: Path) -> Holding:
     Raises:
         ValueError: nothing is there, or nothing this package can read.
     """
-    from safetensors.torch import load_file
-
     from deepavfusion.models.pretrained import read_model_config
+    from deepavfusion.models.weight_files import read_safetensors
     from deepavfusion.storage.weights import read_state_dict
     from deepavfusion.training import checkpoints
     from deepavfusion.training.run_folder import RunFolder
@@ -81,12 +80,14 @@ def read(path: Path) -> Holding:
     if path.is_dir() and (path / "model.safetensors").is_file():
         name, model_config = read_model_config(path / "config.json")
         facts = {"model": name, "bytes": f"{(path / 'model.safetensors').stat().st_size:,}"}
-        return Holding("model folder", facts, dict(vars(model_config)), load_file(path / "model.safetensors"))
+        return Holding("model folder", facts, dict(vars(model_config)), read_safetensors(path / "model.safetensors"))
     if path.is_dir() and checkpoints.is_checkpoint(path):
-        return _checkpoint(checkpoints.load(path))
+        return _checkpoint(path)
     if path.is_dir():
         folder = RunFolder(path)
         latest = checkpoints.latest(folder.checkpoints)
+        if latest is None and (path / "config.json").is_file():
+            raise ValueError(f"{path} has a config.json but no model.safetensors")
         if latest is None and not folder.model.is_dir():
             raise ValueError(f"{path}: neither a run folder with a checkpoint nor a model folder")
         inner = read(latest) if latest is not None else read(folder.model)
@@ -95,12 +96,22 @@ def read(path: Path) -> Holding:
         facts |= {f"last {name}": f"{value:g}" for name, value in folder.last_metrics().items()}
         return Holding("run folder", facts | inner.facts, inner.config, inner.tensors)
     if path.suffix == ".pt":
-        return _checkpoint(checkpoints.load(path))
+        try:
+            return _checkpoint(path)
+        except ValueError:  # under another name it may be a weight file
+            if checkpoints.is_checkpoint(path):
+                raise
     state = read_state_dict(path)
     return Holding("weight file", {"layout": layout_of(state)}, None, state)
 
 
-def _checkpoint(content: dict[str, Any]) -> Holding:
+def _checkpoint(path: Path) -> Holding:
+    from deepavfusion.training import checkpoints
+
+    content = checkpoints.load(path)
+    lacking = {"kind", "step", "model_config", "model"} - content.keys()
+    if lacking:
+        raise ValueError(f"{path}: a checkpoint without {', '.join(sorted(lacking))}, which none of this package's is")
     facts = {"task": str(content["kind"]), "step": str(content["step"]), "format": str(content["format"])}
     return Holding("checkpoint", facts, content["model_config"], content["model"])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
+from deepavfusion.cli import main
 from deepavfusion.training import checkpoints
+from deepavfusion.training.loop import fit
+from tests.training.toy_task import ToyConfig, ToyTask
 
 CONTENT = {"kind": "toy", "model": {"weight": torch.arange(6.0)}, "config": {"a": [1, 2], "b": None}}
 
@@ -72,6 +78,47 @@ def test_other_format_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 99}, tmp_path / "step_00000001.pt")
     with pytest.raises(ValueError, match=r"format 99, this version reads 1"):
         checkpoints.load(tmp_path / "step_00000001.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html></html>", "is damaged: it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "is damaged: it is a pointer of git-lfs"),
+        (b"", "is damaged: it is empty"),
+        ({"state_dict": {"weight": torch.ones(1)}}, "has format None, this version reads 1"),
+        ([1, 2], "has format 'list', this version reads 1"),
+        ({"format": 1, "step": 3}, "without kind, model, model_config"),
+    ],
+)
+def test_foreign_files_under_a_checkpoint_s_name_are_one_line(
+    content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run" / "checkpoints" / "step_00000003.pt"
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    for place in (path, tmp_path / "run"):
+        assert main(["inspect", str(place)]) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert str(path) in line
+        assert message in line
+
+
+def test_a_run_does_not_continue_from_another_model_s_checkpoint(tmp_path: Path) -> None:
+    config = ToyConfig(str(tmp_path / "run"))
+    fit(ToyTask(config), config, Console(file=io.StringIO()))
+    shutil.rmtree(tmp_path / "run" / "model", ignore_errors=True)  # as if it were not finished
+    (path,) = checkpoints.list_checkpoints(tmp_path / "run" / "checkpoints")[-1:]
+    content = checkpoints.load(path)
+    torch.save({**content, "model": {"encode.weight": torch.ones(3, 3)}}, path)
+    with pytest.raises(ValueError, match=r"does not fit this model: missing encode\.bias.*wrong shape encode\.weight"):
+        fit(ToyTask(config), config, Console(file=io.StringIO()))
+    torch.save({"format": 1, "step": 1}, path)
+    with pytest.raises(ValueError, match="checkpoints lacks kind, means: no run has written it"):
+        fit(ToyTask(config), config, Console(file=io.StringIO()))
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:

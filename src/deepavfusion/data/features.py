@@ -164,24 +164,47 @@ def read_features(place: str) -> Features:
     if not place.endswith(".npz"):
         raise ValueError(f"{place}: features are read from .npz files; write one with `deepavfusion embed --out X.npz`")
     try:
-        with np.load(place) as file:
-            content = dict(file)
+        content = read_arrays(place)
         meta = json.loads(str(content["meta"]))
         texts = {name: tuple(content[name].tolist()) for name in _TEXT}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        newer = meta["format"] > FORMAT
+        image_present, audio_present = content["image_present"], content["audio_present"]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: no features written by `deepavfusion embed` ({error})") from error
-    if meta["format"] > FORMAT:
+    if newer:
         raise ValueError(f"{place}: format {meta['format']} is newer than this package's {FORMAT}")
+    streams = {name: content[name] for name in STREAMS if name in content}
+    for name, rows in streams.items():
+        bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"{place}: {name} features of {len(bad)} of {len(rows)} clips are no numbers (NaN), such as of "
+                f"{texts['ids'][bad[0]]}: the model that wrote them gives none"
+            )
     return Features(
         place,
         texts["ids"],
         tuple(label or None for label in texts["labels"]),
         tuple(split or None for split in texts["splits"]),
-        {name: content[name] for name in STREAMS if name in content},
-        content["image_present"],
-        content["audio_present"],
+        streams,
+        image_present,
+        audio_present,
         meta,
     )
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an npz file by name.
+
+    Raises:
+        ValueError: there is none, it is something else or damaged; says only what is wrong.
+    """
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except Exception as error:  # bytes that are no npz file end in errors of every kind
+        empty = isinstance(error, EOFError)
+        raise ValueError("it is empty" if empty else str(error) or type(error).__name__) from error
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

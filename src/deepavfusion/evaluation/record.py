@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import write_text
-from deepavfusion.data.features import save_arrays
+from deepavfusion.data.features import read_arrays, save_arrays
 from deepavfusion.evaluation.coverage import Coverage
 from deepavfusion.metrics.intervals import Interval, paired_interval
 
@@ -174,10 +174,9 @@ def read_samples(folder: str) -> tuple[tuple[str, ...], dict[str, NDArray[np.flo
     """
     path = Path(folder) / SAMPLES
     try:
-        with np.load(path) as file:
-            content = dict(file)
+        content = read_arrays(path)
         return tuple(content.pop("ids").tolist()), content, str(content.pop("protocol"))
-    except (OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{folder}: no values of an evaluation in it ({error})") from error
 
 

@@ -5,9 +5,11 @@ Field docstrings are the help texts of the command line. Every check names the f
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config", bound="ModelConfig")
 FusionForm = Literal["token", "dense", "factorized", "bilinear"]
@@ -22,15 +24,26 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-        """Build from a JSON-like dictionary, the encoder nested. Raises ValueError on unknown keys."""
-        names = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - names)
+        """Build from a JSON-like dictionary, the encoder nested.
+
+        Raises:
+            ValueError: keys that this version does not know, or lacks, or a value of another type; names them.
+        """
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(names))}")
-        known = dict(values)
-        if isinstance(known.get("encoder"), dict):
-            known["encoder"] = EarlyFusionConfig.from_dict(known["encoder"])
-        return cls(**known)
+            raise ValueError(f"{cls.__name__} does not know {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        lacking = [n for n, f in known.items() if f.default is f.default_factory is MISSING and n not in values]
+        if lacking:
+            raise ValueError(f"{cls.__name__} needs {', '.join(lacking)}")
+        types, found = get_type_hints(cls), dict(values)
+        if isinstance(found.get("encoder"), dict):
+            found["encoder"] = EarlyFusionConfig.from_dict(found["encoder"])
+        for name, value in found.items():
+            if not _is_of(value, types[name]):
+                wanted = types[name].__name__ if isinstance(types[name], type) else str(types[name])
+                raise ValueError(f"{name} {value!r} must be {wanted.replace('typing.', '')}")
+        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -336,3 +349,18 @@ def possible_heads(encoder: EarlyFusionConfig, modalities: Modalities) -> tuple[
         "concat": image and audio,
     }
     return tuple(head for head, is_possible in heads.items() if is_possible)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type as annotations have it; lists stand for tuples, which JSON does not know."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return isinstance(value, str) and value in parts
+    if origin in (Union, UnionType):
+        return any(_is_of(value, part) for part in parts)
+    if origin is tuple:
+        kinds = parts[:1] * len(value) if isinstance(value, (list, tuple)) and parts[-1] is Ellipsis else parts
+        return isinstance(value, (list, tuple)) and len(kinds) == len(value) and all(map(_is_of, value, kinds))
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing, write_text
@@ -23,6 +22,7 @@ from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, Mask
 from deepavfusion.models.localizer_config import LocalizerConfig
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.separator_config import SeparatorConfig
+from deepavfusion.models.weight_files import fill, one_line, read_json_object, read_safetensors
 from deepavfusion.version import __version__
 
 FORMAT_VERSION = 1
@@ -72,19 +72,27 @@ class PretrainedModel(PyTorchModelHubMixin):
         write_text(save_directory / "README.md", CARD.format(name=name, version=__version__))
 
     @classmethod
-    def _from_pretrained(  # type: ignore[no-untyped-def,override]
+    def from_pretrained(  # type: ignore[no-untyped-def,override]
         cls,
+        pretrained_model_name_or_path: str | Path,
         *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
         map_location: str = "cpu",
         strict: bool = True,
-        config: Any = None,  # the raw file as the mixin read it; it is read again here, with its checks
     ):
+        """The model of a folder, or of a repository of the hub, in evaluation mode.
+
+        In place of the mixin's own way, which reads the configuration without a check.
+
+        Raises:
+            ValueError: a file is not there, damaged, or of another model; names it.
+        """
+        model_id = str(pretrained_model_name_or_path)
+
         def fetch(name: str) -> Path:
             if os.path.isdir(model_id):
                 path = Path(model_id) / name
@@ -103,15 +111,23 @@ class PretrainedModel(PyTorchModelHubMixin):
                 )
             )
 
-        name, model_config = read_model_config(fetch("config.json"))
-        state = load_file(fetch("model.safetensors"), device=map_location)
+        place = fetch("config.json")
+        name, model_config = read_model_config(place)
+        weights = fetch("model.safetensors")
+        state = read_safetensors(weights, map_location)
         if cls.__name__ == "EarlyFusionEncoder" and not isinstance(model_config, EarlyFusionConfig):
             name, model_config, state = cls.__name__, model_config.encoder, strip_prefix(state, "encoder.")
         if name != cls.__name__:
             raise ValueError(f"{model_id} holds an {name}, not an {cls.__name__}: load it with {name}.from_pretrained")
-        model = cls(model_config)
+        try:
+            model = cls(model_config)
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # sizes that fit no memory, for one
+            raise ValueError(f"{place}: a model of this configuration cannot be built ({one_line(error)})") from error
         assert isinstance(model, nn.Module)
-        model.load_state_dict(state, strict=strict)
+        if strict:
+            fill(model, state, weights)
+        else:
+            model.load_state_dict(state, strict=False)
         return model.eval()
 
 
@@ -119,17 +135,22 @@ def read_model_config(path: Path) -> tuple[str, SavedConfig]:
     """Model class name and configuration of a saved `config.json`.
 
     Raises:
-        ValueError: not one of our files, or written by a newer format.
+        ValueError: not one of our files, damaged, or written by a newer format; names the file.
     """
-    record = json.loads(path.read_text())
-    if "format_version" not in record or record.get("model") not in CONFIG_CLASSES:
+    record = read_json_object(path)
+    name, version, values = (record.get(key) for key in ("model", "format_version", "model_config"))
+    if not isinstance(name, str) or not isinstance(version, int) or not isinstance(values, dict):
         raise ValueError(f"{path}: not a deepavfusion model configuration")
-    if record["format_version"] > FORMAT_VERSION:
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path}: format version {record['format_version']} is newer than this package's {FORMAT_VERSION}; "
-            f"update deepavfusion"
+            f"{path}: format version {version} is newer than this package's {FORMAT_VERSION}; update deepavfusion"
         )
-    return record["model"], CONFIG_CLASSES[record["model"]].from_dict(record["model_config"])
+    if name not in CONFIG_CLASSES:
+        raise ValueError(f"{path}: this version knows no model {name}; it has {', '.join(CONFIG_CLASSES)}")
+    try:
+        return name, CONFIG_CLASSES[name].from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import write_text
@@ -38,6 +37,7 @@ from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.pretrained import CONFIG_CLASSES, read_model_config, strip_prefix
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
+from deepavfusion.models.weight_files import UnreadableFile, fill, one_line, read_json_object, read_safetensors
 from deepavfusion.storage.bundle_config import TASKS, BundleConfig
 from deepavfusion.storage.model_card import CardPart, ModelCard, recipe_of, write_card
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
@@ -90,7 +90,7 @@ class Bundle:
         """
         path = Path(folder) / BUNDLE
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json_object(path)
             version = int(record["format_version"])
             if version > FORMAT_VERSION:
                 raise ValueError(
@@ -99,9 +99,11 @@ class Bundle:
             heads = {task: Head(**head) for task, head in record["heads"].items()}
             bundle = cls(Path(folder), record["encoder"], dict(record["encoders"]), heads)
             bundle._check()
-        except FileNotFoundError:
-            raise ValueError(f"{folder}: no {BUNDLE} in this folder") from None
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except UnreadableFile as error:
+            raise ValueError(f"{path}: {error.cause}") from error
+        except KeyError as error:
+            raise ValueError(f"{path}: lacks {error}") from error
+        except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
         return bundle
 
@@ -121,11 +123,12 @@ class Bundle:
         head = self.heads[task]
         try:
             model = MODEL_CLASSES[task](CONFIG_CLASSES[head.model].from_dict(head.model_config))  # type: ignore[arg-type]
-            encoder = {f"encoder.{name}": value for name, value in self._encoder_state(head.encoder).items()}
-            _fill(model, encoder | _read(self.folder / head.file))
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{self.folder}: {task}: {one_line(error)}") from error
-        return model
+        except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise ValueError(f"{self.folder / BUNDLE}: {task}: {one_line(error)}") from error
+        encoder = {f"encoder.{name}": value for name, value in self._encoder_state(head.encoder).items()}
+        own = read_safetensors(self.folder / head.file)
+        fill(model, encoder | own, f"{self.folder / head.file}")
+        return model.eval()
 
     def load_encoder(self) -> EarlyFusionEncoder:
         """The base encoder, in evaluation mode on the CPU, float32.
@@ -133,14 +136,12 @@ class Bundle:
         Raises:
             ValueError: files that are damaged or belong to another bundle.
         """
-        _, config = read_model_config(self.folder / "config.json")
-        assert isinstance(config, EarlyFusionConfig)
+        name, config = read_model_config(self.folder / "config.json")
+        if not isinstance(config, EarlyFusionConfig):
+            raise ValueError(f"{self.folder / 'config.json'} tells of an {name}, not of the bundle's encoder")
         encoder = EarlyFusionEncoder(config)
-        try:
-            _fill(encoder, self._encoder_state(self.base))
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.folder}: {one_line(error)}") from error
-        return encoder
+        fill(encoder, self._encoder_state(self.base), self.folder / self.encoders[self.base])
+        return encoder.eval()
 
     @staticmethod
     def save(
@@ -202,10 +203,11 @@ class Bundle:
                 raise ValueError(f"the file name {name!r} is not a plain name in this folder")
 
     def _encoder_state(self, digest: str) -> dict[str, Tensor]:
-        state = _read(self.folder / self.encoders[digest])
+        path = self.folder / self.encoders[digest]
+        state = read_safetensors(path)
         found = digest_state(state)
         if found != digest:
-            raise ValueError(f"{self.encoders[digest]} holds the encoder {found}, not {digest}: the folder is mixed up")
+            raise ValueError(f"{path} holds the encoder {found}, not {digest}: the folder is mixed up")
         return state
 
 
@@ -235,12 +237,6 @@ def encoder_at(place: str) -> EarlyFusionEncoder:
     encoder = EarlyFusionEncoder(encoder_config(place))
     load_encoder(encoder, place)
     return encoder.eval()
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks and not endless."""
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else f"{text[:300]} ..."
 
 
 def _write(
@@ -310,18 +306,6 @@ def _stored(model: nn.Module, float16: bool) -> dict[str, Tensor]:
             value = half
         state[name] = value
     return state
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    model.load_state_dict(state)  # copies halves into float32
-    model.eval()
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path.name} cannot be read ({one_line(error)})") from error
 
 
 def _model_of(task: str, model: TaskModel | str | Path) -> tuple[TaskModel, dict[str, Any]]:

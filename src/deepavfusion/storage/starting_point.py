@@ -6,7 +6,6 @@ A place is read twice: first its configuration, so that the model can be built, 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from deepavfusion.models.config import EarlyFusionConfig, FusionForm
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.pretrained import read_model_config
+from deepavfusion.models.weight_files import fill
 from deepavfusion.storage.weights import (
     HUB_PREFIX,
     RELEASE_AUDIO_GRID,
@@ -69,7 +69,7 @@ def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
     else:
         folder = model_folder(place)
         source, name = EarlyFusionEncoder.from_pretrained(folder), str(folder)
-    encoder.load_state_dict(source.state_dict())
+    fill(encoder, source.state_dict(), name)
     return f"{name}: {len(source.state_dict())} tensors loaded"
 
 
@@ -99,6 +99,9 @@ def model_folder(place: str) -> Path:
             return folder
     if (path / "checkpoints").is_dir():
         raise ValueError(f"{place}: this run is not finished and has no model yet; continue it first")
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file():
+            raise ValueError(f"{folder} has a config.json but no model.safetensors: copy or download the weights too")
     raise ValueError(
         f"{place}: neither a finished run nor a model folder, nor a weight file ({' '.join(WEIGHT_SUFFIXES)})"
     )
@@ -122,21 +125,21 @@ def release_config(state: dict[str, Tensor], source: str) -> EarlyFusionConfig:
         block = f"fusion_blocks.{fused[0]}."
         num_tokens, mlp = state["fusion_tokens"].shape[1], state[f"{block}mlp.fc1.weight"].shape[0]
         fusion, query = _form(state, block)
-    except (KeyError, ValueError, IndexError) as error:
+        return EarlyFusionConfig(
+            image_size=(RELEASE_IMAGE_GRID[0] * patch, RELEASE_IMAGE_GRID[1] * patch),
+            audio_size=(RELEASE_AUDIO_GRID[0] * patch, RELEASE_AUDIO_GRID[1] * patch),
+            patch_size=patch,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=dim // 64,
+            fusion=fusion,
+            fusion_layers="all" if len(fused) == depth else tuple(fused),
+            num_tokens=(num_tokens - 2 * (num_tokens // 4), num_tokens // 4, num_tokens // 4),
+            fusion_attn_ratio=query.shape[0] / dim,
+            fusion_mlp_ratio=mlp / dim,
+        )
+    except (KeyError, ValueError, IndexError, ArithmeticError) as error:
         raise ValueError(f"{source}: not the published DeepAVFusion weights of a fusing encoder ({error})") from None
-    return EarlyFusionConfig(
-        image_size=(RELEASE_IMAGE_GRID[0] * patch, RELEASE_IMAGE_GRID[1] * patch),
-        audio_size=(RELEASE_AUDIO_GRID[0] * patch, RELEASE_AUDIO_GRID[1] * patch),
-        patch_size=patch,
-        embed_dim=dim,
-        depth=depth,
-        num_heads=dim // 64,
-        fusion=fusion,
-        fusion_layers="all" if len(fused) == depth else tuple(fused),
-        num_tokens=(num_tokens - 2 * (num_tokens // 4), num_tokens // 4, num_tokens // 4),
-        fusion_attn_ratio=query.shape[0] / dim,
-        fusion_mlp_ratio=mlp / dim,
-    )
 
 
 def digest_weights(encoder: EarlyFusionEncoder) -> str:
@@ -159,10 +162,7 @@ def _form(state: dict[str, Tensor], block: str) -> tuple[FusionForm, Tensor]:
 
 
 def _encoder_of(path: Path) -> EarlyFusionConfig:
-    try:
-        _, config = read_model_config(path)
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not readable as a model configuration ({error})") from error
+    _, config = read_model_config(path)
     return config if isinstance(config, EarlyFusionConfig) else config.encoder
 
 

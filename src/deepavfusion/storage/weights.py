@@ -7,17 +7,13 @@ loaded, dropped for a stated reason, or named in an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from deepavfusion.models.classifier import AudioVisualClassifier
@@ -25,6 +21,7 @@ from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, Mask
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 from deepavfusion.models.pretrained import ModelConfig, strip_prefix
+from deepavfusion.models.weight_files import UnreadableFile, check_keys, read_safetensors, read_torch_file, summarize
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -50,14 +47,6 @@ class LoadReport:
         return text
 
 
-def summarize(names: Iterable[str]) -> str:
-    """Key names, those that differ in a layer number only folded into `blocks.*.norm1.weight (x12)`."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "*", name), []).append(name)
-    return ", ".join(group[0] if len(group) == 1 else f"{folded} (x{len(group)})" for folded, group in groups.items())
-
-
 def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     """Tensors of a safetensors or torch file, or of `hf:OWNER/NAME[/FILE]` on the Hugging Face hub.
 
@@ -70,17 +59,12 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{source}: no such weight file")
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise ValueError(
-            f"{source}: refused, the pickle holds more than tensors and loading it could run code ({error})"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"{source}: not a readable weight file ({error})") from error
-    state = unwrap(content)
+        content: Any = read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
+        state = unwrap(content)
+    except UnreadableFile as error:
+        raise ValueError(f"{source}: not a readable weight file ({error.cause})") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
     if not state:
         raise ValueError(f"{source}: holds no tensors")
     return state
@@ -161,7 +145,7 @@ def load_stream(encoder: EarlyFusionEncoder, modality: str, source: str | Path, 
     reshaped: tuple[str, ...] = ()
     if transpose_patches:
         key = f"{modality}.patch_embed.proj.weight"
-        if key in ours:
+        if key in ours and ours[key].ndim == 4:
             ours[key] = ours[key].mT.contiguous()
             reshaped = (f"{key} (transposed)",)
     expected = {key: value for key, value in encoder.state_dict().items() if key.startswith(f"{modality}.")}
@@ -317,21 +301,3 @@ def resample_positions(positions: Tensor, from_grid: tuple[int, int], to_grid: t
     table = positions.unflatten(1, from_grid).permute(0, 3, 1, 2)
     table = F.interpolate(table.float(), size=to_grid, mode="bicubic", align_corners=False, antialias=True)
     return table.to(positions.dtype).permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def check_keys(state: dict[str, Tensor], expected: dict[str, Tensor], source: str) -> None:
-    """Raise ValueError that names every missing, unexpected and misshapen key."""
-    complaints = []
-    if missing := [key for key in expected if key not in state]:
-        complaints.append(f"missing {summarize(missing)}")
-    if unexpected := [key for key in state if key not in expected]:
-        complaints.append(f"unexpected {summarize(unexpected)}")
-    misshapen = [
-        f"{key} {list(value.shape)} instead of {list(expected[key].shape)}"
-        for key, value in state.items()
-        if key in expected and value.shape != expected[key].shape
-    ]
-    if misshapen:
-        complaints.append(f"wrong shape {', '.join(misshapen[:8])}" + (" and more" if len(misshapen) > 8 else ""))
-    if complaints:
-        raise ValueError(f"{source} does not fit this model: " + "; ".join(complaints))

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepavfusion.models.weight_files import cause_of
 from deepavfusion.training import sharded_checkpoints
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.sharded_checkpoints import DamagedCheckpoint
@@ -108,8 +109,10 @@ def load(path: Path, map_location: str | torch.device = "cpu") -> dict[str, Any]
         content = torch.load(path, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         raise ValueError(f"checkpoint {path} was refused: loading it could run code ({error})") from error
-    except (zipfile.BadZipFile, EOFError, RuntimeError, OSError) as error:
-        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {error}") from error
+    except Exception as error:  # bytes that are not torch's end in errors of every kind
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise DamagedCheckpoint(f"checkpoint {path} is damaged: {cause_of(path, error)}") from error
     return _checked(path, content)
 
 

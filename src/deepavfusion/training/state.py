@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepavfusion.configuration import RunConfig
 from deepavfusion.models.config import config_record
+from deepavfusion.models.weight_files import fill
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.optimizer import build_optimizer
 from deepavfusion.training.processes import Processes, autocast_dtype
@@ -17,6 +18,9 @@ from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
 from deepavfusion.training.task import Task
+
+CONTENT = frozenset({"kind", "step", "means"})
+"""What a checkpoint holds at least, whole or sharded."""
 
 
 class LossModule(nn.Module):
@@ -54,12 +58,15 @@ class TrainingState:
         torch.manual_seed(config.training.seed)
         self.model = task.build_model()
         saved = checkpoints.load_latest(directory, progress.say, self._read)
+        lacking = CONTENT - saved.keys() if saved is not None else set()
         if saved is None:
             task.load_published(self.model, progress.say)
+        elif lacking:
+            raise ValueError(f"the checkpoint in {directory} lacks {', '.join(sorted(lacking))}: no run has written it")
         elif saved["kind"] != task.kind:
             raise ValueError(f"{directory} holds checkpoints of {saved['kind']}, not of {task.kind}")
         elif "model" in saved:
-            self.model.load_state_dict(saved["model"])
+            fill(self.model, saved["model"], f"checkpoint of step {saved['step']} in {directory}")
         if config.training.compile:
             self.model.compile()
         self.model.train()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.atomic import replacing
-from deepavfusion.data.features import save_arrays
+from deepavfusion.data.features import read_arrays, save_arrays
 from deepavfusion.drawing.classification import confusion_figure
 from deepavfusion.evaluation.classification.evaluator import (
     AVERAGE,
@@ -165,13 +165,12 @@ def read_predictions(folder: str) -> SavedPredictions:
     """
     path = Path(folder) / PREDICTIONS
     try:
-        with np.load(path) as file:
-            content = dict(file)
+        content = read_arrays(path)
         labelled = Labelled(
             tuple(content.pop("classes").tolist()), content.pop("targets"), bool(content.pop("multi_label"))
         )
         ids, protocol = tuple(content.pop("ids").tolist()), str(content.pop("protocol"))
-    except (OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{folder}: no predictions of an evaluation in it ({error})") from error
     return SavedPredictions(folder, ids, labelled, content, protocol)
 
