@@ -375,20 +375,6 @@ def test_models_and_settings_that_do_not_fit(s4: Path, run: Path, semantic_run: 
     assert named_places(("a=x=y",)) == {"a": "x=y"}
 
 
-def test_the_official_boxes_of_s4_have_the_frames_of_its_test_list(shared: Path) -> None:
-    # The names that our tables make of pictures are those of the real annotation files.
-    from deepavfusion.data.sets.avsbench import read_frame_boxes
-
-    boxes = {item.id for item in read_frame_boxes(str(shared / "annotations" / "avsbench_s4_box.json"))}
-    with open(shared / "annotations" / "avsbench_s4_test_frames.csv", newline="") as file:
-        rows = [(row[0].rpartition("_"), row[1]) for row in csv.reader(file) if row]
-    videos = {name for (name, _, _), _ in rows}
-    assert len(rows) == 3700
-    assert len(videos) == 740
-    assert {number for (_, _, number), _ in rows} == set("12345")
-    assert {f"{name}_{number}" for (name, _, number), _ in rows} >= boxes
-
-
 @pytest.mark.slow
 def test_two_processes_equal_one_exactly(s4: Path, run: Path, tmp_path: Path) -> None:
     program = ["-m", "tests.evaluation.segmentation_program", str(run), str(s4)]

@@ -29,7 +29,7 @@ from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.evaluation.separation.evaluate import SeparationResult, evaluate_separation, show
 from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator, attenuation, oracle
 from deepavfusion.images import normalize
-from deepavfusion.metrics.separation import score_mixtures
+from deepavfusion.metrics.separation import score_systems
 from deepavfusion.models import Separator, SeparatorConfig
 from deepavfusion.report.results import read_evaluation
 from deepavfusion.storage.bundle import Bundle
@@ -141,13 +141,14 @@ def test_scores_are_those_of_the_models_own_sounds(data: Path) -> None:
         )
         clean = model(normalize(batch.image[:1]), batch.waveform[:1]).waveform()
     torch.testing.assert_close(separated.estimates[MODEL][0], estimates, atol=1e-5, rtol=1e-3)
-    by_hand = score_mixtures(batch.waveform[None, :2], estimates[None], batch.waveform[None, :2].sum(1))
+    sources, mixture = batch.waveform[None, :2], batch.waveform[None, :2].sum(1)
+    by_hand = score_systems(sources, {"": estimates[None]}, mixture)[""]
     np.testing.assert_allclose(found.values["sdr/model"][1], by_hand.estimate.sdr[0], atol=0.02)
     np.testing.assert_allclose(found.values["sdr/mixture"][1], by_hand.mixture.sdr[0], atol=1e-4)
     lost = 10 * torch.log10(batch.waveform[0].square().sum() / clean.square().sum())
     np.testing.assert_allclose(found.values["attenuation"][1, 0], lost, atol=0.01)
     # Swapped pictures are the other source's estimate; a wrong picture is a third one.
-    swapped = score_mixtures(batch.waveform[None, :2], estimates.flip(0)[None], batch.waveform[None, :2].sum(1))
+    swapped = score_systems(sources, {"": estimates.flip(0)[None]}, mixture)[""]
     np.testing.assert_allclose(found.values["sdr/swapped pictures"][1], swapped.estimate.sdr[0], atol=0.02)
     assert not np.allclose(found.values["sdr/wrong picture"], found.values["sdr/model"], atol=1e-3)
 
@@ -166,7 +167,7 @@ def test_the_oracle_leaves_a_clean_source_alone(target: str) -> None:
     sounds = 0.1 * torch.randn(3, 1, 8000, generator=torch.Generator().manual_seed(0))
     for grid in ("linear",) if target == "complex" else ("linear", "mel"):
         config = SeparatorConfig(encoder=ENCODER, target=target, grid=grid)  # type: ignore[arg-type]
-        scores = score_mixtures(sounds, oracle(config, sounds, sounds[:, 0]), sounds[:, 0])
+        scores = score_systems(sounds, {"": oracle(config, sounds, sounds[:, 0])}, sounds[:, 0])[""]
         assert scores.estimate.sdr.min() > 20
     torch.testing.assert_close(attenuation(sounds, 0.5 * sounds), torch.full((3, 1), 6.0206, dtype=torch.float64))
     assert attenuation(0 * sounds, sounds).isnan().all()

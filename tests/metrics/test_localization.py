@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepavfusion.metrics.boxes import consensus_mask, union_mask
+from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
 from deepavfusion.metrics.localization import (
     Binarisation,
     MapScores,
     binarise,
     ciou,
     confidence,
-    localization_scores,
     multi_source_scores,
     pixel_average_precision,
     score_maps,
@@ -48,6 +47,12 @@ def samples_of(values: list[float], finite: list[bool] | None = None) -> MapScor
     )
 
 
+def truth_of(*boxes: list[float], agreement: int = 1) -> torch.Tensor:
+    """The truth map of boxes in fractions."""
+    source = SourceBoxes(None, tuple(Box.of_corners(*box) for box in boxes))
+    return torch.from_numpy(BoxAnnotation("x", (source,), agreement).truth())
+
+
 def test_ciou_by_hand() -> None:
     scores = torch.tensor([[[0.9, 0.8, 0.1, 0.2], [0.3, 0.6, 0.0, 0.4]]])
     truth = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0]]])
@@ -69,7 +74,7 @@ def test_soft_truth_enters_as_it_is() -> None:
 
 
 def test_perfect_map_of_a_small_object() -> None:
-    truth = union_mask([[0.25, 0.25, 0.5, 0.5]])[None]  # 1/16 of the picture
+    truth = (truth_of([0.25, 0.25, 0.5, 0.5]) > 0)[None]  # 1/16 of the picture
     perfect = truth.double() + torch.rand(224, 224, generator=torch.Generator().manual_seed(0)) * 1e-3
     perfect /= perfect.max()
     assert ciou(binarise(perfect, truth, "fixed"), truth).item() == 1
@@ -78,7 +83,7 @@ def test_perfect_map_of_a_small_object() -> None:
 
 
 def test_constant_map_predicts_the_whole_picture() -> None:
-    truth = union_mask([[0.0, 0.0, 0.5, 0.5]])[None]
+    truth = (truth_of([0.0, 0.0, 0.5, 0.5]) > 0)[None]
     for rule in ("fixed", "top50", "area"):
         result = score_maps(torch.full((1, 14, 14), 0.7), truth, rule)
         assert result.ciou.item() == pytest.approx(1 / 4), rule
@@ -126,7 +131,7 @@ def test_scoring_maps_end_to_end() -> None:
     maps[0, :7, :7] = 1
     maps[1] = torch.nan
     maps[2, 0, 0] = torch.inf
-    truth = torch.stack([union_mask([[0.0, 0.0, 0.5, 0.5]])] * 4)
+    truth = torch.stack([(truth_of([0.0, 0.0, 0.5, 0.5]) > 0)] * 4)
     truth[2] = False
     result = score_maps(maps, truth)
     assert result.protocol == "fixed, bilinear"
@@ -138,16 +143,10 @@ def test_scoring_maps_end_to_end() -> None:
     assert result.ciou[3].item() == 0
     assert result.finite.tolist() == [True, False, False, True]
     assert result.confidence[1:3].tolist() == [-math.inf, -math.inf]
-    scores = localization_scores(result)
-    assert scores.num_scored == 3
-    assert scores.left_out == {"no truth": 1}
-    assert scores.counted_as_wrong == {"map not finite": 1}
-    assert scores.ciou_at_50 == pytest.approx(1 / 3)
-    assert scores.scored.tolist() == [0, 1, 3]
 
 
 def test_flickr_truth_is_soft() -> None:
-    truth = consensus_mask([[0, 0, 128, 128], [0, 0, 64, 128]])[None]  # 112 x 112, left half twice
+    truth = truth_of([0, 0, 0.5, 0.5], [0, 0, 0.25, 0.5], agreement=2)[None]  # 112 x 112, left half twice
     result = score_maps(torch.ones(1, 7, 7), truth)
     area = 56 * 112 * (1 + 0.5)
     assert result.ciou.item() == pytest.approx(area / (area + 224 * 224 - 112 * 112))
@@ -164,14 +163,11 @@ def test_batches_join_to_the_same_numbers() -> None:
         MapScores.join([whole, score_maps(maps, truth, "top50")])
 
 
-def test_shares_and_area_under_the_success_rate() -> None:
-    result = localization_scores(samples_of([0.0, 0.15, 0.3, 0.5, 1.0]))
-    assert result.ciou_at_50 == pytest.approx(2 / 5)
-    assert result.ciou_at_30 == pytest.approx(3 / 5)
-    assert result.mean_ciou == pytest.approx(0.39)
+def test_area_under_the_success_rate() -> None:
+    auc = success_auc(torch.tensor([0.0, 0.15, 0.3, 0.5, 1.0], dtype=torch.float64))
     # Success at 0: 5/5; to 0.15: 4/5 (3 thresholds); to 0.3: 3/5 (3); to 0.5: 2/5 (4); to 1: 1/5 (10).
     success = [5] + [4] * 3 + [3] * 3 + [2] * 4 + [1] * 10
-    assert result.auc == pytest.approx(0.05 / 5 * (sum(success) - (5 + 1) / 2))
+    assert auc == pytest.approx(0.05 / 5 * (sum(success) - (5 + 1) / 2))
     assert success_auc(torch.ones(3)) == pytest.approx(1.0)
     assert success_auc(torch.zeros(3)) == pytest.approx(0.025)  # 0 reaches the threshold 0
 
@@ -214,5 +210,6 @@ def test_what_does_not_fit_is_an_error() -> None:
         score_maps(torch.zeros(1, 2, 2), truth * 255)
     with pytest.raises(ValueError, match="unknown binarisation 'median'"):
         score_maps(torch.zeros(1, 2, 2), truth, "median")  # type: ignore[arg-type]
+    nothing = score_maps(torch.zeros(1, 2, 2), truth * 0)
     with pytest.raises(ValueError, match="none of the 1 samples has truth"):
-        localization_scores(score_maps(torch.zeros(1, 2, 2), truth * 0))
+        multi_source_scores(nothing, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.long))

@@ -10,9 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepavfusion.metrics.separation import MixtureScores, score_mixtures, separation_scores, si_sdr
+from deepavfusion.metrics.separation import MixtureScores, score_systems, separation_scores, si_sdr
 
 NUM_SAMPLES = 6000
+
+
+def score_mixtures(references: torch.Tensor, estimates: torch.Tensor, mixture: torch.Tensor) -> MixtureScores:
+    """Scores of one system."""
+    return score_systems(references, {"": estimates}, mixture)[""]
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

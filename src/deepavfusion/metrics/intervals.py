@@ -47,11 +47,6 @@ class Interval:
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
-    @property
-    def a_beats_b(self) -> bool:
-        """Where higher is better."""
-        return self.low > 0
-
 
 def paired_interval(
     a: ArrayLike,

@@ -60,22 +60,6 @@ class MapScores:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class LocalizationScores(Tally):
-    """Plain localization of sounding objects; shares in [0, 1], higher is better."""
-
-    ciou_at_50: float
-    """Share of samples with cIoU of at least 0.5."""
-    ciou_at_30: float
-    auc: float
-    """Area under the success rate over the cIoU thresholds 0, 0.05, ..., 1."""
-    mean_ciou: float
-    ciou: Tensor
-    """float64: cIoU of the scored samples."""
-    scored: Tensor
-    """int64: their places in the input."""
-
-
 @dataclass(frozen=True)
 class MultiSourceScores(Tally):
     """Localization of several sources of one picture, over pairs of sample and class; in [0, 1], higher is better."""
@@ -205,28 +189,6 @@ def success_auc(ciou: Tensor) -> float:
     thresholds = torch.arange(21, dtype=torch.float64, device=ciou.device) / 20
     success = (ciou[:, None] >= thresholds).double().mean(dim=0)
     return float(torch.trapezoid(success, thresholds))
-
-
-def localization_scores(samples: MapScores) -> LocalizationScores:
-    """cIoU@0.5, cIoU@0.3 and AUC of the samples with truth; those without are left out and counted.
-
-    Raises:
-        ValueError: no sample has truth.
-    """
-    scored = _with_truth(samples)
-    values = samples.ciou[scored]
-    return LocalizationScores(
-        protocol=samples.protocol,
-        num_scored=len(scored),
-        left_out=by_cause(no_truth=len(samples.ciou) - len(scored)),
-        counted_as_wrong=by_cause(map_not_finite=int((~samples.finite[scored]).sum())),
-        ciou_at_50=float((values >= 0.5).double().mean()),
-        ciou_at_30=float((values >= 0.3).double().mean()),
-        auc=success_auc(values),
-        mean_ciou=float(values.mean()),
-        ciou=values,
-        scored=scored,
-    )
 
 
 def multi_source_scores(samples: MapScores, pixel_ap: Tensor, classes: Tensor) -> MultiSourceScores:

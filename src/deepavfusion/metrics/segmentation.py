@@ -60,11 +60,6 @@ class ClipSums:
     """`(n, 255)` sum of the F curves of frames with truth."""
     num_frames_with_truth: NDArray[np.int64]
 
-    @property
-    def clip_iou(self) -> NDArray[np.float64]:
-        """`(n,)` mean IoU of each clip."""
-        return self.iou / self.num_frames
-
     def miou(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """mIoU `(R,)` of selections that hold each clip `weights` `(R, n)` times."""
         return weights @ self.iou / (weights @ self.num_frames)

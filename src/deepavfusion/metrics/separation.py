@@ -137,19 +137,6 @@ def si_sdr(references: Tensor, estimates: Tensor) -> Tensor:
     return torch.where(silent, FLOOR_DB, ratio.clamp(-LIMIT_DB, LIMIT_DB))
 
 
-def score_mixtures(references: Tensor, estimates: Tensor, mixture: Tensor) -> MixtureScores:
-    """Score mixtures one by one; estimate n is compared with reference n.
-
-    Args:
-        references: `(B, N, T)` true sources.
-        estimates: `(B, N, T)` predictions of them.
-        mixture: `(B, T)` what the predictions were made from.
-
-    Returns and raises what `score_systems` does, for the one system.
-    """
-    return score_systems(references, {"": estimates}, mixture)[""]
-
-
 def score_systems(references: Tensor, systems: Mapping[str, Tensor], mixture: Tensor) -> dict[str, MixtureScores]:
     """Score several systems on the same mixtures; the mixture's own ratios are computed once.
 

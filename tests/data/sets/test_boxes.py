@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from deepavfusion.data.clips import find_clips
-from deepavfusion.data.sets import avsbench, flickr_soundnet, music_boxes, pairs, vggss
+from deepavfusion.data.sets import flickr_soundnet, music_boxes, pairs, vggss
 from deepavfusion.data.sets.box_table import read_boxes, write_boxes
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes, with_truth
 from deepavfusion.data.sets.framed_clips import read_framed_clips
@@ -183,17 +183,6 @@ def test_boxes_in_a_csv(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             read_boxes(text(tmp_path / "bad.csv", "id,label,x1,y1,x2,y2,agreement\n" + rows))
-
-
-def test_boxes_of_avsbench_pictures(tmp_path: Path) -> None:
-    items = [
-        {"image": "/far/away/x_1.png", "audio": "/far/x.wav", "gt_box": [75.0, 0.0, 200.0, 223.0]},
-        {"image": "/far/away/x.mp4_2.png", "audio": "/far/x.wav", "gt_box": [0.0, 0.0, 0.0, 0.0]},
-    ]
-    sounding, silent = avsbench.read_frame_boxes(text(tmp_path / "box.json", json.dumps(items)))
-    assert (sounding.id, silent.id) == ("x_1", "x.mp4_2")
-    assert sounding.boxes()[0].pixels(224) == (75, 0, 200, 223)
-    assert silent.sources == ()
 
 
 def test_sounding_pairs(tmp_path: Path, plant: Plant) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -220,32 +219,3 @@ def test_masks_in_every_mode(tmp_path: Path) -> None:
         masks.read_semantic_mask(str(strange))
     with pytest.raises(ValueError, match="not a picture"):
         masks.read_binary_mask(text(tmp_path / "page.png", "<html>"))
-
-
-class Harm:
-    """Runs a command when it is unpickled without care."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.path),)
-
-
-def test_pickled_masks_hold_arrays_and_nothing_else(tmp_path: Path) -> None:
-    mask = np.eye(4, dtype=np.float64)
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        (tmp_path / "sample0000.pkl").write_bytes(pickle.dumps(mask, protocol))
-        assert np.array_equal(masks.read_pickled_mask(str(tmp_path / "sample0000.pkl")), mask)
-    for content, message in (
-        (Harm(tmp_path / "harm"), "holds posix.mkdir, not just an array"),
-        (np.zeros(3), "must hold a matrix"),
-        (np.array([[Harm(tmp_path / "harm")]], object), "not just an array"),
-        ([1, 2], "must hold a matrix"),
-    ):
-        (tmp_path / "bad.pkl").write_bytes(pickle.dumps(content))
-        with pytest.raises(ValueError, match=message):
-            masks.read_pickled_mask(str(tmp_path / "bad.pkl"))
-    assert not (tmp_path / "harm").exists()
-    with pytest.raises(ValueError, match="not a pickled array"):
-        masks.read_pickled_mask(text(tmp_path / "page.pkl", "<html>"))

@@ -12,7 +12,6 @@ import pytest
 
 from deepavfusion.data.sets import (
     audioset,
-    avsbench,
     folders,
     kinetics_sounds,
     music,
@@ -42,16 +41,6 @@ def test_vggsound(official: Path) -> None:
     assert {clip.label for clip in listing.clips} == set(listing.classes)
     assert listing.clips[0].id == "glLQrEijrKg_000300"
     assert listing.clips[0].labels == ("playing hammond organ",)
-
-
-def test_vggsound_statistics_are_the_shipped_classes(official: Path) -> None:
-    statistics = vggsound.read_statistics(str(official / "vggsound_stat.csv"))
-    assert tuple(sorted(row.label for row in statistics)) == shipped_classes("vggsound")
-    assert sum(row.num_clips for row in statistics) == 199176
-    assert Counter(row.group for row in statistics)["music"] == 63
-    assert len({row.group for row in statistics}) == 9
-    with pytest.raises(ValueError, match="lists classes, not clips"):
-        vggsound.read_vggsound(str(official / "vggsound_stat.csv"))
 
 
 def test_subsets_of_instruments(official: Path) -> None:
@@ -183,11 +172,9 @@ def test_music_boxes(official: Path) -> None:
     assert taken_for_corners > 1000  # what a reader of corners loses
 
 
-def test_avsbench_boxes(official: Path) -> None:
-    single = avsbench.read_frame_boxes(str(official / "avsbench_s4_box.json"))
-    several = avsbench.read_frame_boxes(str(official / "avsbench_ms3_box.json"))
-    assert (len(single), len(with_truth(single)[1])) == (3700, 6)
-    assert (len(several), len(with_truth(several)[1])) == (320, 29)
-    frames = folders.read_csv(str(official / "avsbench_s4_test_frames.csv"))
-    assert (len(frames.clips), len(frames.classes)) == (3700, 23)
-    assert {item.id for item in single} == {clip.id for clip in frames.clips}
+def test_vggsound_statistics_are_the_shipped_classes(official: Path) -> None:
+    with open(official / "vggsound_stat.csv", newline="") as file:
+        labels = [row[0] for row in csv.reader(file)]
+    assert tuple(sorted(labels)) == shipped_classes("vggsound")
+    with pytest.raises(ValueError, match="lists classes, not clips"):
+        vggsound.read_vggsound(str(official / "vggsound_stat.csv"))

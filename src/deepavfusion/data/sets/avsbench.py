@@ -17,8 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from deepavfusion.data.sets.annotation_files import NamedRow, read_items, read_json, read_table
-from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
+from deepavfusion.data.sets.annotation_files import NamedRow, read_json, read_table
 from deepavfusion.data.sets.framed_clips import FramedClip
 
 SPLITS = ("train", "val", "test")
@@ -72,26 +71,6 @@ def read_label2idx(path: str) -> tuple[str, ...]:
     if sorted(numbers.values()) != list(range(first, first + len(numbers))):
         raise ValueError(f"{path}: the numbers must be {first} to {first + len(numbers) - 1}, each once")
     return tuple(sorted(numbers, key=numbers.__getitem__))
-
-
-def read_frame_boxes(path: str) -> tuple[BoxAnnotation, ...]:
-    """Boxes around the masks of single pictures, from `avsbench_s4_box.json` or `avsbench_ms3_box.json` (SSL-Align).
-
-    Items are `{"image", "audio", "gt_box"}`, the box x1,y1,x2,y2 on a grid of 224, all 0 where nothing sounds. Ids are
-    the pictures' names without suffix.
-
-    Raises:
-        ValueError: an item that does not fit; names file and item.
-    """
-    annotations = []
-    for item, place in read_items(path):
-        try:
-            name = os.path.splitext(os.path.basename(item["image"]))[0]
-            box = Box.of_corners(*(value / BOX_GRID for value in item["gt_box"]))
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{place}: expected image and gt_box with four numbers") from None
-        annotations.append(BoxAnnotation(name, () if box.is_empty(BOX_GRID) else (SourceBoxes(None, (box,)),)))
-    return tuple(annotations)
 
 
 def _s4(path: str, root: str) -> Iterator[tuple[FramedClip, str]]:

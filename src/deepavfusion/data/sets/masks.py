@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -15,15 +12,6 @@ _PICKLED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 }
 """What a pickled array is made of, by any version of NumPy and of the pickle protocol."""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays of numbers and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"holds {module}.{name}, not just an array")
-        return super().find_class(module, name)
 
 
 def palette(num_classes: int) -> npt.NDArray[np.uint8]:
@@ -73,24 +61,6 @@ def read_semantic_mask(path: str, num_classes: int = 71) -> npt.NDArray[np.uint8
     if pixels.max(initial=0) >= num_classes:
         raise ValueError(f"{path}: holds class {pixels.max()}, but there are {num_classes} with the background")
     return pixels.astype(np.uint8)
-
-
-def read_pickled_mask(path: str) -> npt.NDArray[np.float32]:
-    """A mask `(H, W)` from a pickled array, as VGG-Instruments has one file per id. Nothing else is unpickled.
-
-    Raises:
-        ValueError: no such file, not a pickle, or one of something else than a matrix of numbers.
-    """
-    try:
-        with open(path, "rb") as file:
-            content = _ArrayUnpickler(file).load()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, ImportError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a pickled array ({error})") from None
-    if not isinstance(content, np.ndarray) or content.ndim != 2 or content.dtype.kind not in "biuf":
-        raise ValueError(f"{path}: must hold a matrix of numbers")
-    return content.astype(np.float32)
 
 
 def _pixels(path: str) -> npt.NDArray[np.uint8]:

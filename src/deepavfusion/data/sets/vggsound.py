@@ -12,7 +12,6 @@ quoted: `--iY3Bf4hDg_000030,violin,_fiddle`. All of them are labelled with VGGSo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from deepavfusion.data.sets.annotation_files import Row, read_rows
 from deepavfusion.data.sets.listing import (
@@ -27,16 +26,6 @@ from deepavfusion.data.sets.listing import (
 from deepavfusion.data.sets.vocabularies import instrument_class, known, shipped_classes
 
 CLIP_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class ClassStatistics:
-    """One row of `vggsound_stat.csv`."""
-
-    label: str
-    num_clips: int
-    group: str
-    """One of nine: animals, music, people, ..."""
 
 
 def read_vggsound(path: str) -> Listing:
@@ -59,20 +48,6 @@ def read_vgg_instruments(path: str) -> Listing:
     The subset's own test list, `vgginstruments_test.csv`, gives ids and no classes: read it as `ids`.
     """
     return _read(path, "vgg_instruments", by_instrument=True)
-
-
-def read_statistics(path: str) -> tuple[ClassStatistics, ...]:
-    """Classes, their numbers of clips and groups, from `vggsound_stat.csv`, in its order.
-
-    Raises:
-        ValueError: a row that does not fit; names file and line.
-    """
-    statistics = []
-    for row in read_rows(path):
-        if len(row.cells) != 3 or not row.cells[1].isdigit():
-            raise ValueError(f"{row.place}: expected label,number of clips,group, found {','.join(row.cells)}")
-        statistics.append(ClassStatistics(row.cells[0], int(row.cells[1]), row.cells[2]))
-    return tuple(statistics)
 
 
 def _read(path: str, subset: str, by_instrument: bool) -> Listing:
