@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert causes[0] is None
     for cause, words in zip(
         causes[1:],
-        ("a_frame_1.png: not a picture", "a_frame_2.png: no such", "a_mask_3.png: no such", "not labelled"),
+        ("a_frame_1.png: no picture", "a_frame_2.png: no such", "a_mask_3.png: no such", "not labelled"),
         strict=True,
     ):
         assert cause is not None

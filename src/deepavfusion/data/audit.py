@@ -32,7 +32,7 @@ from deepavfusion.data.locations import write_json
 from deepavfusion.data.parts import parse_part
 from deepavfusion.data.workers import Casualty, map_isolated
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 """Goes up when a verdict could change; older manifests are then not continued."""
 REASONS = (
     "unreadable",
@@ -46,6 +46,8 @@ REASONS = (
     "duplicate of",
 )
 """What can be wrong with a clip, as the column `reason` begins; several are separated by semicolons."""
+NOTES = ("converted from",)
+"""What is noted in that column of clips that are as good as others: pictures of high dynamic range or wide colours."""
 
 LOOK = (48, 48)  # pixels that pictures are looked at with
 CLOSE_LOOK = 64  # moments of the closer look at a picture
@@ -119,7 +121,7 @@ class AuditSummary:
     num_gone: int
     """Clips of an earlier audit that are not there any more."""
     reasons: dict[str, int]
-    """How many clips each reason was found in, tolerated ones included."""
+    """How many clips each reason was found in, tolerated ones and notes included."""
     num_labels: int
     """Different labels."""
     splits: dict[str, int]
@@ -229,6 +231,8 @@ def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
                 reasons += _look(lambda times: media.frames(times, FrameCrop.whole(LOOK)), duration, config)
             if info.has_sound and _is_silent(media.sound, duration, config.num_points):
                 reasons.append("silent")
+            if media.converted_from is not None:
+                reasons.append(f"converted from {media.converted_from.name}")
             if media.num_refused_packets:
                 reasons.append(f"damaged: {media.num_refused_packets} packets could not be decoded where it was read")
     except (MediaError, OSError) as error:
@@ -296,7 +300,7 @@ def summarize(clips: list[Clip], out: str, num_looked_at: int, num_gone: int, co
         num_quarantined=bad,
         num_looked_at=num_looked_at,
         num_gone=num_gone,
-        reasons={name: reasons[name] for name in REASONS if reasons[name]},
+        reasons={name: reasons[name] for name in (*REASONS, *NOTES) if reasons[name]},
         num_labels=len({clip.label for clip in clips} - {None}),
         splits=dict(sorted(Counter(clip.split for clip in clips if clip.split is not None).items())),
         shared_between_splits={name: sorted(parts) for name, parts in sorted(splits.items()) if len(parts) > 1},
@@ -315,7 +319,7 @@ def _summary_name(out: str) -> str:
 
 
 def _judge(clip: Clip, reasons: list[str], config: AuditConfig) -> Clip:
-    bad = any(_kind(reason) not in config.tolerate for reason in reasons)
+    bad = any(_kind(reason) not in (*config.tolerate, *NOTES) for reason in reasons)
     return replace(clip, verdict="quarantined" if bad else "ok", reason="; ".join(reasons) or None)
 
 
@@ -324,7 +328,7 @@ def _reasons(clip: Clip) -> list[str]:
 
 
 def _kind(reason: str) -> str:
-    return next(name for name in REASONS if reason.startswith(name))
+    return next(name for name in (*REASONS, *NOTES) if reason.startswith(name))
 
 
 def _unreadable(cause: str) -> str:

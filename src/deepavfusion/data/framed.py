@@ -18,7 +18,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.clips import Clip, ClipError
@@ -26,6 +25,7 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.locations import is_url
 from deepavfusion.data.media import MediaError, MediaFile
+from deepavfusion.data.photos import read_photo
 from deepavfusion.data.sets.framed_clips import FramedClip, read_framed_clips
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
 
@@ -167,12 +167,9 @@ class FramedPicture:
 
     def _load(self, path: str) -> NDArray[np.uint8]:
         try:
-            with Image.open(path) as picture:
-                return np.array(picture.convert("RGB"))
-        except FileNotFoundError:
-            raise ClipError(self.clip_id, f"{path}: no such file") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ClipError(self.clip_id, f"{path}: not a picture that can be read ({error})") from error
+            return read_photo(path, longest=None)
+        except MediaError as error:
+            raise ClipError(self.clip_id, str(error)) from error
 
 
 class StillMasks:

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepavfusion.inference.inputs import Arrays
+    from deepavfusion.inference.arrays import Arrays
     from deepavfusion.inference.predictions import Classification, Embedding, Localization, Segmentation, Separation
     from deepavfusion.inference.predictor import Predictor
 
 __all__ = ["Arrays", "Classification", "Embedding", "Localization", "Predictor", "Segmentation", "Separation"]
 
-_HOME = {"Arrays": "inputs", "Predictor": "predictor"}
+_HOME = {"Arrays": "arrays", "Predictor": "predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,7 @@
 """Anything that can be seen or heard, opened alike: media files, photos, sounds, pairs of both, arrays in memory.
 
 `open_recording` takes it and gives a `Recording`: frames at moments, sound in stretches, sizes and lengths. Media files
-are read by `data.media` with its limits. Photos are read here, by Pillow, with the same limits: what a picture claims
-to be is looked at before anything is allocated for it.
+are read by `data.media`, photos by `data.photos`, with the same limits. What is in memory is checked by `arrays`.
 
 Shapes: `T` frames, `H W` pixels, `n` samples.
 """
@@ -10,26 +9,26 @@ Shapes: `T` frames, `H W` pixels, `n` samples.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.media import MediaError, MediaFile
-from deepavfusion.data.media.demuxer import MAX_PIXELS, MAX_SAMPLE_RATE, MAX_SIDE
+from deepavfusion.data.media.formats import photo_format
+from deepavfusion.data.photos import read_photo
+from deepavfusion.inference.arrays import Arrays, pictures_of, waveform_of
 from deepavfusion.inference.windows import check_duration
 
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURE_SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 SOUND_SUFFIXES = (
     ".aac",
     ".ac3",
@@ -45,32 +44,6 @@ SOUND_SUFFIXES = (
     ".ogg",
     ".wav",
 )
-PHOTO_SIDE = 2048
-"""Photos are brought to at most this many pixels on their longer side when they are read: models look at 224."""
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """A recording in memory. What is None is not there.
-
-    Pictures are RGB, uint8, or floats from 0 to 1: of numpy and Pillow with channels last, of torch with channels
-    first. Sound is floats from -1 to 1 or integers at their full scale: `(n,)`, of numpy `(n, channels)`, of torch
-    `(channels, n)`.
-    """
-
-    pictures: Any = None
-    """One picture `(H, W, 3)` (torch `(3, H, W)`, or a Pillow image), or a film `(T, H, W, 3)` (torch
-    `(T, 3, H, W)`)."""
-    fps: float | None = None
-    """Frames per second of a film."""
-    sound: Any = None
-    """The waveform."""
-    rate: int | None = None
-    """Samples per second of the sound."""
-    name: str = "array"
-    """What messages and files call it."""
 
 
 @dataclass(frozen=True)
@@ -226,40 +199,21 @@ class PairRecording:
         self._sound.close()
 
 
-def read_photo(path: str) -> NDArray[np.uint8]:
-    """A picture file as it is to be displayed, `(H, W, 3)` RGB, no side longer than `PHOTO_SIDE`.
-
-    Raises:
-        MediaError: not a picture, damaged, or it claims more pixels than is ever read.
-    """
-    try:
-        with Image.open(path, formats=_FORMATS) as picture:
-            width, height = picture.size
-            if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-                raise MediaError(path, f"claims {width} x {height} pixels, more than is ever read")
-            if picture.mode.startswith(("I", "F")):
-                raise MediaError(path, f"has pixels of kind {picture.mode}; convert it to 8 bits a channel")
-            picture.draft("RGB", (PHOTO_SIDE, PHOTO_SIDE))  # large JPEGs are decoded at a fraction of their size
-            picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.BILINEAR)
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except Image.DecompressionBombError as error:
-        raise MediaError(path, "claims more pixels than is ever read") from error
-    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError) as error:
-        raise MediaError(path, f"no picture that can be read: {error}") from error
-    except (MemoryError, struct.error) as error:
-        raise MediaError(path, f"no picture that can be read: {error or type(error).__name__}") from error
-
-
 def _open(given: Input) -> FileRecording | MemoryRecording | PairRecording:
     if isinstance(given, tuple):
         return _open_pair(given)
     if isinstance(given, (str, os.PathLike)):
-        return _open_path(os.fspath(given))
+        return _open_path(os.fsdecode(given))
+    if isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "read"):
+        raise ValueError(
+            f"an input of type {type(given).__name__} is not read: give a path, a Pillow image, an array, a tensor or "
+            "`Arrays`; write what is in memory to a file, or decode it, first"
+        )
     return _from_arrays(given if isinstance(given, Arrays) else Arrays(given))
 
 
 def _open_path(path: str) -> FileRecording | MemoryRecording:
-    if _is_photo(path):
+    if photo_format(path) is not None:
         return MemoryRecording(path, read_photo(path)[None], None, None)
     return FileRecording(path)
 
@@ -283,71 +237,10 @@ def _open_pair(given: tuple[Any, Any]) -> PairRecording:
     return PairRecording(picture, sound)
 
 
-def _is_photo(path: str) -> bool:
-    """Whether a file begins as a picture does; what cannot be opened is left to the media reader's message."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except (OSError, ValueError):
-        return False
-    return head.startswith(_BEGINNINGS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
-
-
 def _from_arrays(arrays: Arrays) -> MemoryRecording:
-    name = arrays.name
     if arrays.pictures is None and arrays.sound is None:
-        raise ValueError(f"{name}: neither pictures nor sound")
-    pictures = None if arrays.pictures is None else _pictures(name, arrays.pictures, arrays.fps)
-    if arrays.fps is not None and not 0 < arrays.fps <= 1000:
-        raise ValueError(f"{name}: fps {arrays.fps} must be above 0 and at most 1000")
+        raise ValueError(f"{arrays.name}: neither pictures nor sound")
+    pictures = None if arrays.pictures is None else pictures_of(arrays)
     still = pictures is not None and len(pictures) == 1
-    waveform = None if arrays.sound is None else _waveform(name, arrays.sound, arrays.rate)
-    return MemoryRecording(name, pictures, None if still else arrays.fps, waveform)
-
-
-def _pictures(name: str, given: Any, fps: float | None) -> NDArray[np.uint8]:
-    """`(T, H, W, 3)` uint8."""
-    if isinstance(given, Image.Image):
-        given = np.asarray(given.convert("RGB"))
-    if isinstance(given, torch.Tensor):
-        if given.ndim not in (3, 4) or given.shape[-3] != 3:
-            raise ValueError(f"{name}: pictures of shape {tuple(given.shape)}, a tensor is (3, H, W) or (T, 3, H, W)")
-        given = given.detach().cpu().movedim(-3, -1).numpy()
-    array = np.asarray(given)
-    if array.ndim not in (3, 4) or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"{name}: pictures of shape {array.shape}, an array is (H, W, 3) or (T, H, W, 3)")
-    if max(array.shape[-3:-1]) > MAX_SIDE:
-        raise ValueError(f"{name}: pictures of {array.shape[-2]} x {array.shape[-3]} pixels, more than is ever read")
-    array = array if array.ndim == 4 else array[None]
-    if len(array) > 1 and fps is None:
-        raise ValueError(f"{name}: {len(array)} pictures need fps, frames per second")
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating) or not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f"{name}: pictures must be uint8, or floats from 0 to 1, got {array.dtype} beyond that")
-    return np.rint(array * 255).astype(np.uint8)
-
-
-def _waveform(name: str, given: Any, rate: int | None) -> NDArray[np.float32]:
-    """`(n,)` mono at 16 kHz: the plain average of all channels, resampled."""
-    if rate is None or not 0 < rate <= MAX_SAMPLE_RATE:
-        raise ValueError(f"{name}: sound needs its rate, samples per second up to {MAX_SAMPLE_RATE}, got {rate}")
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu().numpy().T
-    array = np.asarray(given)
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        raise ValueError(f"{name}: sound of shape {array.shape}, it is (n,), of numpy (n, channels)")
-    try:
-        check_duration(len(array) / rate)  # before it is resampled
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if np.issubdtype(array.dtype, np.signedinteger):
-        array = array / -float(np.iinfo(array.dtype).min)
-    elif not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{name}: sound of type {array.dtype}, it is floats from -1 to 1 or signed integers")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: sound holds values that are not finite")
-    mono = array.mean(axis=1) if array.ndim == 2 else array
-    mono = np.clip(mono, -4, 4).astype(np.float32)
-    waveform = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE, "HQ")
-    return np.clip(waveform, -1, 1)
+    waveform = None if arrays.sound is None else waveform_of(arrays)
+    return MemoryRecording(arrays.name, pictures, None if still else arrays.fps, waveform)

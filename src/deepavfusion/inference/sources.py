@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop, Region
 from deepavfusion.data.jpeg import crop_picture
+from deepavfusion.data.photos import read_photo
 from deepavfusion.data.views import centre_crop
 from deepavfusion.images import MEAN_COLOUR, normalize
-from deepavfusion.inference.inputs import Recording, read_photo
+from deepavfusion.inference.arrays import Arrays, pictures_of
+from deepavfusion.inference.inputs import Recording
 from deepavfusion.inference.overlap_add import consistent, overlap_add
 from deepavfusion.inference.sliding_sound import sound_blocks
 from deepavfusion.inference.timeline import Compute, Progress, read_frames, still_images, to_images
@@ -70,7 +71,7 @@ class AskedSources:
 
 
 def ask_for(pictures: Sequence[Any], boxes: Sequence[Box]) -> AskedSources:
-    """What `pictures` (files, Pillow images or arrays) or `boxes` ask for; with neither, the whole picture.
+    """What `pictures` (files, Pillow images, arrays or tensors) or `boxes` ask for; with neither, the whole picture.
 
     Raises:
         ValueError: both, or what is no picture or no box.
@@ -218,8 +219,5 @@ def _whole(picture: NDArray[np.uint8], config: SeparatorConfig) -> NDArray[np.ui
 
 def _picture(given: Any) -> NDArray[np.uint8]:
     if isinstance(given, (str, os.PathLike)):
-        return read_photo(os.fspath(given))
-    array = np.asarray(given.convert("RGB") if isinstance(given, Image.Image) else given)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(f"pictures must be files or uint8 (H, W, 3), got {array.dtype} {array.shape}")
-    return array
+        return read_photo(given)
+    return pictures_of(Arrays(given, name="pictures"))[0]

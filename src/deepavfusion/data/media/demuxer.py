@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import av
 
+from deepavfusion.data.media.formats import not_media, photo
 from deepavfusion.data.media.media_error import MediaError, cause_of, reading
 from deepavfusion.data.media.mp4_header import Matrix, display_matrices
+from deepavfusion.data.media.still_header import still_header
 
 MAX_SIDE = 16384
 """Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""
@@ -85,8 +87,9 @@ class Demuxer:
             except av.FFmpegError as error:
                 if not isinstance(error, av.InvalidDataError) and error.errno != errno.EINVAL:
                     raise
-                cause = "no media container, or one whose index is missing or damaged"
-                raise MediaError(self.path, f"cannot be opened: {cause} ({cause_of(error)})") from error
+                known = not_media(self.path, is_known_to_libav=error.errno == errno.EINVAL)
+                cause = known or f"no media container, or one whose index is missing or damaged ({cause_of(error)})"
+                raise MediaError(self.path, f"cannot be opened: {cause}") from error
         self.is_untouched = True
         self.has_index = self.container.format.name.startswith(("mov,", "matroska,"))
         try:
@@ -114,6 +117,9 @@ class Demuxer:
             with open(self.path, "rb", buffering=0) as file:
                 head = os.pread(file.fileno(), 8, 0)
                 if head[4:] == b"ftyp":
+                    still = still_header(file.fileno())
+                    if still is not None:
+                        raise MediaError(self.path, f"cannot be opened: {photo(still.format)}")
                     self.display_matrices = display_matrices(file.fileno())
                     return "mp4"
                 return "matroska" if head.startswith(b"\x1aE\xdf\xa3") else "other"

@@ -3,7 +3,8 @@
 Scaling is swscale's bilinear filter (widened when shrinking, hence antialiased), in the same pass as the conversion to
 RGB: the whole frame is brought to the size at which the crop's box has its output size, then the box is cut out. An
 alpha channel is dropped: the colours are taken as they are stored. Interlaced frames stay woven. The sample aspect
-ratio is left alone. A display matrix is applied as the nearest combination of quarter turns and mirroring.
+ratio is left alone. A display matrix is applied as the nearest combination of quarter turns and mirroring. Pictures of
+high dynamic range and of wide colours are brought to the standard ones after scaling (`dynamic_range`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.media.dynamic_range import ColourCoding, standard_range
 from deepavfusion.data.media.mp4_header import Matrix
 
 MAX_SCALED_PIXELS = 50_000_000
@@ -55,8 +57,13 @@ class Orientation:
         return (width, height) if self.transpose else (height, width)
 
 
-def pixels(frame: Any, crop: FrameCrop | None = None) -> npt.NDArray[np.uint8]:
+def pixels(frame: Any, crop: FrameCrop | None = None, coding: ColourCoding | None = None) -> npt.NDArray[np.uint8]:
     """A frame's displayed picture, or a crop of it, `(H, W, 3)` RGB in a fresh contiguous array.
+
+    Args:
+        frame: as decoded.
+        crop: which part, and its size; None is the whole at its own size.
+        coding: what its numbers stand for, if not what a screen shows.
 
     Raises ValueError if the crop is so small a part that the scaled whole would exceed MAX_SCALED_PIXELS.
     """
@@ -74,21 +81,25 @@ def pixels(frame: Any, crop: FrameCrop | None = None) -> npt.NDArray[np.uint8]:
         top = whole_height - height - top
     if orientation.mirror_columns:
         left = whole_width - width - left
+    deep = coding is not None
     if orientation.transpose:
-        box = _box(_scaled(frame, whole_width, whole_height), left, top, width, height).transpose(1, 0, 2)
+        box = _box(_scaled(frame, whole_width, whole_height, deep), left, top, width, height).transpose(1, 0, 2)
     else:
-        box = _box(_scaled(frame, whole_height, whole_width), top, left, height, width)
+        box = _box(_scaled(frame, whole_height, whole_width, deep), top, left, height, width)
     rows = slice(None, None, -1 if orientation.mirror_rows else 1)
     columns = slice(None, None, -1 if orientation.mirror_columns != crop.flip else 1)
-    return np.array(box[rows, columns], order="C")
+    turned = np.array(box[rows, columns], order="C")
+    return turned if coding is None else standard_range(turned, coding)
 
 
-def _scaled(frame: Any, height: int, width: int) -> Any:
-    return frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR", **_ONE_THREAD)
+def _scaled(frame: Any, height: int, width: int, deep: bool) -> Any:
+    """The whole frame at a size as RGB, with 16 bits where the shades are still to be converted."""
+    format_ = "rgb48le" if deep else "rgb24"
+    return frame.reformat(width=width, height=height, format=format_, interpolation="BILINEAR", **_ONE_THREAD)
 
 
-def _box(frame: Any, top: int, left: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+def _box(frame: Any, top: int, left: int, height: int, width: int) -> npt.NDArray[Any]:
     """A view of a box of an RGB frame, without copying the rest."""
-    plane = frame.planes[0]
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[top : top + height]
+    plane, kind = frame.planes[0], np.dtype("<u2" if frame.format.name == "rgb48le" else "u1")
+    lines = np.frombuffer(plane, kind).reshape(-1, plane.line_size // kind.itemsize)[top : top + height]
     return lines[:, left * 3 : (left + width) * 3].reshape(height, width, 3)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.media import frame_pixels
 from deepavfusion.data.media.demuxer import MAX_SAMPLE_RATE, Demuxer, codec_name
+from deepavfusion.data.media.dynamic_range import ColourCoding, colour_coding, stated
 from deepavfusion.data.media.media_error import MediaError, reading
 from deepavfusion.data.media.picture_track import PictureTrack
 from deepavfusion.data.media.sound_track import MAX_WINDOW_SECONDS, SoundTrack
@@ -78,6 +79,11 @@ class MediaFile:
             self._demuxer = Demuxer(self.path)
         self._picture = PictureTrack(self._demuxer) if self._demuxer.streams["picture"] is not None else None
         self._sound = SoundTrack(self._demuxer) if self._demuxer.streams["sound"] is not None else None
+        picture = self._demuxer.streams["picture"]
+        # The container's word: decoding may put that of the pictures in its place.
+        self._stated_colours = stated(picture.codec_context) if picture is not None else (None, None)
+        self.converted_from: ColourCoding | None = None
+        """How the pictures read so far are coded, if they had to be brought to the standard range and colours."""
         self._is_open = True
 
     def __enter__(self) -> MediaFile:
@@ -178,7 +184,11 @@ class MediaFile:
 
     def _pixels(self, frame: Any, crop: FrameCrop | None) -> npt.NDArray[np.uint8]:
         self._demuxer.check_size(frame.width, frame.height)
-        return frame_pixels.pixels(frame, crop)
+        assert self._picture is not None
+        of_frame, of_decoder = stated(frame), stated(self._picture.track.stream.codec_context)
+        coding = colour_coding(*map(list, zip(of_frame, of_decoder, self._stated_colours, strict=True)))
+        self.converted_from = coding or self.converted_from
+        return frame_pixels.pixels(frame, crop, coding)
 
     def _reading(self, action: str) -> AbstractContextManager[None]:
         if not self._is_open:

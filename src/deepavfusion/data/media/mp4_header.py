@@ -24,14 +24,14 @@ def display_matrices(file: int) -> dict[int, Matrix]:
     """
     matrices: dict[int, Matrix] = {}
     try:
-        for kind, body, end in _boxes(file, 0, os.fstat(file).st_size):
+        for kind, body, end in boxes(file, 0, os.fstat(file).st_size):
             if kind != b"moov":
                 continue
-            for inner_kind, inner, inner_end in _boxes(file, body, end):
+            for inner_kind, inner, inner_end in boxes(file, body, end):
                 if inner_kind == b"mvhd" and _header(file, inner, 36)[1] != UPRIGHT:
                     return {}
                 if inner_kind == b"trak":
-                    for part_kind, part, _ in _boxes(file, inner, inner_end):
+                    for part_kind, part, _ in boxes(file, inner, inner_end):
                         if part_kind == b"tkhd":
                             number, matrix = _header(file, part, 40)
                             matrices[number] = matrix
@@ -40,7 +40,7 @@ def display_matrices(file: int) -> dict[int, Matrix]:
     return matrices
 
 
-def _boxes(file: int, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: int, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin and end of the content of the boxes that lie one after another."""
     while begin + 8 <= end:
         head = os.pread(file, 16, begin)

@@ -49,9 +49,19 @@ def fault(clip: FramedClip, check: Check) -> str | None:
     from PIL import Image, UnidentifiedImageError
 
     from deepavfusion.data.media import MediaError, MediaFile
+    from deepavfusion.data.photos import probe_photo, read_photo
 
-    pictures = [path for path in clip.files if path != clip.sound]
-    for path in pictures:
+    for path in clip.frames:
+        try:
+            if check == "decode":
+                read_photo(path, longest=None)
+            else:
+                probe_photo(path)
+        except MediaError as error:
+            return f"unreadable: {error}"
+    for path in clip.files:
+        if path == clip.sound or path in clip.frames:
+            continue
         try:
             with Image.open(path) as image:
                 if check == "decode":
