@@ -301,7 +301,7 @@ def test_from_pretrained(clips: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         ({"boxes": [(0, 0, 0.5, 2)]}, "fractions from 0 to 1"),
         ({"boxes": [(0.5, 0, 0.5, 1)]}, "right after left"),
         ({"boxes": [(0, 0, 1, 1)], "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "not asked for beside"),
-        ({"pictures": [np.zeros((4, 4), np.uint8)]}, "files or uint8"),
+        ({"pictures": [np.zeros((4, 4), np.uint8)]}, "pictures of shape .* an array is"),
     ],
 )
 def test_sources_that_cannot_be_asked_for(own: Predictor, clips: Path, settings: dict[str, Any], message: str) -> None:
