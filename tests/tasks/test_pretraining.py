@@ -205,9 +205,25 @@ def test_probe_scores_every_stream_on_the_held_out_clips(clips: Path, tmp_path: 
     with torch.no_grad():
         scores = task.probe(model, CPU)
         assert task.probe(model, CPU) == scores
-    assert set(scores) == {"top1_fusion", "top1_audio", "top1_image", "top1_all", "num_clips"}
+    worth = {"worth_image", "worth_audio"}
+    assert set(scores) == {*worth, "top1_fusion", "top1_audio", "top1_image", "top1_all", "num_clips"}
     assert scores["num_clips"] == 4
-    assert all(scores[name] in (0.0, 0.25, 0.5, 0.75, 1.0) for name in scores if name != "num_clips")
+    assert all(scores[name] in (0.0, 0.25, 0.5, 0.75, 1.0) for name in scores if name.startswith("top1"))
+    assert all(scores[name] != 0 for name in worth)
+
+
+def test_what_the_other_sense_is_worth_needs_no_labels_but_clips_with_both(clips: Path, tmp_path: Path) -> None:
+    write_manifest(str(tmp_path / "all.csv"), [Clip(p.stem, str(p)) for p in sorted(clips.rglob("*.mp4"))])
+    config = make(tmp_path / "all.csv", tmp_path / "run")
+    task = MaskedPretraining(config)
+    model = task.build_model().eval()
+    with torch.no_grad():
+        assert set(task.probe(model, CPU)) == {"worth_image", "worth_audio"}
+        apart = MaskedPretraining(replace(config, model=replace(config.model, fusion_layers="none")))
+        assert apart.probe(apart.build_model().eval(), CPU) == {"worth_image": 0.0, "worth_audio": 0.0}
+        # One clip of both senses has no other to take a foreign sense from.
+        write_manifest(str(tmp_path / "one.csv"), [Clip("c", str(sorted(clips.rglob("*.mp4"))[0]))])
+        assert MaskedPretraining(make(tmp_path / "one.csv", tmp_path / "run")).probe(model, CPU) == {}
 
 
 def test_probe_needs_labels_and_prefers_held_out_clips() -> None:

@@ -21,6 +21,7 @@ from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureBudgetError, NonFiniteError
 from deepavfusion.training.loop import RunResult, fit
+from deepavfusion.training.run_folder import CsvTable
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 from tests.training.toy_task import ToyConfig, ToyTask
 
@@ -234,6 +235,16 @@ def test_run_folder_holds_what_it_says(tmp_path: Path) -> None:
     }
     assert any((folder / "tensorboard").iterdir())
     assert list(rows(folder)[0]) == ["step", "epoch", "lr", "loss", "loss_image", "loss_audio", "gradient_norm"]
+
+
+def test_columns_that_came_later_are_empty_in_earlier_rows(tmp_path: Path) -> None:
+    table = CsvTable(tmp_path / "probes.csv")
+    table.append([{"step": 1, "top1": 0.5}])
+    table.append([{"step": 2, "worth": 0.1, "top1": 0.25}])
+    table.append([{"step": 3, "top1": 0.75}])
+    assert (tmp_path / "probes.csv").read_text() == "step,top1,worth\n1,0.5,\n2,0.25,0.1\n3,0.75,\n"
+    table.cut(2)
+    assert (tmp_path / "probes.csv").read_text() == "step,top1,worth\n1,0.5,\n2,0.25,0.1\n"
 
 
 def test_clips_that_fail_are_counted_named_and_leave_the_loss_finite(tmp_path: Path) -> None:

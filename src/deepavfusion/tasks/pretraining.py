@@ -25,6 +25,7 @@ from deepavfusion.images import denormalize, normalize
 from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
+from deepavfusion.models.other_sense import other_sense_worth
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
@@ -36,10 +37,14 @@ MAX_PROBE_CLIPS = 2000
 """Clips of the nearest-neighbour probe, so that watching stays cheaper than training."""
 PROBE_BATCH = 32
 """Clips the probe encodes at a time."""
+MAX_WORTH_CLIPS = 256
+"""Clips that say what the other sense is worth."""
 NUM_PICTURES = 4
 """Clips in the reconstruction figure."""
 _PICTURE_MASKS = 4
 """Purpose of the generator of the figure's masks, apart from those of training."""
+_WORTH_MASKS = 5
+"""The same for what the other sense is worth."""
 
 
 class MaskedPretraining:
@@ -53,6 +58,7 @@ class MaskedPretraining:
         found = find_clips(config.data.source)
         self.clips: Sequence[Clip] = [clip for clip in found if not is_held_out(clip)]
         self._probe_clips = probe_clips(found)
+        self._worth_clips = _spread([clip for clip in found if is_held_out(clip)] or found, MAX_WORTH_CLIPS)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
         notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
         self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
@@ -121,12 +127,42 @@ class MaskedPretraining:
         return {"image": out.loss_image, "audio": out.loss_audio}
 
     def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """What the other sense is worth to the reconstruction, and the nearest-neighbour accuracy of every stream."""
+        assert isinstance(model, AudioVisualMAE)
+        return {**self.worth(model, device), **self.nearest_neighbour(model, device)}
+
+    def worth(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
+        """Rise of the loss on hidden patches when the other sense is a foreign clip's, the same clips and masks always.
+
+        Clips that lack a sense are left out; empty if no two are left.
+        """
+        clips, encoder = ClipSet(self._worth_clips, CentreView.from_config(self.config.model)), self.config.model
+        rises: dict[str, list[Tensor]] = {"image": [], "audio": []}
+        counts: list[int] = []
+        with evaluation_loader(clips, PROBE_BATCH, self.config.data.num_workers, device) as loader:
+            for number, batch in enumerate(loader):
+                complete = (batch.image_present & batch.audio_present).nonzero()[:, 0].to(device)
+                if len(complete) < 2:
+                    continue
+                rng, inputs = generator(self.config.training.seed, number, _WORTH_MASKS), self.inputs(batch.to(device))
+                noise = [
+                    torch.from_numpy(rng.random((len(batch.ids), patches), dtype=np.float32)).to(device)
+                    for patches in (encoder.num_image_patches, encoder.num_audio_patches)
+                ]
+                given = [x.index_select(0, complete) for x in (inputs["image"], inputs["audio"], *noise)]
+                counts.append(len(complete))
+                for name, rise in other_sense_worth(model, *given).items():
+                    rises[name].append(rise * len(complete))
+        if not counts:
+            return {}
+        return {f"worth_{name}": float(torch.stack(values).sum()) / sum(counts) for name, values in rises.items()}
+
+    def nearest_neighbour(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
         """Leave-one-out nearest-neighbour accuracy of every stream on labelled clips, unmasked.
 
         Tokens are averaged per stream; `all` sums the three similarities. Clips without picture or sound are left
         out; `num_clips` says how many were scored. Empty without labels, or without two clips of one class.
         """
-        assert isinstance(model, AudioVisualMAE)
         if not self._probe_clips:
             return {}
         names = sorted({str(clip.label) for clip in self._probe_clips})
@@ -199,10 +235,13 @@ def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
     """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
     `MAX_PROBE_CLIPS`. Empty if no class has two."""
     labelled = [clip for clip in clips if clip.label is not None]
-    chosen = [clip for clip in labelled if is_held_out(clip)] or labelled
-    if len(chosen) > MAX_PROBE_CLIPS:
-        chosen = [chosen[i * len(chosen) // MAX_PROBE_CLIPS] for i in range(MAX_PROBE_CLIPS)]
+    chosen = _spread([clip for clip in labelled if is_held_out(clip)] or labelled, MAX_PROBE_CLIPS)
     return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
+
+
+def _spread(clips: list[Clip], most: int) -> list[Clip]:
+    """At most so many of the clips, evenly spread."""
+    return clips if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:

@@ -172,14 +172,21 @@ class CsvTable:
             return list(csv.DictReader(file))
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows; the first ever decides the columns. Raises ValueError on a row with other columns."""
+        """Add rows; the first ever decides the columns.
+
+        Columns that came later, such as those a newer version measures, are put behind them and are empty in earlier
+        rows. Raises ValueError on rows of a call that differ in their columns.
+        """
         if not rows:
             return
         columns = list(rows[0])
         exists = self.path.exists()
         if exists:
             with open(self.path, newline="", encoding="utf-8") as file:
-                columns = next(csv.reader(file))
+                known = next(csv.reader(file))
+            columns = [*known, *(name for name in columns if name not in known)]
+            if len(columns) > len(known):
+                self._write(self.rows(), columns)
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             if not exists:
@@ -191,10 +198,14 @@ class CsvTable:
         rows = self.rows()
         kept = [row for row in rows if None not in row.values() and int(row["step"]) <= step]
         if len(kept) < len(rows):
-            with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(kept)
+            self._write(kept, list(rows[0]))
+
+    def _write(self, rows: Sequence[dict[str, Any]], columns: list[str]) -> None:
+        """Replace the file."""
+        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def compare_configs(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

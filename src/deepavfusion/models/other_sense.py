@@ -1,0 +1,40 @@
+"""What the other sense is worth to the reconstruction: how much the loss rises when it is a foreign clip's.
+
+A decoder sees the visible and fusion tokens, which have read both senses. If it makes use of the other sense, hidden
+patches are predicted worse with a foreign clip's in its place; if it does not, pre-training has no reason to join them.
+
+Shape legend: `B` batch, `N` patches, `H W` pixels, `M T` mel bands and frames.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deepavfusion.models.masked_autoencoder import AudioVisualMAE
+
+
+def other_sense_worth(
+    model: AudioVisualMAE, image: Tensor, audio: Tensor, image_noise: Tensor, audio_noise: Tensor
+) -> dict[str, Tensor]:
+    """Loss on hidden patches with the other sense of the sample before, minus that with its own, at the same masks.
+
+    Args:
+        model: in evaluation mode, so that all hidden patches are predicted.
+        image: `(B, 3, H, W)`, or `(B, frames, 3, H, W)`; all samples have a picture, and `B` is at least 2.
+        audio: `(B, 1, M, T)`; all samples have sound.
+        image_noise: `(B, N)` masking noise.
+        audio_noise: the same of audio.
+
+    Returns:
+        Scalars by the sense that is predicted, in units of its loss: above 0 where the other one helps, 0 without
+        fusion.
+    """
+    if len(image) < 2:
+        raise ValueError("a single sample has no foreign one to take the other sense from")
+    own = model(image, audio, image_noise, audio_noise)
+    foreign_sound = model(image, audio.roll(1, dims=0), image_noise, audio_noise)
+    foreign_picture = model(image.roll(1, dims=0), audio, image_noise, audio_noise)
+    return {
+        "image": foreign_sound.loss_image - own.loss_image,
+        "audio": foreign_picture.loss_audio - own.loss_audio,
+    }
