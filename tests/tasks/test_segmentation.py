@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +89,54 @@ def test_a_run_begins_with_the_scale_of_the_tokens(world: Path, encoder: Path, t
         assert not torch.equal(norm.deviation, torch.ones_like(norm.deviation)), name
         torch.testing.assert_close(norm.mean, found[1][name].mean, atol=1e-4, rtol=0)
         torch.testing.assert_close(norm.deviation, found[1][name].deviation, atol=1e-4, rtol=1e-3)
+
+
+class Share:
+    """One of several processes: the shares of those before it are known, its own is kept and ends it."""
+
+    def __init__(self, rank: int, count: int, shares: list[Any]) -> None:
+        self.rank, self.count, self.device, self.shares = rank, count, CPU, shares
+
+    def gather(self, value: Any) -> list[Any]:
+        self.shares.append(value)
+        if len(self.shares) < self.count:
+            raise InterruptedError
+        return self.shares
+
+
+@pytest.mark.parametrize("batch_size", [1024, 96, 4])
+def test_the_scale_is_that_of_128_samples_for_any_batch_and_any_number_of_processes(
+    batch_size: int, world: Path, encoder: Path, tmp_path: Path
+) -> None:
+    task = Segmentation(
+        make(world / "segmentation_train.csv", encoder, tmp_path / "run", training={"batch_size": batch_size})
+    )
+    torch.manual_seed(3)
+    model = task.build_model()
+    task.load_weights(model.encoder)
+    first = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    read: list[list[int]] = []
+    inputs = task.inputs
+    task.inputs = lambda batch: read.append(batch.sample_numbers) or inputs(batch)  # type: ignore[method-assign]
+    task.measure_tokens(model)
+    assert sorted(number for batch in read for number in batch) == list(range(128))
+    assert max(len(batch) for batch in read) <= 32
+    alone = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert any(not torch.equal(buffer, first[name]) for name, buffer in alone.items())
+    for count in (3, 8):
+        model.load_state_dict(first, strict=False)
+        read.clear()
+        shares: list[Any] = []
+        most = 0
+        for rank in range(count):
+            before = len(read)
+            with contextlib.suppress(InterruptedError):
+                task.measure_tokens(model, Share(rank, count, shares))
+            most = max(most, len(read) - before)
+        assert most == -(-len(read) // count)  # evenly
+        assert sorted(number for batch in read for number in batch) == list(range(128))  # each once over all
+        for name, buffer in model.named_buffers():
+            assert torch.equal(buffer, alone[name]), (count, name)
 
 
 @pytest.mark.parametrize("form", ["attentive", pytest.param("release", marks=pytest.mark.slow)])

@@ -24,6 +24,7 @@ from deepavfusion.data.dataset import Batch, ClipStream, Failure, Sample
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.views import TrainingView
 from deepavfusion.training.loop import fit
+from deepavfusion.training.processes import Processes
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 WIDTH = 16
@@ -118,6 +119,9 @@ class ToyTask:
         return ToyModel(ToyModelConfig(dropout=self.dropout))
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+        pass
+
+    def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
         pass
 
     def ramped(self, model: nn.Module) -> set[str]:

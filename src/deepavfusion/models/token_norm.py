@@ -11,7 +11,7 @@ Shape legend: `N` tokens of any leading dimensions, `D` features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -34,27 +34,19 @@ class TokenNorm(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("deviation", torch.ones(dim))
-        self.sums: Tensor | None = None
-        """While measured: float64 `(3, D)`, count, sum and sum of squares."""
+        self.seen: list[Tensor] | None = None
+        """While measured: float64 `(3, D)` of each call, count, sum and sum of squares."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`(..., D)` -> `(..., D)`."""
         y = F.layer_norm(x, x.shape[-1:])
-        if self.sums is not None:
-            self._add(x, y)
+        if self.seen is not None:
+            self.seen.append(_sums(x, y))
         return (y - self.mean) / self.deviation
 
-    def _add(self, x: Tensor, y: Tensor) -> None:
-        """Take in tokens; those that are exactly zero stand for an absent picture or sound and are left out."""
-        assert self.sums is not None
-        rows = y.detach()[x.detach().ne(0).any(dim=-1)].double().cpu()
-        count = torch.full((rows.shape[1],), len(rows), dtype=torch.float64)
-        self.sums += torch.stack([count, rows.sum(dim=0), rows.square().sum(dim=0)])
-
-    def settle(self) -> None:
-        """Set the statistics from what was measured; nothing measured leaves them as they are."""
-        assert self.sums is not None
-        (count, total, squares), self.sums = self.sums, None
+    def settle(self, seen: Sequence[Tensor]) -> None:
+        """Set the statistics from what was seen, `(3, D)` each; nothing seen leaves them as they are."""
+        count, total, squares = sum(seen, torch.zeros(3, len(self.mean), dtype=torch.float64))
         if count[0] > 1:
             mean = total / count
             deviation = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_DEVIATION)
@@ -65,11 +57,36 @@ class TokenNorm(nn.Module):
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
     """What every `TokenNorm` of a model sees in this block becomes its statistics at the end of it."""
-    norms = [module for module in model.modules() if isinstance(module, TokenNorm)]
-    for norm in norms:
-        norm.sums = torch.zeros(3, len(norm.mean), dtype=torch.float64)
-    try:
+    with recording(model) as seen:
         yield
+    for norm, own in zip(token_norms(model), seen, strict=True):
+        norm.settle(own)
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[list[list[Tensor]]]:
+    """What every `TokenNorm` of a model sees in this block: by norm (`token_norms`), by call, for `settle`."""
+    norms = token_norms(model)
+    seen: list[list[Tensor]] = [[] for _ in norms]
+    for norm, own in zip(norms, seen, strict=True):
+        norm.seen = own
+    try:
+        yield seen
     finally:
         for norm in norms:
-            norm.settle()
+            norm.seen = None
+
+
+def token_norms(model: nn.Module) -> list[TokenNorm]:
+    """Every `TokenNorm` of a model, in a fixed order."""
+    return [module for module in model.modules() if isinstance(module, TokenNorm)]
+
+
+def _sums(x: Tensor, y: Tensor) -> Tensor:
+    """Count, sum and sum of squares of tokens, float64 `(3, D)` on the host.
+
+    Tokens that are exactly zero stand for an absent picture or sound and are left out.
+    """
+    rows = y.detach()[x.detach().ne(0).any(dim=-1)].double()
+    total = rows.sum(dim=0)
+    return torch.stack([torch.full_like(total, len(rows)), total, rows.square().sum(dim=0)]).cpu()

@@ -28,7 +28,7 @@ from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabu
 from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, score_heads, truth
-from deepavfusion.evaluation.loop import Evaluator, OneProcess, predict_all
+from deepavfusion.evaluation.loop import Evaluator, Exchange, OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
@@ -36,7 +36,7 @@ from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.storage.starting_point import model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig
-from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
+from deepavfusion.tasks.encoder_task import HERE, EncoderTask, starting_config
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
 
 if TYPE_CHECKING:
@@ -122,10 +122,10 @@ class Classification(EncoderTask):
             model.load_heads(AudioVisualClassifier.from_pretrained(model_folder(self.config.from_)))
             say(f"heads {', '.join(model.config.heads)} from {self.config.from_}")
 
-    def measure_tokens(self, model: nn.Module) -> None:
+    def measure_tokens(self, model: nn.Module, processes: Exchange = HERE) -> None:
         """Heads that are kept have their own statistics."""
         if not self.config.keep_heads:
-            super().measure_tokens(model)
+            super().measure_tokens(model, processes)
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips."""

@@ -7,18 +7,22 @@ from dataclasses import replace
 from typing import Protocol, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.loading import StepSampler
+from deepavfusion.evaluation.loop import Exchange, OneProcess
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.token_norm import TokenNorm, measuring
+from deepavfusion.models.token_norm import recording, token_norms
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
 from deepavfusion.training.task import Task
 
 NUM_MEASURED = 128
 """Training samples, the first ones, that tell how the tokens are scaled which heads read."""
+MEASURED_BATCH = 32
+"""Of these at most so many at a time, for a few processes to share them."""
+HERE = OneProcess(torch.device("cpu"))
 
 
 class EncoderModel(Protocol):
@@ -45,27 +49,49 @@ class EncoderTask:
     config: EncoderRunConfig
 
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted, and how its tokens are scaled."""
+        """The encoder's weights, unless an untrained one is wanted."""
         if self.config.untrained:
             say(f"untrained encoder as configured in {self.config.from_}")
         else:
             say(f"encoder from {self.load_weights(cast(EncoderModel, model).encoder)}")
-        self.measure_tokens(model)
 
-    def measure_tokens(self, model: nn.Module) -> None:
-        """Set the statistics of every `TokenNorm` from the first samples of training; the same in all processes."""
-        if not any(isinstance(module, TokenNorm) for module in model.modules()):
+    def measure_tokens(self, model: nn.Module, processes: Exchange = HERE) -> None:
+        """Set the statistics of every `TokenNorm` from the first `NUM_MEASURED` samples of training.
+
+        The samples are cut into batches that do not depend on the number of processes and are dealt out to them; every
+        process gets the statistics of all.
+        """
+        norms = token_norms(model)
+        if not norms:
             return
-        training = self.config.training
-        num_steps = -(-NUM_MEASURED // training.batch_size)
-        sampler = StepSampler(training.batch_size, training.accumulation, 1, 0, 0, num_steps)
-        was_training, task = model.training, cast(Task, self)
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), measuring(model.eval()):
-            torch.manual_seed(training.seed)
-            with task.loader(sampler, 0, torch.device("cpu")) as loader:
-                for batch in loader:
-                    task.loss_terms(model, task.inputs(batch))
-        model.train(was_training)
+        size = self._measured_batch()
+        num_batches, training = max(1, NUM_MEASURED // size), self.config.training
+        num_steps = -(-num_batches // processes.count)  # in each of which every process takes a batch
+        sampler = StepSampler(size * processes.count, 1, processes.count, processes.rank, 0, num_steps)
+        own = range(processes.rank, num_batches, processes.count)
+        was_training, device, task = model.training, next(model.parameters()).device, cast(Task, self)
+        model.to(processes.device).eval()
+        seen: dict[int, list[list[Tensor]]] = {}
+        loader = task.loader(sampler, self.config.data.num_workers if own else 0, processes.device)
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), loader as batches:
+            for number, batch in zip(own, batches, strict=False):
+                torch.manual_seed(training.seed + number)
+                with recording(model) as seen[number]:
+                    task.loss_terms(model, task.inputs(batch.to(processes.device, non_blocking=True)))
+        every = {number: found for part in processes.gather(seen) for number, found in part.items()}
+        for i, norm in enumerate(norms):
+            norm.settle([sums for number in sorted(every) for sums in every[number][i]])
+        model.to(device).train(was_training)
+
+    def _measured_batch(self) -> int:
+        """Samples that are measured at a time: a batch of training, as far as that is no larger than allowed."""
+        training, together = self.config.training, self.samples_together
+        return min(training.batch_size // training.accumulation, max(1, MEASURED_BATCH // together) * together)
+
+    @property
+    def samples_together(self) -> int:
+        """Consecutive samples that no batch may part."""
+        return 1
 
     def load_weights(self, encoder: EarlyFusionEncoder) -> str:
         """Fill the encoder from the place that the configuration names; says from what."""

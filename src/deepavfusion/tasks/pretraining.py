@@ -29,6 +29,7 @@ from deepavfusion.models.other_sense import other_sense_worth
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
+from deepavfusion.training.processes import Processes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,6 +83,9 @@ class MaskedPretraining:
             say(f"image ViT from {load_mae(model.encoder, init.image)}")
         if init.audio is not None:
             say(f"audio ViT from {load_audiomae(model.encoder, init.audio, init.transpose_audio_patches)}")
+
+    def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
+        """Decoders take nothing from the samples."""
 
     def ramped(self, model: nn.Module) -> set[str]:
         """All parameters of a ViT that starts from published weights."""

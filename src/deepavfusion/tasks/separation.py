@@ -114,6 +114,11 @@ class Separation(EncoderTask):
         stream = MixtureStream(self.clips, view, seed, mixing.group, mixing.partners, self.truth, self.regions)
         return training_loader(stream, sampler, num_workers, device)
 
+    @property
+    def samples_together(self) -> int:
+        """Groups are mixed."""
+        return self.config.mixing.group
+
     def counts(self, batch: Batch) -> dict[str, int]:
         """Clips with a picture to ask by and a sound to find."""
         return {"separation": int((batch.image_present & batch.audio_present).sum())}

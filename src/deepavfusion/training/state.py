@@ -61,6 +61,7 @@ class TrainingState:
         lacking = CONTENT - saved.keys() if saved is not None else set()
         if saved is None:
             task.load_published(self.model, progress.say)
+            task.measure_tokens(self.model, processes)
         elif lacking:
             raise ValueError(f"the checkpoint in {directory} lacks {', '.join(sorted(lacking))}: no run has written it")
         elif saved["kind"] != task.kind:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
+from deepavfusion.training.processes import Processes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +38,10 @@ class Task(Protocol):
     def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
         """Load published weights, if any are asked for, and `say` what was and was not found in them. Called when a
         run starts, not when it continues."""
+
+    def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
+        """Take from the first training samples what the model keeps of them (`models.token_norm`), the same in every
+        process and for any number of them; all must call it. Follows `load_published`."""
 
     def ramped(self, model: nn.Module) -> set[str]:
         """Names of the parameters that start from published weights."""
