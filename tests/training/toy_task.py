@@ -23,6 +23,7 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch, ClipStream, Failure, Sample
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.views import TrainingView
+from deepavfusion.training.intake import Need
 from deepavfusion.training.loop import fit
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
@@ -97,6 +98,7 @@ class ToyStream(ClipStream):
 
 class ToyTask:
     kind = "toy"
+    needs: Mapping[Need, str] = {"sound": "take other clips"}
 
     def __init__(
         self,

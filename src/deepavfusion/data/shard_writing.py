@@ -124,7 +124,7 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
         progress: is called with the number of clips of this part that are done, and in all.
 
     Raises:
-        ValueError: no clips, or the folder holds shards of other clips or settings.
+        ValueError: no clips, none that can be read, or the folder holds shards of other clips or settings.
     """
     clips = find_clips(config.source)
     if any(clip.storage == "shard" for clip in clips):
@@ -151,9 +151,16 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
     every = [known[index] or _description(config, index, shards[index]) for index in range(len(shards))]
     present = [description for description in every if description is not None]
     complete = len(present) == len(shards)
-    if complete:
+    if complete and any(description["clips"] for description in present):
         _finish(config, present)
     mine = [description for index in own if (description := every[index]) is not None]
+    if mine and not any(description["clips"] for description in mine):
+        name, cause = mine[0]["failures"][0]
+        part = f" of part {config.part}" if count > 1 else ""
+        raise ValueError(
+            f"{config.source}: none of the {total} clips{part} could be read, for example {name}: {cause}; remove "
+            f"{config.out} before trying again"
+        )
     return ShardSummary(
         out=config.out,
         num_shards=len(shards),

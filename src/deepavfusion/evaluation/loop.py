@@ -84,6 +84,12 @@ class Predictions:
     failed: dict[str, str]
     """Items without a prediction, by name, with the cause."""
 
+    def check_some(self, source: str) -> None:
+        """Raise ValueError if there are items and none has a prediction."""
+        if self.failed and not self.ids:
+            name, cause = next(iter(self.failed.items()))
+            raise ValueError(f"{source}: none of {len(self.failed)} could be read, for example {name}: {cause}")
+
 
 def predict_all(
     evaluator: Evaluator, exchange: Exchange, batch_size: int, num_workers: int, progress: Progress | None = None

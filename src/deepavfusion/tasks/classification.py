@@ -8,7 +8,7 @@ Shape legend: `B` batch, `C` classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from deepavfusion.tasks.class_balance import class_counts, class_weights, classi
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.tasks.encoder_task import HERE, EncoderTask, starting_config
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
+from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +99,15 @@ class Classification(EncoderTask):
             f"{len(self.clips)} clips of {config.data.source} ({len(classes)} classes{notes}), heads "
             f"{', '.join(self.model_config.heads)}"
         )
+
+    @property
+    def needs(self) -> Mapping[Need, str]:
+        """What the classifier is to see and to hear."""
+        needs: dict[Need, str] = {"picture": "take --modalities audio", "sound": "take --modalities image"}
+        if self.config.modalities == "both":
+            return needs
+        only: Need = "picture" if self.config.modalities == "image" else "sound"
+        return {only: f"--modalities {self.config.modalities} needs it"}
 
     def build_model(self) -> AudioVisualClassifier:
         """The classifier, from torch's global generator; heads to be fine-tuned start at the classes' log-odds."""

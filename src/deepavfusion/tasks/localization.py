@@ -14,7 +14,7 @@ Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ from deepavfusion.tasks.classification import read_classes
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.localization_config import PER_PATCH, LocalizationConfig
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
+from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,7 @@ class Localization(EncoderTask):
     """Train a localizer on clips."""
 
     kind = "localization"
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "sounds are looked for in pictures")
 
     def __init__(self, config: LocalizationConfig) -> None:
         """Lists clips and classes.

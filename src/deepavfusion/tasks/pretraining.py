@@ -29,6 +29,7 @@ from deepavfusion.models.other_sense import other_sense_worth
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
+from deepavfusion.training.intake import Need
 from deepavfusion.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class MaskedPretraining:
     """Reconstruct hidden patches of pictures and sound."""
 
     kind = "pretraining"
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "pre-training relates pictures to sounds")
 
     def __init__(self, config: PretrainConfig) -> None:
         """Lists the clips. Raises ValueError if there are none to train on."""

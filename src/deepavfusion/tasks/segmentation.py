@@ -5,7 +5,7 @@ Shape legend: `B` batch, `H W` pixels, `S` samples of sound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from deepavfusion.storage.starting_point import load_resized
 from deepavfusion.tasks import segmentation_loss as losses
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.segmentation_config import SegmentationConfig
+from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +80,12 @@ class Segmentation(EncoderTask):
         notes = "".join(f", {count} {why}" for why, count in left_out.items() if count)
         kind = f"{len(classes)} classes" if classes else "one mask of what sounds"
         self.summary = f"{len(labelled)} pictures of {config.data.source} (split {split}{notes}), {kind}"
+
+    @property
+    def needs(self) -> Mapping[Need, str]:
+        """Pictures, and sound unless the model is deaf."""
+        needs: dict[Need, str] = {"picture": "masks are of pictures"}
+        return {**needs, "sound": "take --modalities image"} if self.model_config.hears else needs
 
     def build_model(self) -> Segmenter:
         """The segmenter, from torch's global generator."""

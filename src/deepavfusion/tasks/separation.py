@@ -8,7 +8,7 @@ Shape legend: `B` batch, `N` clips per group, `G` groups, `S` samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.separation_config import SeparationConfig
 from deepavfusion.tasks.separation_loss import separation_loss
+from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,7 @@ class Separation(EncoderTask):
     """Train a separator on clips that hold one sound each."""
 
     kind = "separation"
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "sounds are asked for by pictures")
 
     def __init__(self, config: SeparationConfig) -> None:
         """Lists clips.

@@ -85,7 +85,9 @@ class FailureLog:
         self.table, self.max_share, self.write = CsvTable(path), max_share, write
         if write:
             self.table.cut(step)
-        self.clips = Counter(row["clip"] for row in self.table.rows() if int(row["step"]) <= step)
+        rows = [row for row in self.table.rows() if int(row["step"]) <= step]
+        self.clips = Counter(row["clip"] for row in rows)
+        self._cause = f"{rows[0]['clip']}: {rows[0]['cause']}" if rows else ""
 
     @property
     def count(self) -> int:
@@ -106,11 +108,20 @@ class FailureLog:
         if self.write:
             self.table.append([{"step": step, **failure} for failure in failures])
         self.clips.update(failure["clip"] for failure in failures)
+        self._cause = self._cause or f"{failures[0]['clip']}: {failures[0]['cause']}"
         if self.count >= FEWEST_FAILURES and self.count > self.max_share * num_drawn:
             raise FailureBudgetError(
                 f"{self.count} of {num_drawn} clips drawn could not be read, more than --training.max_failures "
                 f"{self.max_share:g} allows; most often {', '.join(name for name, _ in self.clips.most_common(5))}; "
                 f"causes are in {self.table.path}"
+            )
+
+    def check_some_read(self, num_drawn: int) -> None:
+        """Raise FailureBudgetError if none of the samples drawn since the start of the run could be read."""
+        if self.count >= num_drawn:
+            raise FailureBudgetError(
+                f"none of {num_drawn} clips drawn could be read, for example {self._cause}; all causes are in "
+                f"{self.table.path}"
             )
 
     def summary(self) -> str | None:

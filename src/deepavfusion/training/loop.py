@@ -18,6 +18,7 @@ from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler, micro_batch_size
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureLog, FiniteGuard
+from deepavfusion.training.intake import FIRST_LOOK, Intake
 from deepavfusion.training.optimizer import num_warmup_steps
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
@@ -57,7 +58,8 @@ def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunRes
     Raises:
         ValueError: the folder holds a run with other settings or clips, or settings do not fit together.
         NonFiniteError: a loss or gradient is infinite or not a number.
-        FailureBudgetError: too many clips could not be read.
+        FailureBudgetError: too many clips could not be read, or none could.
+        NothingLearnedError: no clip has what the task needs.
         KeyboardInterrupt: a second Ctrl-C.
     """
     with StopRequest() as stop:
@@ -99,9 +101,8 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
             progress.say(f"stopped by {stop.requested} after step {state.step}: the same command continues the run")
         else:
             record.model(state.whole_model())
-        summary = loop.failures.summary()
-        if summary:
-            progress.say(summary)
+        for line in loop.summary():
+            progress.say(line)
     finally:
         record.close()
     processes.wait()
@@ -172,10 +173,17 @@ class TrainingLoop:
                 totals = self._agree(share, counts)
                 if totals is None:
                     return True
+                self._check_intake(next(iter(totals)), last=state.step + 1 == total_steps)
                 lr = self.step(share, counts, totals, total_steps)
                 record.progress.advance(state.step)
                 self._look(lr, last=state.step == total_steps)
         return False
+
+    def summary(self) -> list[str]:
+        """What is worth a line at the end."""
+        idle = [f"warning: loss_{term} was a mean over no clip at all" for term in self.state.intake.idle_terms()]
+        unread = self.failures.summary()
+        return idle if unread is None else [*idle, unread]
 
     def _agree(self, share: list[Batch], counts: list[dict[str, int]]) -> dict[str, float] | None:
         """What all processes must know before a step, in one exchange.
@@ -186,16 +194,25 @@ class TrainingLoop:
         """
         totals = {term: sum(count[term] for count in counts) for term in counts[0]}
         failed = [{"clip": f.clip_id, "cause": f.cause} for batch in share for f in batch.failures]
+        tracks = Intake.of(share)
         stopping, num_failed, *sums = self.processes.sum(
-            [self.stop.requested is not None, len(failed), *totals.values()]
+            [self.stop.requested is not None, len(failed), *tracks.values(), *totals.values()]
         )
         if stopping:
             return None
+        self.state.intake.add(dict(zip([*tracks, *totals], sums, strict=True)))
         if num_failed:
             rows = [row for part in self.processes.gather(failed) for row in part]
             step = self.state.step + 1
             self.failures.record(step, rows, step * self.settings.batch_size)
-        return dict(zip(totals, sums, strict=True))
+        return dict(zip(totals, sums[len(tracks) :], strict=True))
+
+    def _check_intake(self, main_term: str, last: bool) -> None:
+        """Stop a run that has had nothing to learn from in an epoch, or by its end."""
+        num_drawn = (self.state.step + 1) * self.settings.batch_size
+        if last or num_drawn >= min(len(self.task.clips), FIRST_LOOK):
+            self.failures.check_some_read(num_drawn)
+            self.state.intake.check(self.task.needs, main_term, num_drawn, self.config.data.source)
 
     def _look(self, lr: float, last: bool) -> None:
         """What follows a step at its time: a row, a checkpoint, pictures, a probe."""

@@ -12,6 +12,7 @@ from deepavfusion.configuration import RunConfig
 from deepavfusion.models.config import config_record
 from deepavfusion.models.weight_files import fill
 from deepavfusion.training import checkpoints, sharded_checkpoints
+from deepavfusion.training.intake import Intake
 from deepavfusion.training.optimizer import build_optimizer
 from deepavfusion.training.processes import Processes, autocast_dtype
 from deepavfusion.training.progress import TrainingProgress
@@ -78,8 +79,9 @@ class TrainingState:
         wrapped = processes.fabric.setup_optimizers(self.optimizer)
         assert not isinstance(wrapped, tuple)
         self.fabric_optimizer = wrapped
-        self.means = RunningMeans(processes)
+        self.means, self.intake = RunningMeans(processes), Intake()
         if saved is not None:
+            self.intake.counts = saved.get("intake")  # which earlier versions did not keep
             self.step = int(saved["step"])
             self.means.load_state_dict(saved["means"])
             if "folder" in saved:
@@ -94,6 +96,7 @@ class TrainingState:
             "kind": self.task.kind,
             "model_config": config_record(self.model.config),
             "means": self.means.state_dict(),
+            "intake": self.intake.counts,
             "config": self.config.to_dict(),
         }
         if self.processes.sharded:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
+from deepavfusion.training.intake import Need
 from deepavfusion.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Task(Protocol):
     @property
     def clips(self) -> Sequence[Clip]:
         """The training clips, in a fixed order; one epoch draws each once."""
+
+    @property
+    def needs(self) -> Mapping[Need, str]:
+        """What some of the clips must have to be trained on, `picture` or `sound`, with what to do where none has."""
 
     @property
     def summary(self) -> str:
@@ -53,7 +58,8 @@ class Task(Protocol):
         """Batches of training samples in the order of the sampler."""
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """For each loss term, over how many samples of this batch it is a mean."""
+        """For each loss term, over how many samples of this batch it is a mean; the first is the one that matters most,
+        and a run in which no sample has it fails."""
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """What the loss needs, made from a batch that is on the device already, in float32 (no autocast)."""

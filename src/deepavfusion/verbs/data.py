@@ -20,6 +20,8 @@ def _audit(config: Any) -> int:
     with counting("clips") as progress:
         summary = audit(config, progress)
     report("audit", summary)
+    if summary.reasons.get("unreadable") == summary.num_clips:
+        raise ValueError(f"{config.source}: none of {summary.num_clips} clips could be read; see the column reason")
     return 0
 
 

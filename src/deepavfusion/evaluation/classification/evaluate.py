@@ -56,6 +56,7 @@ def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress |
         dtype = autocast_dtype(config.precision, processes.device.type)
         evaluator = ClassifierEvaluator(model, selection.clips, config.windows, config.modalities, dtype)
     predictions = predict_all(evaluator, processes, clips_per_batch, config.data.num_workers, progress)
+    predictions.check_some(config.data.source)
     if not processes.first:
         return None
     labelled = truth([cells[name] for name in predictions.ids], predictions.ids, classes, multi_label)

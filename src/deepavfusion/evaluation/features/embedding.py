@@ -170,6 +170,13 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
         return None
     failed = {name: cause for piece in own for name, cause in json.loads(_failures(piece.path).read_text()).items()}
     scored = [clip.id for piece in own for clip in piece.clips if clip.id not in failed]
+    if own and not scored:
+        name, cause = next(iter(failed.items()))
+        part = f" of part {config.part}" if count > 1 else ""
+        raise ValueError(
+            f"{selection.source}: none of the {len(failed)} clips{part} could be read, for example {name}: {cause}; "
+            f"remove {folder} before trying again"
+        )
     if count == 1:
         _join(config, selection, pieces, settings, failed)
     return EmbedSummary(
@@ -230,8 +237,6 @@ def _join(
 ) -> None:
     """Join the pieces, which are all there, to the file asked for, and remove them."""
     filled = [piece.path for piece in pieces if _has_rows(piece.path)]
-    if not filled:
-        raise ValueError(f"{selection.source}: not one clip could be read, for example {next(iter(failed.items()))}")
     record = {"source": config.data.source, "missing": selection.missing, "quarantined": selection.quarantined}
     join_parts(filled, Path(config.out), {**settings, **record, "failed": failed})
     remove_parts(pieces[0].path.parent)

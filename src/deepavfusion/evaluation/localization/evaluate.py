@@ -97,9 +97,7 @@ def _evaluate(
     def predict(own: SoundMapper) -> tuple[LocalizationEvaluator, Predictions]:
         evaluator = LocalizationEvaluator(own, selection.items, config.upsampling, config.seed)
         found = predict_all(evaluator, processes, config.batch_size, config.data.num_workers, progress)
-        if not found.ids:
-            cause = next(iter(found.failed.items()))
-            raise ValueError(f"{config.data.source}: not one clip could be read, such as {cause[0]}: {cause[1]}")
+        found.check_some(config.data.source)
         return evaluator, found
 
     evaluator, found = predict(mapper)
