@@ -113,6 +113,8 @@ def _explain(message: str, options: Sequence[str]) -> str:
         return f"unknown option {match[1].split('=')[0]}{_nearest(match[1], options)}"
     if match := re.search(r"Group '(\S+)' does not accept option '(\S+)'", message):
         return f"unknown setting {match[1]}.{match[2]}{_nearest(f'{match[1]}.{match[2]}', options)}"
+    if match := re.match(r"Option '(\S+)' is not accepted", message):
+        return f"unknown setting {match[1]}{_nearest(match[1], options)}"
     if match := re.match(r"the following arguments are required: (.*)", message):
         return f"missing {', '.join('--' + name for name in match[1].split(', '))}"
     if match := re.match(r'Parser key "(\S+)": (.*)', message):
