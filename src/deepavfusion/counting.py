@@ -42,7 +42,7 @@ def report(title: str, summary: Any) -> None:
     table.add_column(overflow="fold")
     for f in fields(summary):
         table.add_row(f.name.removeprefix("num_").replace("_", " "), _text(getattr(summary, f.name)))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)  # names are not markup
 
 
 def _text(value: Any) -> str:

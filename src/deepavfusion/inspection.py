@@ -41,7 +41,7 @@ def inspect(config: InspectConfig, console: Console | None = None) -> Holding:
     Raises:
         ValueError: nothing readable at the path.
     """
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     holding = read(Path(config.checkpoint))
     table = Table(title=f"{holding.kind} {config.checkpoint}", show_header=False, title_justify="left")
     table.add_column(style="bold")

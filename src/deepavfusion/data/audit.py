@@ -28,12 +28,14 @@ from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manif
 from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
-from deepavfusion.data.locations import write_json
+from deepavfusion.data.locations import check_file, write_json
 from deepavfusion.data.parts import parse_part
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 2
 """Goes up when a verdict could change; older manifests are then not continued."""
+LONGER = "longer than its segment"
+"""Said by a manifest of official clips (`sets.manifest`), which knows the segments; an audit keeps it."""
 REASONS = (
     "unreadable",
     "no video",
@@ -44,6 +46,7 @@ REASONS = (
     "silent",
     "damaged",
     "duplicate of",
+    LONGER,
 )
 """What can be wrong with a clip, as the column `reason` begins; several are separated by semicolons."""
 NOTES = ("converted from",)
@@ -166,6 +169,7 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
         clip.id: replace(known[clip.path], id=clip.id, label=clip.label, split=clip.split)
         for clip in there
         if clip.path in known and _unchanged(clip, known[clip.path])
+        if any(map(_is_longer, _reasons(clip))) == any(map(_is_longer, _reasons(known[clip.path])))
     }
     news = [clip for clip in there if clip.id not in rows]
     if progress is not None:
@@ -215,7 +219,7 @@ def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
     """Look at one clip: the row with what was found, verdict and reasons. Duplicates are not its to find."""
     from deepavfusion.data.media import MediaError, MediaFile
 
-    reasons = []
+    reasons = [reason for reason in _reasons(clip) if _is_longer(reason)]
     try:
         clip = replace(clip, digest=_digest(clip.path))
         with MediaFile(clip.path) as media:
@@ -236,7 +240,7 @@ def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
             if media.num_refused_packets:
                 reasons.append(f"damaged: {media.num_refused_packets} packets could not be decoded where it was read")
     except (MediaError, OSError) as error:
-        reasons = [_unreadable(error.cause if isinstance(error, MediaError) else str(error))]
+        reasons += [_unreadable(error.cause if isinstance(error, MediaError) else error.strerror or str(error))]
     return _judge(clip, reasons, config)
 
 
@@ -328,7 +332,11 @@ def _reasons(clip: Clip) -> list[str]:
 
 
 def _kind(reason: str) -> str:
-    return next(name for name in (*REASONS, *NOTES) if reason.startswith(name))
+    return next((name for name in (*REASONS, *NOTES) if reason.startswith(name)), "")
+
+
+def _is_longer(reason: str) -> bool:
+    return _kind(reason) == LONGER
 
 
 def _unreadable(cause: str) -> str:
@@ -344,6 +352,7 @@ def _stamped(clip: Clip) -> Clip:
 
 
 def _digest(path: str) -> str:
+    check_file(path)
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

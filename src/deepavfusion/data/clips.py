@@ -17,15 +17,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any, Literal, Protocol
 
-from deepavfusion.data.locations import is_url, join, open_text, write_whole
+from deepavfusion.data.csv_text import check_commas
+from deepavfusion.data.file_kinds import CONTAINER_SUFFIXES, namesakes, walk
+from deepavfusion.data.locations import from_text, is_url, join, one_line, open_text, to_text, write_whole
 
-# fmt: off
-CONTAINER_SUFFIXES = (
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4a", ".m4v", ".mkv", ".mov", ".mp4",
-    ".mpe", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-)
-# fmt: on
-"""Files taken for clips. Pure sound formats (wav, flac, mp3) are not: beside videos they are extracted tracks."""
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 """A top folder of one of these names is a split."""
 SHARDS_FILE, SHARDS_MANIFEST = "shards.json", "clips.csv"
@@ -191,31 +186,27 @@ def _scan(folder: str) -> list[Clip]:
         raise ValueError(f"{folder}: neither a folder nor a manifest (.csv)")
     folder = os.path.abspath(folder)
     found, others = [], Counter[str]()
-    visited: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in visited:  # a link that leads back up
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for place, names in walk(folder):
+        own = {name for group in namesakes(names).values() for name in group.clips}
         for name in names:
-            if name.startswith("."):  # "._clip.mp4" is what macOS leaves on foreign disks
-                continue
             relative = PurePath(os.path.relpath(os.path.join(place, name), folder))
-            if relative.suffix.lower() in CONTAINER_SUFFIXES:
+            if name in own:
                 found.append(relative)
             else:
                 others[relative.suffix.lower() or "no suffix"] += 1
     if not found:
         seen = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
         raise ValueError(f"{folder}: no video files in it (found {seen}); known are {' '.join(CONTAINER_SUFFIXES)}")
-    bare = Counter(path.with_suffix("").as_posix() for path in found)
-    clips = []
-    for path in found:
-        name = path.with_suffix("").as_posix()
+    bare = Counter(one_line(path.with_suffix("").as_posix()) for path in found)
+    used, clips = set[str](), []
+    for path in sorted(found):
+        name = one_line(path.with_suffix("").as_posix())
+        name = name if bare[name] == 1 else one_line(path.as_posix())
+        while name in used:  # a name that is written like the escapes of another
+            name += "~"
+        used.add(name)
         label, split = layout(path)
-        clips.append(Clip(name if bare[name] == 1 else path.as_posix(), os.path.join(folder, path), label, split))
+        clips.append(Clip(name, os.path.join(folder, path), label and one_line(label), split))
     if len({clip.label for clip in clips}) == 1:  # one folder for everything is no class
         clips = [replace(clip, label=None) for clip in clips]
     return sorted(clips, key=lambda clip: clip.id)
@@ -260,10 +251,14 @@ def read_manifest(path: str) -> list[Clip]:
         raise ValueError(f"{path}: no such manifest; write one with `deepavfusion audit FOLDER --out {path}`") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
+    except OSError as error:
+        if is_url(path):
+            raise
+        raise ValueError(f"{path}: {error.strerror or error}; give a manifest, a folder or shards") from None
 
 
 def _parse(file: Iterable[str], path: str) -> list[Clip]:
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(check_commas(file, path))
     header = list(reader.fieldnames or ())
     for column in header:
         if column not in _COLUMNS:
@@ -286,7 +281,7 @@ def _parse(file: Iterable[str], path: str) -> list[Clip]:
         if clip.id in lines:
             raise ValueError(f"{place}: id {clip.id!r} was already used in line {lines[clip.id]}; ids must be unique")
         lines[clip.id] = reader.line_num
-        clips.append(replace(clip, path=join(base, clip.path)))
+        clips.append(replace(clip, path=join(base, from_text(clip.path))))
     if not clips:
         raise ValueError(f"{path}: holds no clips")
     return clips
@@ -329,7 +324,7 @@ def write_manifest(path: str, clips: Iterable[Clip]) -> None:
             if clip.id in used:
                 raise ValueError(f"{path}: id {clip.id!r} occurs twice; ids must be unique")
             used.add(clip.id)
-            row = replace(clip, path=_relative(clip.path, base))
+            row = replace(clip, path=to_text(_relative(clip.path, base)))
             writer.writerow("" if value is None else value for value in (getattr(row, name) for name in _COLUMNS))
 
 

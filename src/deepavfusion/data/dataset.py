@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.locations import one_line
 from deepavfusion.data.opening import Seek, open_clip
 from deepavfusion.data.truth import Truth, crop_mask
 from deepavfusion.data.views import CentreView, ClipView, TrainingView
@@ -179,7 +180,7 @@ def read_sample(
             drawn = view.read(media, rng, truth.times(clip) if truth else ())
             if drawn.image is None and drawn.waveform is None:
                 raise ClipError(
-                    clip.id, f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {clip.path}"
+                    clip.id, f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {one_line(clip.path)}"
                 )
             if truth is not None and drawn.crop is not None:
                 end = drawn.start_seconds + view.window_seconds

@@ -8,16 +8,18 @@ Read are tables whose header names the columns (`file,label` or `id,label,split`
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import PurePosixPath
 
-from deepavfusion.data.clips import CONTAINER_SUFFIXES, Clip
+from deepavfusion.data.clip_names import clip_name, possible_names, segment_id
+from deepavfusion.data.clips import Clip
+from deepavfusion.data.csv_text import check_commas
+from deepavfusion.data.locations import open_text
 
 Label = tuple[str | None, str | None]
 """Class name and split."""
 
+_UNKNOWN: Label = (None, None)
 _NAMES = ("id", "file", "path", "video_id", "video", "name")
 
 
@@ -28,7 +30,11 @@ def label_clips(clips: Iterable[Clip], path: str) -> list[Clip]:
         ValueError: the file cannot be understood, or names none of the clips.
     """
     labels = read_labels(path)
-    given = [labels.get(clip_name(clip.path), (None, None)) for clip in clips]
+    clips = list(clips)
+    given = [
+        next((labels[name] for name in (clip_name(clip.path), *possible_names(clip.path)) if name in labels), _UNKNOWN)
+        for clip in clips
+    ]
     if not any(label for label, _ in given):
         raise ValueError(f"{path}: names none of the clips; its first names are {', '.join(list(labels)[:3])}")
     return [replace(clip, label=label, split=split) for clip, (label, split) in zip(clips, given, strict=True)]
@@ -41,10 +47,14 @@ def read_labels(path: str) -> dict[str, Label]:
         ValueError: no file, not one of the known forms, or a clip with two labels; names file, line and fix.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+        with open_text(path) as file:
+            rows = [row for row in csv.reader(check_commas(file, path)) if row]
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; give `folder`, `none` or a csv file with columns file,label") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
     if not rows:
         raise ValueError(f"{path}: holds no labels")
     columns = _columns(rows[0], path)
@@ -55,21 +65,11 @@ def read_labels(path: str) -> dict[str, Label]:
         cells = dict(zip(columns, (cell.strip() for cell in row), strict=True))
         name = clip_name(cells["name"])
         if "start" in cells:
-            name = f"{name}_{int(float(cells['start'])):06d}"
+            name = segment_id(name, float(cells["start"]))
         entry = (cells["label"] or None, cells.get("split") or None)
         if labels.setdefault(name, entry) != entry:
             raise ValueError(f"{path}, row {number}: {name} has another label or split above; one each is read here")
     return labels
-
-
-def clip_name(path: str) -> str:
-    """What names a clip in annotation files: the file's name without suffix and without an end time.
-
-    `clips/dog/---g-f_I2yQ_000001_000011.mp4` gives `---g-f_I2yQ_000001`.
-    """
-    name = PurePosixPath(path)
-    stem = name.stem if name.suffix.lower() in CONTAINER_SUFFIXES else name.name
-    return re.sub(r"(_\d{6})_\d{6}$", r"\1", stem)
 
 
 def _columns(first: list[str], path: str) -> list[str]:

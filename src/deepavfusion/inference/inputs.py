@@ -28,23 +28,6 @@ from deepavfusion.data.photos import read_photo
 from deepavfusion.inference.arrays import Arrays, pictures_of, waveform_of
 from deepavfusion.inference.windows import check_duration
 
-PICTURE_SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-SOUND_SUFFIXES = (
-    ".aac",
-    ".ac3",
-    ".aif",
-    ".aiff",
-    ".amr",
-    ".au",
-    ".caf",
-    ".flac",
-    ".m4a",
-    ".mp3",
-    ".oga",
-    ".ogg",
-    ".wav",
-)
-
 
 @dataclass(frozen=True)
 class RecordingInfo:

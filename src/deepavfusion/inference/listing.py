@@ -1,8 +1,8 @@
 """Which files a prediction is made of, and the names of the folders that their results go to.
 
-A folder is searched recursively. In it a photo and a sound of the same name are one recording, and a sound beside a
-video of the same name is that video's own, extracted: it is left out. Files that are named one by one are taken as they
-are.
+A folder is searched recursively. In it a photo and a sound of the same name are one recording, and a sound or photo
+beside a video of the same name belongs to that video: it is left out (`data.file_kinds` has the one rule for this).
+Files that are named one by one are taken as they are.
 
 The names of results are made of the files' names, letter by letter from a list of harmless ones: whatever a file is
 called, its results lie in a folder directly below the one that was asked for.
@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepavfusion.data.clips import CONTAINER_SUFFIXES
-from deepavfusion.inference.inputs import PICTURE_SUFFIXES, SOUND_SUFFIXES
+from deepavfusion.data.file_kinds import namesakes, walk
+from deepavfusion.data.locations import one_line
 
 MAX_NAME = 80
 """Characters of a result folder's name."""
@@ -71,6 +71,17 @@ def list_items(files: Sequence[str], sound: str | None = None) -> list[Item]:
     ]
 
 
+def belonging(files: Sequence[str]) -> list[str]:
+    """The sounds and photos of the folders among `files` that belong to a video, and so are left out; sorted."""
+    return sorted(
+        os.path.join(place, name)
+        for folder in filter(os.path.isdir, files)
+        for place, names in walk(folder)
+        for group in namesakes(names).values()
+        for name in group.belonging
+    )
+
+
 def safe_name(name: str) -> str:
     """A name for a folder: letters, digits and `-_.` of any script, others replaced by `_`, no dot in front.
 
@@ -85,8 +96,8 @@ def safe_name(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A name for one line of a terminal: no line breaks, no control characters."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    """A name for one line of a terminal: no line breaks, no control characters, nothing that is not UTF-8."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in one_line(name))
 
 
 def _apart(name: str, path: str) -> str:
@@ -97,30 +108,14 @@ def _apart(name: str, path: str) -> str:
 def _scan(folder: str) -> list[tuple[str, str | None]]:
     """What is to be looked at below a folder, and a sound that belongs to it; sorted."""
     found: list[tuple[str, str | None]] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        kinds: dict[str, dict[str, str]] = {}
-        for name in sorted(name for name in names if not name.startswith(".")):
-            stem, suffix = os.path.splitext(name)
-            kind = _KINDS.get(suffix.lower())
-            if kind == "video":
-                found.append((os.path.join(place, name), None))
-            if kind is not None:
-                kinds.setdefault(stem, {}).setdefault(kind, name)
-                if kind != "video" and kinds[stem][kind] != name:  # the second photo, or sound, of a name
-                    kinds[name] = {kind: name}
-        for by_kind in kinds.values():
-            photo, sound = (by_kind.get(kind) for kind in ("photo", "sound"))
-            if photo is not None:
-                own = os.path.join(place, sound) if sound is not None and "video" not in by_kind else None
-                found.append((os.path.join(place, photo), own))
-            elif sound is not None and "video" not in by_kind:
-                found.append((os.path.join(place, sound), None))
+    for place, names in walk(folder):
+        for group in namesakes(names).values():
+            alone: list[tuple[str, str | None]] = [(name, None) for name in group.videos]
+            if not group.videos:
+                pair, photos, sounds = group.photos and group.sounds, group.photos, group.sounds
+                alone += [(name, None) for name in (photos[1:] if pair else photos)]
+                alone += [(name, None) for name in (sounds[1:] if pair else sounds)]
+                if pair:
+                    alone.append((photos[0], os.path.join(place, sounds[0])))
+            found += [(os.path.join(place, name), sound) for name, sound in alone]
     return sorted(found)
-
-
-_KINDS = (
-    dict.fromkeys(PICTURE_SUFFIXES, "photo")
-    | dict.fromkeys(CONTAINER_SUFFIXES, "video")
-    | dict.fromkeys((suffix for suffix in SOUND_SUFFIXES), "sound")
-)

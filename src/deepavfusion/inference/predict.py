@@ -21,11 +21,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from deepavfusion.data.media import MediaError
-from deepavfusion.inference.listing import Item, list_items, shown
+from deepavfusion.inference.listing import Item, belonging, list_items, shown
 from deepavfusion.inference.predict_config import PredictConfig
 from deepavfusion.inference.predictions import json_line
 from deepavfusion.inference.predictor import Predictor
@@ -65,6 +64,9 @@ def predict(config: PredictConfig) -> int:
     except (MediaError, ValueError, OSError) as error:
         _say(f"deepavfusion predict: error: {error}")
         return NOTHING_STARTED
+    left_out = belonging(config.files)
+    if left_out:
+        _say(f"{len(left_out)} files belong to a video of their name and are left out, such as {shown(left_out[0])}")
     with warnings.catch_warnings(), _bars(len(items)) as (next_file, progress):
         warnings.simplefilter("ignore")  # of what is odd about a file that can be read: every line here is a file's
         summary = predict_items(config, predictor, items, next_file, progress)
@@ -210,7 +212,7 @@ def _kept(config: PredictConfig, item: Item, made_from: dict[str, Any]) -> dict[
 def _bars(count: int) -> Iterator[tuple[Callable[[int, str], None], FileProgress]]:
     """Two bars on standard error, for the files and for the seconds of the one at hand, where that is a terminal."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names are not markup
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -223,7 +225,7 @@ def _bars(count: int) -> Iterator[tuple[Callable[[int, str], None], FileProgress
 
         def next_file(number: int, name: str) -> None:
             progress.update(files, completed=number)
-            progress.reset(current, description=escape(name[-40:]), total=None)
+            progress.reset(current, description=name[-40:], total=None)
 
         def tell(done: float, total: float) -> None:
             progress.update(current, completed=done, total=total)

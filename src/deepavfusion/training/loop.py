@@ -64,7 +64,7 @@ def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunRes
     """
     with StopRequest() as stop:
         processes = Processes(config.training)
-        result = _fit(task, config, processes, stop, console or Console())
+        result = _fit(task, config, processes, stop, console or Console(markup=False, emoji=False))
         processes.close()
     return result
 

@@ -187,7 +187,7 @@ class CsvTable:
             columns = [*known, *(name for name in columns if name not in known)]
             if len(columns) > len(known):
                 self._write(self.rows(), columns)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with open(self.path, "a", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             if not exists:
                 writer.writeheader()

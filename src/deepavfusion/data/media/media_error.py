@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import av
 
+from deepavfusion.data.locations import one_line
+
 
 class MediaError(Exception):
     """A media file, or the part of it that was asked for, cannot be read.
@@ -21,7 +23,7 @@ class MediaError(Exception):
         super().__init__(self.path, self.cause)
 
     def __str__(self) -> str:
-        return f"{self.path!r}: {self.cause}" if "\n" in self.path else f"{self.path}: {self.cause}"
+        return f"{one_line(self.path)}: {self.cause}"
 
 
 @contextmanager

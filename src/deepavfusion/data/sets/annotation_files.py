@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.locations import open_text
 
 
@@ -63,7 +64,7 @@ def read_rows(path: str, delimiter: str = ",", comment: str | None = None, quote
     try:
         with open_text(path) as file:
             reader = csv.reader(
-                file,
+                check_commas(file, path, comment) if delimiter == "," else file,
                 delimiter=delimiter,
                 skipinitialspace=True,
                 quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
@@ -75,10 +76,10 @@ def read_rows(path: str, delimiter: str = ",", comment: str | None = None, quote
                 rows.append(Row(tuple(cell.strip() for cell in cells), f"{path}, line {reader.line_num}"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: is a folder, not an annotation file") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}; give an annotation file") from None
     if not rows:
         raise ValueError(f"{path}: holds no rows")
     return rows
@@ -115,6 +116,8 @@ def read_lines(path: str) -> tuple[str, ...]:
         raise ValueError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not text in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}; give a text file") from None
     if not lines:
         raise ValueError(f"{path}: holds no lines")
     return lines
@@ -131,12 +134,12 @@ def read_json(path: str) -> Any:
             return json.load(file)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: is a folder, not an annotation file") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not JSON in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}; give an annotation file") from None
 
 
 def read_items(path: str) -> list[tuple[dict[str, Any], str]]:

@@ -8,7 +8,7 @@ lines; a row is `-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"`. What the m
 from __future__ import annotations
 
 from deepavfusion.data.sets.annotation_files import read_rows, read_table
-from deepavfusion.data.sets.listing import ListedClip, Listing, segment_id, segment_names, unique
+from deepavfusion.data.sets.listing import Listing, Segment, unique, video_clip
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 
 
@@ -31,9 +31,8 @@ def read_audioset(path: str) -> Listing:
             )
         video, start, end = row.cells[0], row.number(1), row.number(2)
         mids = {known(mid.strip(), order, row.place) for mid in row.cells[3].split(",")}
-        files = (*segment_names(video, start, end), video, f"Y{video}", f"Y{segment_id(video, start)}")
         labels = tuple(names[mid] for mid in sorted(mids, key=order.__getitem__))
-        clips.append((ListedClip(segment_id(video, start), labels, None, files), row.place))
+        clips.append((video_clip(Segment(video, start, end), labels, None, whole=True), row.place))
     return Listing(unique(clips), shipped_classes("audioset"))
 
 

@@ -10,8 +10,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from deepavfusion.data.sets.annotation_files import read_rows
-from deepavfusion.data.sets.listing import ListedClip, Listing
+from deepavfusion.data.sets.listing import ListedClip, Listing, Segment
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
+
+CLIP_SECONDS = 10.0
+"""Every clip of AVE is cut to this; from where in its video the annotations do not tell."""
 
 
 @dataclass(frozen=True)
@@ -53,5 +56,8 @@ def read_ave(path: str) -> Listing:
     labels: dict[str, set[str]] = defaultdict(set)
     for event in read_events(path):
         labels[event.clip_id].add(event.label)
-    clips = tuple(ListedClip(clip, tuple(sorted(found)), None, (clip,)) for clip, found in labels.items())
+    clips = tuple(
+        ListedClip(clip, tuple(sorted(found)), None, (clip,), segment=Segment(clip, 0.0, CLIP_SECONDS))
+        for clip, found in labels.items()
+    )
     return Listing(clips, shipped_classes("ave"))

@@ -1,7 +1,8 @@
 """Where the clips of a list lie: one walk over their folder, then lookups by name in any layout.
 
 `class/name.mp4`, `na/name.mp4`, `split/class/name.mp4` and flat folders are the same here, because a file is found by
-its name alone, with or without the end time that `name_000001_000011.mp4` carries.
+its name alone, with or without the end time that `name_000001_000011.mp4` carries, and if there is none so named, in
+any other spelling of it (`clip_names`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from deepavfusion.data.clips import CONTAINER_SUFFIXES
-from deepavfusion.data.labels import clip_name
+from deepavfusion.data.clip_names import clip_name, possible_names, stem_of
+from deepavfusion.data.file_kinds import Kind, namesakes, walk
 from deepavfusion.data.sets.vocabularies import class_folder
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
 
 
 class ClipIndex:
@@ -24,35 +22,32 @@ class ClipIndex:
 
     Args:
         folder: is searched recursively; hidden files and folders are not.
-        suffixes: of the files to index, lower case.
+        kind: of the files to index; videos without the sounds that belong to one (`file_kinds`).
 
     Raises ValueError if there is no such folder.
     """
 
-    def __init__(self, folder: str, suffixes: Iterable[str] = CONTAINER_SUFFIXES) -> None:
+    def __init__(self, folder: str, kind: Kind = "video") -> None:
         if not os.path.isdir(folder):
             raise ValueError(f"{folder}: no such folder")
         self.folder = os.path.abspath(folder)
         self.paths: list[str] = []
         """Every indexed file, absolute, in order."""
         self._named: dict[str, list[str]] = defaultdict(list)
-        wanted = frozenset(suffixes)
-        visited: set[tuple[int, int]] = set()
-        for place, folders, names in os.walk(self.folder, followlinks=True):
-            status = os.stat(place)
-            if (status.st_dev, status.st_ino) in visited:  # a link that leads back up
-                folders.clear()
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in wanted and not name.startswith("."):
-                    path = os.path.join(place, name)
-                    self.paths.append(path)
-                    # Under the whole name too: a YouTube id may itself end in an underscore and six digits.
-                    for key in {stem, clip_name(stem)}:
-                        self._named[key].append(path)
+        self._alike: dict[str, list[str]] = defaultdict(list)
+        for place, names in walk(self.folder):
+            groups = namesakes(names).values()
+            own = {"video": "clips", "sound": "sounds", "photo": "photos"}[kind]
+            for name in sorted(name for group in groups for name in getattr(group, own)):
+                path, stem = os.path.join(place, name), stem_of(name)
+                self.paths.append(path)
+                # Under the whole name too: a YouTube id may itself end in an underscore and six digits.
+                known = {stem, clip_name(stem)}
+                for key in known:
+                    self._named[key].append(path)
+                for key in possible_names(stem):
+                    if key not in known:
+                        self._alike[key].append(path)
 
     def find(self, names: Iterable[str], label: str | None = None) -> list[str]:
         """The files that have the first of the names that any file has, at best one.
@@ -60,14 +55,11 @@ class ClipIndex:
         Of several, those in the folder of their class come first.
 
         Args:
-            names: without suffix.
+            names: in the spelling of `clip_names`.
             label: class name of the clip.
         """
-        for name in names:
-            if name in self._named:
-                found = self._named[name]
-                if len(found) == 1 or label is None:
-                    return list(found)
-                homes = {label, class_folder(label)}
-                return sorted(found, key=lambda path: (PurePath(path).parent.name not in homes, path))
-        return []
+        found = next((table[name] for name in names for table in (self._named, self._alike) if name in table), [])
+        if len(found) <= 1 or label is None:
+            return list(found)
+        homes = {label, class_folder(label)}
+        return sorted(found, key=lambda path: (PurePath(path).parent.name not in homes, path))

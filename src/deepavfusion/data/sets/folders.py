@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from deepavfusion.data.clip_names import possible_names, segment_id
 from deepavfusion.data.clips import find_clips
 from deepavfusion.data.labels import read_labels
 from deepavfusion.data.sets.annotation_files import read_json, read_lines, read_rows
-from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, segment_id, split_labels, unique
+from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, named_clip, split_labels, unique
 from deepavfusion.data.sets.vocabularies import class_folder, vocabulary
 
 ID_COLUMNS = ("id", "file", "video_id", "video", "audio", "name", "path", "youtube_id", "source_1", "source_2")
@@ -21,7 +22,9 @@ def read_csv(path: str) -> Listing:
         ValueError: as `read_labels`.
     """
     labels = read_labels(path)
-    clips = tuple(ListedClip(name, split_labels(label), split, (name,)) for name, (label, split) in labels.items())
+    clips = tuple(
+        ListedClip(name, split_labels(label), split, possible_names(name)) for name, (label, split) in labels.items()
+    )
     return Listing(clips, vocabulary(label for clip in clips for label in clip.labels))
 
 
@@ -34,8 +37,7 @@ def read_ids(path: str) -> Listing:
         ValueError: no rows, or a clip listed twice; names file and line.
     """
     rows = [row for row in read_rows(path) if row.cells[0] not in ID_COLUMNS]
-    names = [(listed_name(row.cells[0]), row.place) for row in rows]
-    return Listing(unique((ListedClip(name, (), None, (name,)), place) for name, place in names), ())
+    return Listing(unique((named_clip(row.cells[0], ()), row.place) for row in rows), ())
 
 
 def read_id_set(path: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ only, as AV-SUPERB has it (`test/G9EvS_LmbU8_000000_000010.mp4,16`).
 from __future__ import annotations
 
 from deepavfusion.data.sets.annotation_files import read_rows, read_table
-from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, segment_id, segment_names, unique
+from deepavfusion.data.sets.listing import Listing, Segment, named_clip, unique, video_clip
 from deepavfusion.data.sets.vocabularies import shipped_classes, vocabulary
 
 
@@ -24,8 +24,7 @@ def read_kinetics_sounds(path: str) -> Listing:
     for row in read_rows(path):
         if len(row.cells) != 2 or not row.cells[1].isdigit():
             raise ValueError(f"{row.place}: expected path,class number, found {','.join(row.cells)}")
-        name = listed_name(row.cells[0])
-        clips.append((ListedClip(name, (row.cells[1],), None, (name,)), row.place))
+        clips.append((named_clip(row.cells[0], (row.cells[1],)), row.place))
     return Listing(unique(clips), vocabulary(row[0].labels[0] for row in clips))
 
 
@@ -38,9 +37,6 @@ def _official(path: str) -> Listing:
                 start, end = float(row["time_start"]), float(row["time_end"])
             except ValueError:
                 raise ValueError(f"{row.place}: time_start and time_end must be numbers") from None
-            video = row["youtube_id"]
-            names = (*segment_names(video, start, end), video)
-            clips.append(
-                (ListedClip(segment_id(video, start), (row["label"],), row["split"] or None, names), row.place)
-            )
+            segment = Segment(row["youtube_id"], start, end)
+            clips.append((video_clip(segment, (row["label"],), row["split"] or None, whole=True), row.place))
     return Listing(unique(clips), classes)

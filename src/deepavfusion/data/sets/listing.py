@@ -9,12 +9,39 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from deepavfusion.data.clips import CONTAINER_SUFFIXES
-from deepavfusion.data.labels import clip_name
+from deepavfusion.data.clip_names import clip_name, possible_names, segment_id, stem_of
 
 LABEL_SEPARATOR = "|"
+VIDEO_SLACK_SECONDS = 1.0
+"""What a file named by its video alone may be longer than its segment: more, and it holds more than that."""
+CUT_SLACK_SHARE = 0.5
+"""What a file whose name tells the segment may be longer, in parts of it: videos are cut at their key frames."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The stretch of a video that a row is about."""
+
+    video: str
+    start_seconds: float
+    end_seconds: float
+
+    @property
+    def id(self) -> str:
+        """Its usual name."""
+        return segment_id(self.video, self.start_seconds)
+
+    def excess(self, path: str, duration_seconds: float) -> str | None:
+        """Why a file of this length is not the segment alone, None if it may be."""
+        length = self.end_seconds - self.start_seconds
+        whole = stem_of(path).removeprefix("YTID_") in (self.video, f"Y{self.video}")
+        if duration_seconds <= length + (VIDEO_SLACK_SECONDS if whole else max(1.0, CUT_SLACK_SHARE * length)):
+            return None
+        return (
+            f"longer than its segment: the file has {duration_seconds:.1f} s, listed are {length:g} s "
+            f"({self.start_seconds:g} to {self.end_seconds:g})"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,9 +55,11 @@ class ListedClip:
     split: str | None
     """train, test, ...; None where the file does not tell."""
     names: tuple[str, ...]
-    """Names its file may have, without suffix and end time; the first that is there counts."""
+    """Names its file may have, in the spelling of `clip_names`; the first that is there counts."""
     path: str | None = None
     """The file, where it is known without a search."""
+    segment: Segment | None = None
+    """The stretch of a video that is meant; None where the list does not tell its length."""
 
     @property
     def label(self) -> str | None:
@@ -85,33 +114,39 @@ def listed_name(cell: str) -> str:
     `test/---g-f_I2yQ_000001_000011.mp4` gives `---g-f_I2yQ_000001`, and so does that name itself; `abcd_123456_000030`,
     whose YouTube id ends in six digits, stays.
     """
-    name = PurePosixPath(cell)
-    stem = name.stem if name.suffix.lower() in CONTAINER_SUFFIXES else name.name
+    stem = stem_of(cell)
     return stem if re.fullmatch(r".{11}_\d{6}", stem) else clip_name(stem)
 
 
-def segment_id(video: str, start_seconds: float) -> str:
-    """The usual name of a stretch of a YouTube video: `---g-f_I2yQ` from second 1 is `---g-f_I2yQ_000001`."""
-    return f"{video}_{int(start_seconds):06d}"
+def listed_segment(cell: str) -> Segment | None:
+    """The segment that a list names with its end, `---g-f_I2yQ_000001_000011`; None where there is no end."""
+    match = re.fullmatch(r"(.+)_(\d{6})_(\d{6})", stem_of(cell))
+    return Segment(match[1], int(match[2]), int(match[3])) if match and int(match[2]) < int(match[3]) else None
 
 
-def segment_names(video: str, start_seconds: float, end_seconds: float) -> tuple[str, ...]:
-    """Names under which downloaders leave a stretch of a video: in six digits, seconds, milliseconds.
+def named_clip(cell: str, labels: tuple[str, ...], duration_seconds: float | None = None) -> ListedClip:
+    """A clip of a list that names it as files are named.
 
-    A name that ends in a second number of six digits is found without it, see `clip_index`.
+    Args:
+        cell: the name, with or without folder, suffix and end time.
+        labels: class names.
+        duration_seconds: of every clip of the list, where it is known.
     """
-    start, end = f"{start_seconds:g}", f"{end_seconds:g}"
-    return (
-        segment_id(video, start_seconds),
-        f"{video}_{start_seconds * 1000:.0f}_{end_seconds * 1000:.0f}",
-        f"{video}_{start}_{end}",
-        f"{video}_{start_seconds:.3f}_{end_seconds:.3f}",
-        f"{video}_{start_seconds:.3f}",
-        f"{video}_{start}",
-    )
-
-
-def named_segment(name: str, duration_seconds: float) -> tuple[str, ...]:
-    """`segment_names` of a stretch named by `segment_id`; the name alone if it is not one."""
+    name, segment = listed_name(cell), listed_segment(cell)
     match = re.fullmatch(r"(.+)_(\d{6})", name)
-    return segment_names(match[1], int(match[2]), int(match[2]) + duration_seconds) if match else (name,)
+    if match and duration_seconds is not None:
+        segment = Segment(match[1], int(match[2]), int(match[2]) + duration_seconds)
+    return ListedClip(name, labels, None, tuple(dict.fromkeys((name, *possible_names(cell)))), segment=segment)
+
+
+def video_clip(segment: Segment, labels: tuple[str, ...], split: str | None, whole: bool) -> ListedClip:
+    """A stretch of a YouTube video.
+
+    Args:
+        segment: which.
+        labels: class names.
+        split: its part of the data set.
+        whole: whether its file may have the name of the video alone, because no other stretch of it is listed.
+    """
+    names = (segment.id, f"Y{segment.id}", *((segment.video, f"Y{segment.video}") if whole else ()))
+    return ListedClip(segment.id, labels, split, names, segment=segment)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from deepavfusion.data.clip_names import possible_names
 from deepavfusion.data.clips import Clip, write_manifest
 from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sets.box_table import write_boxes
@@ -101,6 +102,8 @@ class _Findings:
     """Ids of those that cannot be used, with the reason."""
     num_unlisted: int = 0
     ambiguous: tuple[str, ...] = ()
+    longer: tuple[str, ...] = ()
+    """Ids of those whose file holds more than the segment that is listed."""
 
 
 def build_manifest(config: ManifestConfig, progress: Progress | None = None) -> ManifestReport:
@@ -165,7 +168,8 @@ def _select(config: ManifestConfig, clips: Iterable[ListedClip]) -> tuple[tuple[
     if not wanted:
         splits = sorted({clip.split for clip in given if clip.split})
         raise ValueError(f"split {config.split!r}: {config.annotations} lists {', '.join(splits) or 'no clips'}")
-    excluded = read_id_set(config.exclude) if config.exclude is not None else frozenset[str]()
+    listed = read_id_set(config.exclude) if config.exclude is not None else ()
+    excluded = {name for item in listed for name in possible_names(item)}
     # By any of its names: a list may give a video's id alone.
     kept = tuple(clip for clip in wanted if excluded.isdisjoint((clip.id, *clip.names)))
     if not kept:
@@ -189,12 +193,20 @@ def _find_clips(config: ManifestConfig, listing: Listing, progress: Progress | N
             quarantined(clip, f"unreadable: {result.cause}") if isinstance(result, Casualty) else result
             for clip, result in zip(rows, results, strict=True)
         ]
+    segments = {clip.id: clip.segment for clip in selected if clip.segment is not None}
+    longer = {
+        clip.id: why
+        for clip in rows
+        if clip.verdict is None and clip.duration_seconds is not None and clip.id in segments
+        if (why := segments[clip.id].excess(clip.path, clip.duration_seconds)) is not None
+    }
+    rows = [quarantined(clip, longer[clip.id]) if clip.id in longer else clip for clip in rows]
     write_manifest(config.out, rows)
     faults = {clip.id: clip.reason or "" for clip in rows if clip.verdict == "quarantined"}
     several = tuple(clip.id for clip in selected if len(found[clip.id]) > 1)
     there = frozenset(clip.id for clip in rows)
     num_unlisted = len(set(index.paths) - used)
-    return _Findings(listing, selected, num_excluded, there, faults, num_unlisted, several)
+    return _Findings(listing, selected, num_excluded, there, faults, num_unlisted, several, tuple(longer))
 
 
 def _find_frames(
@@ -268,7 +280,8 @@ def _report(config: ManifestConfig, findings: _Findings, boxes: Sequence[BoxAnno
         num_official=len(selected),
         num_present=len(selected) - len(lacking),
         missing=tuple(clip.id for clip in lacking if clip.id not in faults),
-        unreadable=faults,
+        unreadable={name: why for name, why in faults.items() if name not in findings.longer},
+        longer={name: faults[name] for name in findings.longer},
         num_excluded=findings.num_excluded,
         num_unlisted=findings.num_unlisted,
         ambiguous=findings.ambiguous,

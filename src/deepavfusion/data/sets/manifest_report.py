@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from deepavfusion.data.locations import write_json, write_whole
 from deepavfusion.data.sets.annotation_files import read_json
@@ -56,6 +56,9 @@ class ManifestReport:
     """Hash of the official ids, to tell whether two numbers are about the same clips."""
     files: tuple[str, ...]
     """Everything written."""
+    longer: dict[str, str] = field(default_factory=dict)
+    """Ids of clips whose file is longer than the segment that is listed, such as a whole video, with both lengths; in
+    the manifest they are quarantined, for the labels hold for the segment alone."""
 
     @property
     def num_missing(self) -> int:
@@ -75,6 +78,7 @@ class ManifestReport:
             f"{self.num_classes} classes, official ids {self.official_digest}",
         ]
         for count, what in (
+            (len(self.longer), "clips are longer than their segment: cut the listed seconds out of the files"),
             (self.num_excluded, "listed clips excluded"),
             (len(self.ambiguous), "clips have several files, of which one was taken"),
             (len(self.without_truth), "clips have no box that covers a pixel"),

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from deepavfusion.data.locations import check_file
+
 _PICKLED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
     (f"numpy.{core}.{module}", name)
     for core in ("core", "_core")
@@ -66,6 +68,7 @@ def read_semantic_mask(path: str, num_classes: int = 71) -> npt.NDArray[np.uint8
 def _pixels(path: str) -> npt.NDArray[np.uint8]:
     """Stored values `(H, W)` or, of a coloured picture, `(H, W, 3)`."""
     try:
+        check_file(path)
         with Image.open(path) as image:
             return np.asarray(image if image.mode in ("1", "L", "P", "I", "I;16") else image.convert("RGB"))
     except FileNotFoundError:

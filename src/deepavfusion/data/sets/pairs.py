@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deepavfusion.data.sets.annotation_files import read_rows, read_table
-from deepavfusion.data.sets.listing import ListedClip, Listing, named_segment
+from deepavfusion.data.sets.listing import Listing, named_clip
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS
 from deepavfusion.data.sets.vocabularies import instrument_class, shipped_classes, vocabulary
 
@@ -67,7 +67,7 @@ def extended(test_ids: Iterable[str], pairs: Iterable[SoundingPair]) -> tuple[So
 def read_sounding_clips(path: str) -> Listing:
     """Every clip whose picture or sound a list of sounding pairs uses, without labels. Errors as the list's."""
     ids = dict.fromkeys(clip for pair in read_sounding_pairs(path) for clip in (pair.image_id, pair.audio_id))
-    return Listing(tuple(ListedClip(clip, (), None, named_segment(clip, CLIP_SECONDS)) for clip in ids), ())
+    return Listing(tuple(named_clip(clip, (), CLIP_SECONDS) for clip in ids), ())
 
 
 def read_mixture_pairs(path: str) -> tuple[MixturePair, ...]:
@@ -110,5 +110,5 @@ def read_mixture_clips(path: str) -> Listing:
             if labels.setdefault(clip, label) != label:
                 raise ValueError(f"{path}: {clip} is {labels[clip]!r} in one pair and {label!r} in another")
     music = shipped_classes("vggsound_music")
-    clips = tuple(ListedClip(clip, (label,), None, named_segment(clip, CLIP_SECONDS)) for clip, label in labels.items())
+    clips = tuple(named_clip(clip, (label,), CLIP_SECONDS) for clip, label in labels.items())
     return Listing(clips, music if set(labels.values()) <= set(music) else vocabulary(labels.values()))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.locations import check_file, one_line
 from deepavfusion.data.sets.framed_clips import FramedClip
 
 Check = Literal["none", "open", "decode"]
@@ -63,17 +64,18 @@ def fault(clip: FramedClip, check: Check) -> str | None:
         if path == clip.sound or path in clip.frames:
             continue
         try:
+            check_file(path)
             with Image.open(path) as image:
                 if check == "decode":
                     image.load()
         except UnidentifiedImageError:
-            return f"unreadable: {path}: not a picture"
+            return f"unreadable: {one_line(path)}: not a picture"
         except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken PNG files
-            return f"unreadable: {path}: {error}"
+            return f"unreadable: {one_line(path)}: {getattr(error, 'strerror', None) or error}"
     try:
         with MediaFile(clip.sound) as media:
             if not media.info.has_sound:
-                return f"no audio: {clip.sound}"
+                return f"no audio: {one_line(clip.sound)}"
             if check == "decode":
                 media.sound(0.0, SOUND_SECONDS)
     except MediaError as error:

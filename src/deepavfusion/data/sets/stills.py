@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from deepavfusion.data.clips import layout
-from deepavfusion.data.sets.clip_index import IMAGE_SUFFIXES, SOUND_SUFFIXES, ClipIndex
+from deepavfusion.data.file_kinds import kind_of
+from deepavfusion.data.locations import one_line
+from deepavfusion.data.sets.clip_index import ClipIndex
 from deepavfusion.data.sets.framed_clips import FramedClip
 from deepavfusion.data.sets.listing import ListedClip
 
@@ -32,8 +34,8 @@ def find_stills(clips: Iterable[ListedClip], folder: str) -> tuple[dict[str, Fra
     Returns:
         The clips by id, and the ids that several pictures or sounds have the name of, of which the first was taken.
     """
-    pictures = ClipIndex(os.path.join(folder, "frames"), IMAGE_SUFFIXES)
-    sounds = ClipIndex(os.path.join(folder, "audio"), SOUND_SUFFIXES)
+    pictures = ClipIndex(os.path.join(folder, "frames"), "photo")
+    sounds = ClipIndex(os.path.join(folder, "audio"), "sound")
     found, several = {}, []
     for clip in clips:
         frames, sound = pictures.find(clip.names, clip.label), sounds.find(clip.names, clip.label)
@@ -64,7 +66,7 @@ def read_mask_folders(path: str | None, root: str) -> tuple[FramedClip, ...]:
             continue
         frames = _pictures(os.path.join(place, "frames"))
         masks = _pictures(os.path.join(place, "masks"))
-        sounds = sorted(name for name in names if os.path.splitext(name)[1].lower() in SOUND_SUFFIXES)
+        sounds = [name for name in names if kind_of(name) == "sound" and not name.startswith(".")]
         if not frames or len(sounds) != 1:
             raise ValueError(
                 f"{place}: has {len(frames)} frames and {len(sounds)} sound files; need frames and one sound"
@@ -76,8 +78,8 @@ def read_mask_folders(path: str | None, root: str) -> tuple[FramedClip, ...]:
         label, split = layout(relative)
         clips.append(
             FramedClip(
-                relative.as_posix(),
-                label,
+                one_line(relative.as_posix()),
+                label and one_line(label),
                 split,
                 os.path.join(place, sounds[0]),
                 tuple(frames.values()),
@@ -96,7 +98,7 @@ def _pictures(folder: str) -> dict[str, str]:
     pictures = {
         os.path.splitext(name)[0]: os.path.join(folder, name)
         for name in names
-        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        if kind_of(name) == "photo" and not name.startswith(".")
     }
     return dict(sorted(pictures.items(), key=lambda item: _natural(item[0])))
 

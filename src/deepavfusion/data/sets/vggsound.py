@@ -17,11 +17,10 @@ from deepavfusion.data.sets.annotation_files import Row, read_rows
 from deepavfusion.data.sets.listing import (
     ListedClip,
     Listing,
-    listed_name,
-    named_segment,
-    segment_id,
-    segment_names,
+    Segment,
+    named_clip,
     unique,
+    video_clip,
 )
 from deepavfusion.data.sets.vocabularies import instrument_class, known, shipped_classes
 
@@ -71,13 +70,13 @@ def _full_row(row: Row, classes: frozenset[str]) -> ListedClip:
     video, _, label, split = row.cells
     start = row.number(1)
     labels = (known(label, classes, row.place),)
-    return ListedClip(segment_id(video, start), labels, split, segment_names(video, start, start + CLIP_SECONDS))
+    return video_clip(Segment(video, start, start + CLIP_SECONDS), labels, split, whole=False)
 
 
 def _short_row(row: Row, classes: frozenset[str], by_instrument: bool) -> ListedClip:
     if len(row.cells) < 2 or (len(row.cells) > 2 and not by_instrument):
         raise ValueError(f"{row.place}: expected file,label, found {len(row.cells)} cells; quote cells with commas")
-    name, label = listed_name(row.cells[0]), ",".join(row.cells[1:])
+    label = ",".join(row.cells[1:])
     if by_instrument and label not in classes:
         label = instrument_class(label, row.place)
-    return ListedClip(name, (known(label, classes, row.place),), None, named_segment(name, CLIP_SECONDS))
+    return named_clip(row.cells[0], (known(label, classes, row.place),), CLIP_SECONDS)

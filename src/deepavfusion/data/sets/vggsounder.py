@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepavfusion.data.sets.annotation_files import read_table
-from deepavfusion.data.sets.listing import ListedClip, Listing, named_segment, unique
+from deepavfusion.data.sets.listing import Listing, named_clip, unique
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 
@@ -65,7 +65,5 @@ def read_annotations(path: str) -> tuple[ModalAnnotation, ...]:
 
 def read_vggsounder(path: str) -> Listing:
     """Every clip with all its labels; the classes are VGGSound's 309. Errors as `read_annotations`."""
-    clips = (
-        ListedClip(item.id, item.labels, None, named_segment(item.id, CLIP_SECONDS)) for item in read_annotations(path)
-    )
+    clips = (named_clip(item.id, item.labels, CLIP_SECONDS) for item in read_annotations(path))
     return Listing(unique((clip, path) for clip in clips), shipped_classes("vggsound"))

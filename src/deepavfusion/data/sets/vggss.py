@@ -10,7 +10,7 @@ from typing import Any
 
 from deepavfusion.data.sets.annotation_files import read_items
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
-from deepavfusion.data.sets.listing import ListedClip, Listing, named_segment, unique
+from deepavfusion.data.sets.listing import Listing, named_clip, unique
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 
@@ -38,7 +38,7 @@ def read_vggss_boxes(path: str) -> tuple[BoxAnnotation, ...]:
 def read_vggss(path: str) -> Listing:
     """The clips and their classes, of VGGSound's 309. Errors as `read_vggss_boxes`, or a clip listed twice."""
     clips = (
-        (ListedClip(item.id, item.labels, None, named_segment(item.id, CLIP_SECONDS)), f"{path}, item {number}")
+        (named_clip(item.id, item.labels, CLIP_SECONDS), f"{path}, item {number}")
         for number, item in enumerate(read_vggss_boxes(path), 1)
     )
     return Listing(unique(clips), shipped_classes("vggsound"))

@@ -80,7 +80,7 @@ def protocol_name(config: EvaluateConfig, model: AudioVisualClassifier) -> str:
 
 def show(result: ClassificationResult, console: Console | None = None) -> None:
     """Print the coverage line and a table with one row per head."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     console.print(result.coverage.line(), soft_wrap=True)
     names = [name for name in result.numbers if not name.startswith("f1_")]
     table = Table(title=f"{result.protocol} ({result.out})", title_justify="left")

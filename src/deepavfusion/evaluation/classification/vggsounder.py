@@ -90,7 +90,7 @@ def score_vggsounder(config: VggsounderConfig) -> VggsounderScores:
 
 def show(result: VggsounderScores, console: Console | None = None) -> None:
     """Print the coverage line, a row per subset of labels and the modality confusion."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     console.print(result.coverage.line(), soft_wrap=True)
     rows = {name: numbers_of(own) for name, own in result.subsets.items()}
     columns = list(next(iter(rows.values())))

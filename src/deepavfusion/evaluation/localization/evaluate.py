@@ -222,7 +222,7 @@ def protocol_name(config: EvaluateLocalizationConfig, mapper: SoundMapper) -> st
 
 def show(result: LocalizationResult, console: Console | None = None) -> None:
     """Print the coverage line and a table of the scores beside the baselines'."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     line = result.coverage.line()
     console.print(line if result.scores else line.replace("scored", "looked at", 1), soft_wrap=True)
     if result.scores:

@@ -159,7 +159,7 @@ def _evaluate(
 
 def show(result: SegmentationResult, console: Console | None = None) -> None:
     """Print the coverage line and a table: a row per score, the differences from every baseline beside it."""
-    console = console or Console()
+    console = console or Console(markup=False, emoji=False)
     console.print(result.coverage.line(), soft_wrap=True)
     table = Table(title=f"{result.protocol} ({result.out})", title_justify="left")
     for column in ("score", "model", *result.baselines):

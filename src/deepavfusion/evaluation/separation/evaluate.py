@@ -100,7 +100,7 @@ def _load(place: str) -> Separator:
 
 def show(result: SeparationResult, console: Console | None = None) -> None:
     """Print the coverage line and a table with one row per system."""
-    console, record = console or Console(), result.record
+    console, record = console or Console(markup=False, emoji=False), result.record
     console.print(record.coverage.line(), soft_wrap=True)
     columns = [name for title in TITLES.values() for name in (title, f"{title}i") if name in record.scores]
     columns = [name for name in columns if name not in ("SIRi", "SARi")]

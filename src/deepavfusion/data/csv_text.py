@@ -1,0 +1,33 @@
+"""What is asked of every csv file before its cells are looked at: that commas stand between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+_OTHERS = (("\t", "tabs"), (";", "semicolons"), ("|", "bars"))
+
+
+def check_commas(lines: Iterable[str], path: str, comment: str | None = None) -> Iterator[str]:
+    """The same lines, unless the first that says anything has its cells separated by something else than commas.
+
+    Args:
+        lines: of the file.
+        path: for the message.
+        comment: lines beginning with this say nothing.
+
+    Raises:
+        ValueError: tabs, semicolons or bars stand there, as spreadsheets and databases write them.
+    """
+    begun = False
+    for number, line in enumerate(lines, 1):
+        if not begun and line.strip() and not (comment is not None and line.startswith(comment)):
+            begun = True
+            bare = re.sub(r'"[^"]*"', "", line)
+            commas = bare.count(",")
+            for mark, name in _OTHERS:
+                if bare.count(mark) > commas and (mark != "|" or not commas):  # bars also stand between labels
+                    raise ValueError(
+                        f"{path}, line {number}: its cells are separated by {name}; write it with commas between them"
+                    )
+        yield line
