@@ -69,11 +69,11 @@ def read(path: Path) -> Holding:
     Raises:
         ValueError: nothing is there, or nothing this package can read.
     """
-    from deepavfusion.models.pretrained import read_model_config
-    from deepavfusion.models.weight_files import read_safetensors
+    from deepavfusion.storage.model_configs import read_model_config
     from deepavfusion.storage.weights import read_state_dict
     from deepavfusion.training import checkpoints
     from deepavfusion.training.run_folder import RunFolder
+    from deepavfusion.weight_files import read_safetensors
 
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")

@@ -15,7 +15,7 @@ from deepavfusion.models import (
     Segmenter,
     Separator,
 )
-from deepavfusion.models.config import ClassifierConfig, config_record
+from deepavfusion.models.config import ClassifierConfig
 from deepavfusion.models.encoder import EncoderOutput, LayerTokens
 from deepavfusion.models.frames import (
     frame_positions,
@@ -117,11 +117,11 @@ def test_wrong_number_of_frames_is_an_error() -> None:
 
 
 def test_configurations_of_one_frame_are_saved_as_before(tmp_path) -> None:
-    assert "num_frames" not in config_record(TINY)
-    assert "num_frames" not in config_record(SegmenterConfig(encoder=TINY))["encoder"]
+    assert "num_frames" not in TINY.record()
+    assert "num_frames" not in SegmenterConfig(encoder=TINY).record()["encoder"]
     several = replace(TINY, num_frames=T)
-    assert EarlyFusionConfig.from_dict(json.loads(json.dumps(config_record(several)))) == several
-    assert EarlyFusionConfig.from_dict(config_record(TINY)) == TINY
+    assert EarlyFusionConfig.from_dict(json.loads(json.dumps(several.record()))) == several
+    assert EarlyFusionConfig.from_dict(TINY.record()) == TINY
     tiny_encoder(num_frames=T).save_pretrained(tmp_path)
     assert EarlyFusionEncoder.from_pretrained(tmp_path).config.num_frames == T
 

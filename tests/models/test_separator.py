@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder, Separator, SeparatorConfig
-from deepavfusion.models.pretrained import read_model_config
 from deepavfusion.models.separation_decoder import Gist, SeparationDecoder
 from deepavfusion.models.token_norm import measuring
+from deepavfusion.storage.model_configs import read_model_config
 
 ENCODER = EarlyFusionConfig(
     image_size=(16, 24), audio_size=(32, 24), patch_size=8, embed_dim=16, depth=4, num_heads=2, num_tokens=(2, 2, 2)

@@ -92,6 +92,8 @@ class PresentBatchNorm(nn.BatchNorm1d):
 class AudioVisualClassifier(EncoderModel):
     """The early-fusion encoder and the classifiers on its streams."""
 
+    config_class = ClassifierConfig
+
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__(config)
         self.config = config

@@ -20,7 +20,7 @@ DecoderForm = Literal["self", "cross"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Base of all model configurations: how they are read from a saved one."""
+    """Base of all model configurations: how they are saved and read."""
 
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
@@ -44,6 +44,17 @@ class ModelConfig:
                 wanted = types[name].__name__ if isinstance(types[name], type) else str(types[name])
                 raise ValueError(f"{name} {value!r} must be {wanted.replace('typing.', '')}")
         return cls(**found)
+
+    def record(self) -> dict[str, Any]:
+        """As it is saved.
+
+        What came later and is as it was before, one frame per clip, is left out: earlier versions read it.
+        """
+        record = asdict(self)
+        for part in (record, record.get("encoder", {})):
+            if part.get("num_frames") == 1:
+                del part["num_frames"]
+        return record
 
 
 @dataclass(frozen=True)
@@ -325,18 +336,6 @@ def check_layers(layers: tuple[int, ...], depth: int) -> None:
 def reference_frame(num_frames: int) -> int:
     """Which of several frames masks and maps are of: the middle one, of an even number the later of the two."""
     return num_frames // 2
-
-
-def config_record(config: Any) -> dict[str, Any]:
-    """A model's configuration as it is saved.
-
-    What came later and is as it was before, one frame per clip, is left out: earlier versions read it.
-    """
-    record = asdict(config)
-    for part in (record, record.get("encoder", {})):
-        if part.get("num_frames") == 1:
-            del part["num_frames"]
-    return record
 
 
 def possible_heads(encoder: EarlyFusionConfig, modalities: Modalities) -> tuple[Head, ...]:

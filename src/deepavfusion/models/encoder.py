@@ -17,7 +17,7 @@ and frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ from torch.utils.checkpoint import checkpoint
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.frames import frame_positions
 from deepavfusion.models.fusion import FusionBlock, Streams, where_present
-from deepavfusion.models.pretrained import PretrainedModel
 from deepavfusion.models.vit import VisionTransformer
+from deepavfusion.saved_model import PretrainedModel, strip_prefix
 
 
 class LayerTokens(NamedTuple):
@@ -58,6 +58,8 @@ class EncoderOutput:
 class EarlyFusionEncoder(nn.Module, PretrainedModel):
     """Two ViTs and the fusion tokens between them."""
 
+    config_class = EarlyFusionConfig
+
     def __init__(self, config: EarlyFusionConfig) -> None:
         super().__init__()
         self.config = config
@@ -71,6 +73,14 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         self.is_frozen = False
         self.apply(initialize)
         nn.init.normal_(self.fusion_tokens, std=0.02)
+
+    @classmethod
+    def own_part(
+        cls, values: dict[str, Any], state: dict[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The encoder of a model that stands on one."""
+        encoder = values.get("encoder")
+        return (encoder, strip_prefix(state, "encoder.")) if isinstance(encoder, dict) else None
 
     def freeze(self) -> None:
         """Stay as it is from here on: no gradients, and evaluation mode, so no drop path, whatever `train` is told."""

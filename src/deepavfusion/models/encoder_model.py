@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.pretrained import PretrainedModel
+from deepavfusion.saved_model import PretrainedModel
 
 
 class HasEncoder(Protocol):

@@ -111,6 +111,8 @@ class LocalizerHead(nn.Module):
 class Localizer(EncoderModel):
     """The early-fusion encoder and the head that compares its patches with the sound."""
 
+    config_class = LocalizerConfig
+
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__(config)
         self.config = config

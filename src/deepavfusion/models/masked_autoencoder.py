@@ -58,6 +58,8 @@ class AutoencoderOutput:
 class AudioVisualMAE(EncoderModel):
     """The early-fusion encoder with two reconstruction decoders."""
 
+    config_class = MaskedAutoencoderConfig
+
     def __init__(self, config: MaskedAutoencoderConfig) -> None:
         super().__init__(config)
         self.config = config

@@ -27,6 +27,8 @@ DECODERS: dict[str, type[SegmentationDecoder] | type[ReleaseSegmentationDecoder]
 class Segmenter(EncoderModel):
     """Picture and sound to one logit per pixel, or one for each class."""
 
+    config_class = SegmenterConfig
+
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__(config)
         self.config = config

@@ -46,6 +46,8 @@ class SeparatorOutput:
 class Separator(EncoderModel):
     """The early-fusion encoder and a decoder of masks."""
 
+    config_class = SeparatorConfig
+
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__(config)
         self.config = config

@@ -31,18 +31,19 @@ from torch import Tensor, nn
 
 from deepavfusion.atomic import write_text
 from deepavfusion.models.classifier import AudioVisualClassifier
-from deepavfusion.models.config import EarlyFusionConfig, config_record
+from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
-from deepavfusion.models.pretrained import CONFIG_CLASSES, read_model_config, strip_prefix
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
-from deepavfusion.models.weight_files import UnreadableFile, fill, one_line, read_json_object, read_safetensors
+from deepavfusion.saved_model import strip_prefix
 from deepavfusion.storage.bundle_config import TASKS, BundleConfig
 from deepavfusion.storage.model_card import CardPart, ModelCard, recipe_of, write_card
+from deepavfusion.storage.model_configs import CONFIG_CLASSES, read_model_config
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
 from deepavfusion.storage.starting_point import model_folder as find_model_folder
 from deepavfusion.version import __version__
+from deepavfusion.weight_files import UnreadableFile, fill, one_line, read_json_object, read_safetensors
 
 FORMAT_VERSION = 1
 BUNDLE = "bundle.json"
@@ -276,7 +277,7 @@ def _write(
         }
         save_file(own, folder / f"{task}.safetensors", metadata={"format": "pt"})
         name = type(model).__name__
-        config = config_record(model.config)
+        config = model.config.record()
         heads[task] = Head(name, config, digests[task], f"{task}.safetensors")
         count = sum(p.numel() for p in model.parameters())
         classes = tuple(config.get("classes", ()))

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from deepavfusion.models.config import EarlyFusionConfig, FusionForm
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.weight_files import fill
+from deepavfusion.storage.model_configs import read_model_config
 from deepavfusion.storage.weights import (
     HUB_PREFIX,
     RELEASE_AUDIO_GRID,
@@ -23,6 +22,7 @@ from deepavfusion.storage.weights import (
     convert_release_with_report,
     read_state_dict,
 )
+from deepavfusion.weight_files import fill
 
 SHIPPED_PREFIX = "shipped:"
 SHIPPED = Path(__file__).parents[1] / "shipped"

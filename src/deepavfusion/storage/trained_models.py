@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.pretrained import read_model_config
-from deepavfusion.models.weight_files import one_line
 from deepavfusion.storage.bundle import BUNDLE, MODEL_CLASSES, Bundle, TaskModel, encoder_at, lacking
 from deepavfusion.storage.bundle_config import TASKS
+from deepavfusion.storage.model_configs import read_model_config
 from deepavfusion.storage.starting_point import SHIPPED_PREFIX, WEIGHT_SUFFIXES, model_folder
 from deepavfusion.storage.weights import HUB_PREFIX
+from deepavfusion.weight_files import one_line
 
 
 @dataclass(frozen=True)

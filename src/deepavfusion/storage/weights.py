@@ -20,8 +20,9 @@ from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
-from deepavfusion.models.pretrained import ModelConfig, strip_prefix
-from deepavfusion.models.weight_files import UnreadableFile, check_keys, read_safetensors, read_torch_file, summarize
+from deepavfusion.saved_model import strip_prefix
+from deepavfusion.storage.model_configs import ReleasedConfig
+from deepavfusion.weight_files import UnreadableFile, check_keys, read_safetensors, read_torch_file, summarize
 
 HUB_PREFIX = "hf:"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -192,7 +193,7 @@ BLOCK_NAMES = {
 }
 
 
-def convert_release(state_dict: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def convert_release(state_dict: dict[str, Tensor], config: ReleasedConfig) -> dict[str, Tensor]:
     """Turn the released layout into ours, ready for a strict load.
 
     Reads the encoder alone (with or without the `encoder.` prefix), the autoencoder and the classifier. With an
@@ -212,7 +213,7 @@ def convert_release(state_dict: dict[str, Tensor], config: ModelConfig) -> dict[
 
 
 def convert_release_with_report(
-    state_dict: dict[str, Tensor], config: ModelConfig, source: str = "release"
+    state_dict: dict[str, Tensor], config: ReleasedConfig, source: str = "release"
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """`convert_release`, and what became of every key."""
     encoder_config = config if isinstance(config, EarlyFusionConfig) else config.encoder

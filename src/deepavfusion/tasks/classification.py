@@ -32,7 +32,7 @@ from deepavfusion.evaluation.loop import Evaluator, Exchange, OneProcess, predic
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
-from deepavfusion.models.pretrained import read_model_config
+from deepavfusion.storage.model_configs import read_model_config
 from deepavfusion.storage.starting_point import model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig

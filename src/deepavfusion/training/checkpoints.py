@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepavfusion.models.weight_files import cause_of
 from deepavfusion.training import sharded_checkpoints
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.sharded_checkpoints import DamagedCheckpoint
+from deepavfusion.weight_files import cause_of
 
 FORMAT = 1
 """Version of the dictionary's layout."""

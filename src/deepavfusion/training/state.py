@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from deepavfusion.configuration import RunConfig
-from deepavfusion.models.config import config_record
-from deepavfusion.models.weight_files import fill
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.intake import Intake
 from deepavfusion.training.optimizer import build_optimizer
@@ -19,6 +17,7 @@ from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
 from deepavfusion.training.task import Task
+from deepavfusion.weight_files import fill
 
 CONTENT = frozenset({"kind", "step", "means"})
 """What a checkpoint holds at least, whole or sharded."""
@@ -94,7 +93,7 @@ class TrainingState:
         keep, optimizer = self.config.training.keep_checkpoints, self.optimizer.state_dict()
         content = {
             "kind": self.task.kind,
-            "model_config": config_record(self.model.config),
+            "model_config": cast(Any, self.model.config).record(),
             "means": self.means.state_dict(),
             "intake": self.intake.counts,
             "config": self.config.to_dict(),

@@ -35,7 +35,6 @@ from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predicti
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
-from deepavfusion.models.config import config_record
 from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
@@ -140,7 +139,7 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     settings = {
         "encoder_digest": digest,
         **{name: getattr(config, name) for name in ("from_", "tokens", "modalities", "untrained", "precision")},
-        "encoder_config": config_record(encoder.config),
+        "encoder_config": encoder.config.record(),
         "view": "centre",
         "split": config.data.split,
         "clips_digest": _digest(selection),

@@ -12,32 +12,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepavfusion.atomic import replacing, write_text
-from deepavfusion.models.config import ClassifierConfig, EarlyFusionConfig, MaskedAutoencoderConfig, config_record
-from deepavfusion.models.localizer_config import LocalizerConfig
-from deepavfusion.models.segmenter_config import SegmenterConfig
-from deepavfusion.models.separator_config import SeparatorConfig
-from deepavfusion.models.weight_files import fill, one_line, read_json_object, read_safetensors
 from deepavfusion.version import __version__
+from deepavfusion.weight_files import fill, one_line, read_json_object, read_safetensors
 
 FORMAT_VERSION = 1
-ModelConfig = EarlyFusionConfig | MaskedAutoencoderConfig | ClassifierConfig
-"""Models that the published weights know."""
-SavedConfig = ModelConfig | LocalizerConfig | SeparatorConfig | SegmenterConfig
-"""All that this package saves."""
-CONFIG_CLASSES: dict[str, type[SavedConfig]] = {
-    "EarlyFusionEncoder": EarlyFusionConfig,
-    "AudioVisualMAE": MaskedAutoencoderConfig,
-    "AudioVisualClassifier": ClassifierConfig,
-    "Localizer": LocalizerConfig,
-    "Segmenter": SegmenterConfig,
-    "Separator": SeparatorConfig,
-}
 
 CARD = """---
 library_name: deepavfusion
@@ -48,22 +33,24 @@ tags: [audio-visual, early-fusion, masked-autoencoder]
 
 Saved by deepavfusion {version}. Load it with
 
-    from deepavfusion.models import {name}
-    model = {name}.from_pretrained("THIS_FOLDER")
+        model = {name}.from_pretrained("THIS_FOLDER")
 """
 
 
 class PretrainedModel(PyTorchModelHubMixin):
     """Mixin for models whose constructor takes one configuration dataclass, kept as `self.config`."""
 
+    config_class: ClassVar[type[Any]]
+    """The dataclass; it has `from_dict` and `record`."""
+
     def _save_pretrained(self, save_directory: Path) -> None:
         assert isinstance(self, nn.Module)
-        name = type(self).__name__
+        name, config = type(self).__name__, cast(Any, self.config)
         record = {
             "format_version": FORMAT_VERSION,
             "model": name,
             "deepavfusion_version": __version__,
-            "model_config": config_record(self.config),
+            "model_config": config.record(),
         }
         tensors = {key: value.detach().contiguous().cpu() for key, value in self.state_dict().items()}
         with replacing(save_directory / "model.safetensors") as temporary:
@@ -112,15 +99,21 @@ class PretrainedModel(PyTorchModelHubMixin):
             )
 
         place = fetch("config.json")
-        name, model_config = read_model_config(place)
+        name, values = read_record(place)
         weights = fetch("model.safetensors")
         state = read_safetensors(weights, map_location)
-        if cls.__name__ == "EarlyFusionEncoder" and not isinstance(model_config, EarlyFusionConfig):
-            name, model_config, state = cls.__name__, model_config.encoder, strip_prefix(state, "encoder.")
         if name != cls.__name__:
-            raise ValueError(f"{model_id} holds an {name}, not an {cls.__name__}: load it with {name}.from_pretrained")
+            own = cls.own_part(values, state)
+            if own is None:
+                message = f"{model_id} holds an {name}, not an {cls.__name__}: load it with {name}.from_pretrained"
+                raise ValueError(message)
+            values, state = own
         try:
-            model = cls(model_config)
+            config = cls.config_class.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        try:
+            model = cls(config)
         except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # sizes that fit no memory, for one
             raise ValueError(f"{place}: a model of this configuration cannot be built ({one_line(error)})") from error
         assert isinstance(model, nn.Module)
@@ -130,9 +123,21 @@ class PretrainedModel(PyTorchModelHubMixin):
             model.load_state_dict(state, strict=False)
         return model.eval()
 
+    @classmethod
+    def own_part(
+        cls, values: dict[str, Any], state: dict[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The configuration and the weights of this model within those of another class; None if it has no part of it.
 
-def read_model_config(path: Path) -> tuple[str, SavedConfig]:
-    """Model class name and configuration of a saved `config.json`.
+        Args:
+            values: the other's configuration, as saved.
+            state: its weights.
+        """
+        return None
+
+
+def read_record(path: Path) -> tuple[str, dict[str, Any]]:
+    """Model class name and configuration of a saved `config.json`, as they stand there.
 
     Raises:
         ValueError: not one of our files, damaged, or written by a newer format; names the file.
@@ -145,12 +150,7 @@ def read_model_config(path: Path) -> tuple[str, SavedConfig]:
         raise ValueError(
             f"{path}: format version {version} is newer than this package's {FORMAT_VERSION}; update deepavfusion"
         )
-    if name not in CONFIG_CLASSES:
-        raise ValueError(f"{path}: this version knows no model {name}; it has {', '.join(CONFIG_CLASSES)}")
-    try:
-        return name, CONFIG_CLASSES[name].from_dict(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return name, values
 
 
 def strip_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
