@@ -1,5 +1,6 @@
 """The command as a user meets it: help, errors of one line that name the flag, and no torch before it is needed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,130 @@ def test_unknown_yaml_key_suggests_the_nearest(tmp_path: Path, capsys: pytest.Ca
     path.write_text("optim:\n  brl: 0.1\n")
     assert main(["pretrain", "--config", str(path), "--run_dir", "a", "--data.source", "x"]) == 2
     assert "unknown setting optim.brl; did you mean --optim.blr?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("run_dri: a\n", 1, "unknown setting run_dri; did you mean --run_dir?"),
+        ("run_dir: a\n\noptm:\n  blr: 1\n", 3, "unknown setting optm; did you mean --optim.blr?"),
+        ("# all\ntraining:\n  batch_size: 8\n  precison: x\n", 4, "did you mean --training.precision?"),
+        ("blr: 0.1\n", 1, "unknown setting blr; did you mean --optim.blr?"),
+        ("optim.brl: 0.1\n", 1, "unknown setting optim.brl; did you mean --optim.blr?"),
+        ("nothing_like_it: 1\n", 1, "unknown setting nothing_like_it\n"),
+        ("optim: {blr: 1, epoch: 3}\n", 1, "unknown setting optim.epoch; did you mean --optim.epochs?"),
+        ("<<: {run_dri: a}\n", 1, "did you mean --run_dir?"),
+        ("optim: 3\n", 1, "optim is a section; its settings stand below it"),
+        ("optim:\n", 1, "optim is a section; its settings stand below it"),
+        ("optim:\n  blr: 1\n  blr: 2\n", 3, "optim.blr stands there twice"),
+        ("1: 2\n", 1, "a setting's name must be a word, got 1"),
+        ("run_dir: a\noptim:\n  blr: [1,\n", 4, "not YAML: "),
+        ("optim:\n\tblr: 1\n", 2, "not YAML: "),
+        ("a: b: c\n", 1, "not YAML: "),
+        ("run_dir: 'a\n", 2, "not YAML: "),
+        ("run_dir: !!python/object:os.system {}\n", 1, "not YAML: "),
+        ("- a\n", None, "holds no settings"),
+        ("words\n", None, "holds no settings"),
+        ("", None, "holds no settings"),
+        (b"\xff\xfe\x00", None, "cannot be read"),
+        ("a: \x07\n", None, "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["pretrain"])
+def test_a_mistake_in_yaml_is_named_with_file_and_line(
+    verb: str, text: str | bytes, line: int | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main([*verb.split(), f"--config={path}", "--data.source", "x"]) == 2
+    told = capsys.readouterr().err
+    assert len(told.strip().splitlines()) == 1
+    assert f"--config {path}:{'' if line is None else f' line {line}:'} " in told
+    assert message in told
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_suggests_the_nearest_key_of_a_yaml_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import fields, is_dataclass
+    from typing import get_type_hints
+
+    cls = VERBS[name].config()
+    nested = [f for f in fields(cls) if is_dataclass(get_type_hints(cls)[f.name])]
+    for f in (fields(cls)[0], *nested[:1]):
+        kind = get_type_hints(cls)[f.name]
+        inner = fields(kind)[0].name if is_dataclass(kind) else None
+        text = f"{f.name}:\n  {inner}x: 1\n" if inner else f"{f.name.removesuffix('_')}x: 1\n"
+        (tmp_path / "run.yaml").write_text(text)
+        words = ["classification", "."] if name == "predict" else []
+        assert main([*name.split(), *words, "--config", str(tmp_path / "run.yaml")]) == 2
+        wanted = f"{f.name}.{inner}" if inner else f.name.removesuffix("_")
+        assert f"did you mean --{wanted}?" in capsys.readouterr().err
+
+
+def test_yaml_names_from_as_the_command_line_does(tmp_path: Path) -> None:
+    from deepavfusion.evaluation.config import EmbedConfig
+
+    path = tmp_path / "run.yaml"
+    words = ["--config", str(path), "--data.source", "x", "--out", "f.npz"]
+    for text in ("from: runs/a\nseed: 3\n", "seed: 3\n'from': runs/a", "{from_: runs/a, seed: 3}"):
+        path.write_text(text)
+        config = parse_arguments(EmbedConfig, words)
+        assert (config.from_, config.seed) == ("runs/a", 3)
+    path.write_text("from: a\nfrom_: b\n")
+    with pytest.raises(UsageError, match="line 2: from stands there twice"):
+        parse_arguments(EmbedConfig, words)
+
+
+def reader_that_leaves(words: list[str], both: bool = False) -> tuple[int, str]:
+    """Run a command whose output nobody reads, its errors too if `both`; the exit code and what it says of it."""
+    read, write = os.pipe()
+    command = [sys.executable, "-m", "deepavfusion", *words]
+    os.close(read)  # before the first word is written
+    try:
+        result = subprocess.run(
+            command, stdout=write, stderr=write if both else subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    finally:
+        os.close(write)
+    return result.returncode, result.stderr or ""
+
+
+SHIPPED = Path(__file__).parents[1] / "src" / "deepavfusion" / "shipped" / "bandstand"
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "pretrain --help", "pretrain --run_dir a --data.source x --print_config", f"inspect {SHIPPED}"]
+)
+def test_a_closed_pipe_ends_a_command_quietly(line: str) -> None:
+    code, said = reader_that_leaves(line.split())
+    assert said == ""
+    assert code == (0 if line == "pretrain --help" else 141)  # argparse itself passes over what it cannot print
+    if line == "--help":
+        assert reader_that_leaves(line.split(), both=True)[0] == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "deepavfusion", "--help"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert line.endswith("No space left on device")
+
+
+def test_a_damaged_configuration_is_named_when_the_task_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model" / "config.json"
+    path.parent.mkdir()
+    for content in (b"", b'{"model": "Loc', b"[1]", b"{}", b"<html>", b"\xff", b'{"model": [1]}'):
+        path.write_bytes(content)
+        assert main(["evaluate", str(tmp_path), "--data.source", "x"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert str(path) in line or "which no task trains" in line
 
 
 def test_yaml_command_line_and_python_give_the_same_configuration(tmp_path: Path) -> None:

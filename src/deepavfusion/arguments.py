@@ -52,13 +52,14 @@ def parse_arguments(
     )
     parser.add_class_arguments(cls, None)
     parser.set_defaults(_unfilled(cls))
-    words = _with_keywords(_with_recipes(_with_flags(words, positional)), _options(cls))
+    options = _options(cls)
+    words = _with_files(_with_keywords(_with_recipes(_with_flags(words, positional)), options), options)
     try:
         if getattr(cls, "RECIPES", None):
             parser.set_defaults(_recipe_defaults(cls, parser, words))
         values = parser.parse_args(words)
     except ArgumentError as error:
-        raise UsageError(_explain(str(error), _options(cls))) from error
+        raise UsageError(_explain(str(error), options)) from error
     return _build(cls, values)
 
 
@@ -130,7 +131,7 @@ def _nearest(word: str, options: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     if not close:  # a section forgotten: blr for optim.blr
         close = [option for option in options if option.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]]
-    return f"; did you mean --{close[0]}?" if close else ""
+    return f"; did you mean --{close[0].removesuffix('_')}?" if close else ""
 
 
 def _with_flags(words: Sequence[str], positional: Sequence[str]) -> list[str]:
@@ -163,7 +164,7 @@ def _recipe_defaults(cls: Any, parser: Any, words: Sequence[str]) -> dict[str, A
 
 def _with_recipes(words: Sequence[str]) -> list[str]:
     """Replace `--config NAME` by the path of the recipe NAME, unless a file of that name exists."""
-    result = list(words)
+    result = [part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     for i, word in enumerate(result[:-1]):
         if word == "--config" and not Path(result[i + 1]).exists():
             recipe = RECIPES / f"{result[i + 1]}.yaml"
@@ -172,3 +173,66 @@ def _with_recipes(words: Sequence[str]) -> list[str]:
                 raise UsageError(f"--config {result[i + 1]}: no such file, and no such recipe (recipes: {known})")
             result[i + 1] = str(recipe)
     return result
+
+
+def _with_files(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Replace the path after `--config` by what stands in the file, once that has been looked through."""
+    places = [i + 1 for i, word in enumerate(words[:-1]) if word == "--config"]
+    return [_read_settings(Path(word), options) if i in places else word for i, word in enumerate(words)]
+
+
+def _read_settings(path: Path, options: Sequence[str]) -> str:
+    """The text of a YAML file of settings, in which every key is a setting or a section.
+
+    Raises:
+        UsageError: it cannot be read, or a key is none or stands twice; names file and line.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        yaml.safe_load(text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}:" if mark is not None else ""
+        raise UsageError(f"--config {path}:{place} not YAML: {error.problem or error.context}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # no text, or text with control characters
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise UsageError(f"--config {path}: cannot be read: {reason}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise UsageError(f"--config {path}: holds no settings; a line of it is NAME: VALUE")
+    keywords = _check_keys(root, options, f"--config {path}")
+    for index in sorted(keywords, reverse=True):  # as `_with_keywords`: from: X for the setting `from_`
+        text = text[:index] + "_" + text[index:]
+    return text
+
+
+def _check_keys(section: Any, options: Sequence[str], place: str, prefix: str = "") -> list[int]:
+    """Where in the text keys end that are a word that Python keeps for itself. Raises UsageError, naming the line."""
+    sections = {name[: i + 1] for name in options for i, letter in enumerate(name) if letter == "."}
+    seen, ends = set(), []
+    for key, value in section.value:
+        line = f"{place}: line {key.start_mark.line + 1}:"
+        if key.tag.endswith(":merge"):
+            for own in value.value if value.id == "sequence" else [value]:
+                ends += _check_keys(own, options, place, prefix)
+            continue
+        if key.id != "scalar" or not key.tag.endswith(":str"):
+            raise UsageError(f"{line} a setting's name must be a word, got {getattr(key, 'value', key)!s:.40}")
+        name = f"{prefix}{key.value}"
+        if f"{name}_" in options:
+            name = f"{name}_"
+            ends.append(key.end_mark.index - (key.style is not None))  # before a closing quotation mark
+        if name in seen:
+            raise UsageError(f"{line} {name.removesuffix('_')} stands there twice")
+        seen.add(name)
+        if f"{name}." in sections and value.id == "mapping":
+            ends += _check_keys(value, options, place, f"{name}.")
+        elif f"{name}." in sections:
+            inner = next(option for option in options if option.startswith(f"{name}."))
+            raise UsageError(f"{line} {name} is a section; its settings stand below it, indented, such as {inner}")
+        elif name not in options:
+            inner = f".{value.value[0][0].value}" if value.id == "mapping" and value.value else ""
+            raise UsageError(f"{line} unknown setting {name}{_nearest(name + inner, options)}")
+    return ends

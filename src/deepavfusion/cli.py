@@ -4,7 +4,8 @@ A verb's options are the fields of its configuration dataclass, so YAML, command
 Nothing here imports torch: help, version and a configuration error answer at once, and the function that does the
 work is imported when its verb runs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be continued, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be continued, 130 interrupted, 141 nobody
+reads the output any more (`... | head`), which ends a command quietly as it ends others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import difflib
 import io
 import json
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +25,36 @@ from deepavfusion.verbs import TASK_OF_MODEL
 from deepavfusion.verbs.verb import Verb
 from deepavfusion.version import __version__
 
+UNREAD = 141
+"""Exit code of a command whose output nobody reads any more: 128 and SIGPIPE."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8; standard error writes it like this
         sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(argv)
+    except BrokenPipeError:
+        code = UNREAD
+    except OSError as error:  # `execute` tells of what fails in a verb; this is of writing help and the like
+        code = _fail("deepavfusion", str(error), 1)
+    except SystemExit as exit_:
+        if not isinstance(exit_.__context__, BrokenPipeError):
+            raise
+        code = UNREAD  # what rich makes of it
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()  # now: at its end Python would try it, and complain in its own words
+    except BrokenPipeError:
+        code = UNREAD
+    except OSError as error:  # a full disk, for one
+        code = _fail("deepavfusion", f"standard output: {error}", 1)
+    _discard_output()
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words in (["--version"], ["-V"]):
         print(f"deepavfusion {__version__}")
@@ -57,6 +84,8 @@ def execute(name: str, config: Any) -> int:
     except KeyboardInterrupt:
         return _fail(f"deepavfusion {name}", "interrupted", 130)
     except (ValueError, OSError, ArithmeticError) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            raise
         if os.environ.get("DEEPAVFUSION_TRACEBACK"):
             raise
         return _fail(f"deepavfusion {name}", f"{error} (DEEPAVFUSION_TRACEBACK=1 shows where)", 1)
@@ -85,12 +114,15 @@ def _name_verb(words: Sequence[str]) -> tuple[str, list[str]]:
 def _task_of(run: str) -> str:
     """The task of the model in a run, read from its configuration alone."""
     for folder in (os.path.join(run, "model"), run):
+        path = os.path.join(folder, "config.json")
         try:
-            with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 kind = json.load(file)["model"]
-        except (OSError, KeyError, ValueError):
+        except OSError:
             continue
-        if kind in TASK_OF_MODEL:
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"evaluate {run}: {path} is damaged or no model's configuration ({error})") from error
+        if isinstance(kind, str) and kind in TASK_OF_MODEL:
             return TASK_OF_MODEL[kind]
         raise UsageError(f"evaluate {run}: holds {kind}, which no task trains; train one first, or name the task")
     tasks = ", ".join(name for name in VERBS if name.startswith("evaluate "))
@@ -136,6 +168,29 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("a tour of the package on clips it makes itself, with a report", _demo_config, _demo),
 }
 """All commands: the verbs, and the demo, which calls `main` for each of its stages."""
+
+
+def nobody_reads() -> bool:
+    """Whether standard output or error is a pipe that has been closed at its other end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                return True
+        except (AttributeError, OSError, ValueError):  # no such stream, none of a file, or a system without poll
+            continue
+    return False
+
+
+def _discard_output() -> None:
+    """Send nowhere what is still buffered and cannot be written."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _fail(program: str, message: str, code: int) -> int:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import av
 
+from deepavfusion.data.media.clock import Kind
 from deepavfusion.data.media.formats import not_media, photo
 from deepavfusion.data.media.media_error import MediaError, cause_of, reading
 from deepavfusion.data.media.mp4_header import Matrix, display_matrices
+from deepavfusion.data.media.packet_list import PacketList, list_packets
 from deepavfusion.data.media.still_header import still_header
 
 MAX_SIDE = 16384
@@ -24,10 +26,10 @@ MAX_PIXELS = 100_000_000
 """And so are pictures that claim more pixels than this in all."""
 MAX_CHANNELS = 8
 """Sound that claims more channels than this is refused; PyAV would read beyond the list of their samples."""
+MAX_START_SECONDS = 1.0
+"""Where a track is said to start further from its first packet than this, the packet is believed."""
 MAX_SAMPLE_RATE = 768_000
 """And so is sound that claims a higher rate than this, in samples per second."""
-
-Kind = Literal["picture", "sound"]
 
 Layout = Literal["mp4", "matroska", "other"]
 
@@ -46,6 +48,23 @@ _DECODING_OPTIONS: dict[Layout, dict[str, str]] = {
     "matroska": _LIMITS,
     "other": {},
 }
+# Containers of PCM in which a seek counts bytes, by a rate that their header states and that may be a guess.
+_COUNTED_CONTAINERS = ("wav", "w64", "aiff", "au", "caf")
+_PCM_BITS = {
+    f"pcm_{kind}{order}": bits
+    for kind, bits in {
+        "u8": 8,
+        "s8": 8,
+        "mulaw": 8,
+        "alaw": 8,
+        "s16": 16,
+        "s24": 24,
+        "s32": 32,
+        "f32": 32,
+        "f64": 64,
+    }.items()
+    for order in ("", "le", "be")
+}
 _DISCARD = getattr(av.stream, "Discard", None)  # PyAV 18
 
 
@@ -57,8 +76,9 @@ class Demuxer:
     visually impaired and commentary only when there is nothing else.
 
     `is_untouched` tells whether the file stands where opening it has left it, and `has_index` whether the container
-    knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `origin_seconds` is the
-    presentation time at which the earlier of the two tracks starts: the clip's time 0.
+    knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `packets` lists those of a
+    container that does not know their times, and is None otherwise. `origin_seconds` is the presentation time at which
+    the earlier of the two tracks starts: the clip's time 0.
     """
 
     def __init__(self, path: str) -> None:
@@ -71,8 +91,35 @@ class Demuxer:
             self.close()
             self._layout = "matroska"
             self.open()
-        starts = [s.start_time * s.time_base for s in self.streams.values() if s and s.start_time is not None]
-        self.origin_seconds = float(min(starts, default=0))
+        self.packets: PacketList | None = None
+        if not (self.has_index or self._is_exact_by_itself()):
+            self.list_packets()
+        starts = [self._start(kind) for kind, stream in self.streams.items() if stream is not None]
+        self.origin_seconds = min((start for start in starts if start is not None), default=0.0)
+
+    def list_packets(self) -> None:
+        """Read through the whole file for its `packets`."""
+        streams = {kind: stream for kind, stream in self.streams.items() if stream is not None}
+        with reading(self.path, "cannot be read through"):
+            self.packets = list_packets(self.path, _READING_OPTIONS, streams)
+
+    def _is_exact_by_itself(self) -> bool:
+        """Whether times and seeks are exact without an index: FLAC numbers its samples, those of PCM are counted."""
+        sound, name = self.streams["sound"], self.container.format.name
+        if self.streams["picture"] is not None or sound is None:
+            return False
+        context = sound.codec_context
+        rate = context.sample_rate * num_channels(sound) * _PCM_BITS.get(context.name, 0)
+        return name == "flac" or (name in _COUNTED_CONTAINERS and rate > 0 and context.bit_rate == rate)
+
+    def _start(self, kind: Kind) -> float | None:
+        stream = self.streams[kind]
+        listed = self.packets.tracks.get(kind) if self.packets is not None else None
+        stated = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+        if listed is None:
+            return stated
+        first = float(listed.ordered_seconds[0])
+        return first if stated is None or abs(stated - first) > MAX_START_SECONDS else stated
 
     def open(self) -> None:
         """Open the file, or open it again from its start: the container and its streams are new objects then."""

@@ -3,6 +3,9 @@
 Exact by presentation timestamps, whatever order of decoding, frame rate or start the track has: decoding starts at a
 key frame that is not itself later than the time asked for; every packet from there to the frame is decoded, and as few
 as possible behind it. Read with `nearest_key_frame`, one key frame is decoded instead.
+
+Where the container has no index, or its timestamps follow the order of decoding while the decoder gives frames back in
+another, the file's list of packets tells what is shown when.
 """
 
 from __future__ import annotations
@@ -12,16 +15,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from deepavfusion.data.media.demuxer import Demuxer
 from deepavfusion.data.media.frame_pixels import Orientation
-from deepavfusion.data.media.track import Track
+from deepavfusion.data.media.packet_list import MAX_REORDERED_FRAMES, TrackTimes
+from deepavfusion.data.media.picture_pass import MAX_DELAY_PACKETS, PicturePass
+from deepavfusion.data.media.track import AstrayError, Track
 
 MAX_WAITING_PACKETS = 256
 """So many packets are read ahead of the decoder at most."""
-MAX_DELAY_PACKETS = 32
-"""So many packets are decoded behind a frame's own before it counts as lost."""
-MAX_REORDERED_FRAMES = 16
-"""So many frames may be decoded before a frame that is shown before them all (H.264 and HEVC allow no more)."""
 RESTART_SECONDS = 10.0
 """Frames further apart than this are sought one by one, not read through."""
 
@@ -33,12 +36,19 @@ class PictureTrack:
         self.track = Track(demuxer, "picture")
         self._informed: Any = None
         """The decoder that has seen the first packet, where that is known to matter."""
+        self._reorders = False
+        """Whether the decoder is known to give frames back in another order than it gets packets."""
+        if demuxer.packets is None and _lacks_times(demuxer.container, self.track.stream):
+            demuxer.list_packets()
 
     def shown_at(self, times_seconds: Sequence[float]) -> Iterator[Any]:
         """The decoded frame shown at each of some ascending times: the last one that starts at or before it.
 
         Before the first frame it is the first, after the last the last. Raises MediaError if nothing decodes.
         """
+        if self.track.demuxer.packets is not None:
+            yield from self._shown_by_list(times_seconds)
+            return
         wanted = [self.track.timestamp(time) for time in times_seconds]
         far = RESTART_SECONDS / self.track.stream.time_base
         run: _Run | None = None
@@ -52,9 +62,76 @@ class PictureTrack:
                     run, frame = self._enter(timestamp, last)
             if frame is None:
                 raise self.track.nothing_decoded()
+            if run.is_in_order_of_decoding and self.track.stream.codec_context.has_b_frames:
+                self.track.demuxer.list_packets()
+                yield from self._shown_by_list(times_seconds[index:])
+                return
             if last:
                 run = None
             yield frame
+
+    def _shown_by_list(self, times_seconds: Sequence[float]) -> Iterator[Any]:
+        times = self.track.times
+        if times is None:
+            raise self.track.nothing_decoded()
+        clock = [time + self.track.demuxer.origin_seconds + 1e-6 for time in times_seconds]
+        ranks = np.maximum(np.searchsorted(times.ordered_seconds, clock, side="right") - 1, 0).tolist()
+        run: PicturePass | None = None
+        for index, rank in enumerate(ranks):
+            last = index + 1 == len(ranks) or clock[index + 1] - clock[index] > RESTART_SECONDS
+            try:
+                run, frame = self._pass_on(times, run, rank, last)
+            except AstrayError:
+                run, frame = self._pass_on(times, None, rank, last)
+            if last:
+                run = None
+            yield frame
+
+    def _pass_on(
+        self, times: TrackTimes, run: PicturePass | None, rank: int, last: bool
+    ) -> tuple[PicturePass | None, Any]:
+        """Decode on, or from a key frame, to the frame with a rank in time."""
+        place = self._key_before(times, int(times.order[rank]))
+        if run is not None:
+            if place >= 0 and self._entry(times, place)[0] > run.fed:
+                run.skip_to(*self._entry(times, place))
+            frame, is_it = run.frame_at(rank, last)
+            self._reorders |= run.reorders
+            if is_it:
+                return run, frame
+        back, frame = 1, None
+        while True:
+            reordered = self._reorders
+            from_start = place < 0
+            entry, trusted = (0, 0) if from_start else self._entry(times, place)
+            run = PicturePass(self.track, times, entry, trusted)
+            frame, is_it = run.frame_at(rank, last)
+            self._reorders |= run.reorders
+            if frame is not None and entry and self._needs_first_packet(frame):
+                self._decode_first_packet()
+                continue
+            if self._reorders and not reordered and not from_start and times.decoded_order:
+                continue  # now that it is known, from a key frame earlier
+            if is_it or entry == 0:
+                if frame is None:
+                    raise self.track.nothing_decoded()
+                return run, frame
+            place -= back  # a key frame that refreshes the picture bit by bit, or damage
+            back *= 2
+
+    def _key_before(self, times: TrackTimes, packet: int) -> int:
+        """The place among key frames of the latest that a frame's decoding can start from; -1 for the first packet."""
+        place = int(np.searchsorted(times.keys, packet, side="right")) - 1
+        while place >= 0 and not times.decoded_order and times.seconds[times.keys[place]] > times.seconds[packet]:
+            place -= 1
+        return place
+
+    def _entry(self, times: TrackTimes, place: int) -> tuple[int, int]:
+        """The packet to decode from so that a key frame and all behind it are right, and the first that is."""
+        trusted = int(times.keys[place])
+        if not (times.decoded_order and (self._reorders or self.track.stream.codec_context.has_b_frames)):
+            return trusted, trusted
+        return (int(times.keys[place - 1]), trusted) if place > 0 else (0, 0)
 
     def nearest_key_frame(self, time_seconds: float) -> Any:
         """The decoded key frame nearest to a time.
@@ -82,17 +159,14 @@ class PictureTrack:
         self.track.rewind()
         frame = self._key_frame_from_here()
         if frame is None:
-            _, frame = self._enter(self.track.start, last=True)
-        if frame is None:
-            raise self.track.nothing_decoded()
+            frame = next(self.shown_at([0.0]))
         return Orientation.of(frame).displayed_size(frame.height, frame.width)
 
     def _enter(self, wanted: int, last: bool) -> tuple[_Run, Any]:
         """Start decoding for the frame shown at a timestamp, from ever further before it until that works."""
         track = self.track
         back = int(1 / track.stream.time_base) + 1
-        settling = int(track.settling_seconds / track.stream.time_base)
-        point = wanted - settling
+        point = wanted
         skip = True
         while True:
             from_start = point <= track.start or not track.seek(point)
@@ -100,8 +174,7 @@ class PictureTrack:
                 track.rewind()
             run = _Run(track, skip)
             run.read_to(wanted)
-            settled = run.first_timestamp is not None and wanted - run.first_timestamp >= settling * 3 // 4
-            if from_start or (run.at_key_frame and settled):
+            if from_start or run.at_key_frame:
                 frame = run.frame_at(wanted, last)
                 if frame is not None and not from_start and self._needs_first_packet(frame):
                     self._decode_first_packet()
@@ -141,6 +214,12 @@ class PictureTrack:
         return None
 
 
+def _lacks_times(container: Any, stream: Any) -> bool:
+    # Matroska stores times of decoding alone for pictures in the way of AVI, which it marks by their four letters.
+    tag = stream.codec_context.codec_tag
+    return container.format.name.startswith("matroska,") and tag.strip("\0") != ""
+
+
 class _Run:
     """Decoding onward from the point of the track that was sought last."""
 
@@ -163,6 +242,13 @@ class _Run:
         """When the first packet read is decoded or shown."""
         self.at_key_frame = False
         """Whether decoding can start from the first packet waiting."""
+        self._num_packets = 0
+        self._differs = False
+
+    @property
+    def is_in_order_of_decoding(self) -> bool:
+        """Whether all that was read is to be shown when it is decoded, as far as the container says."""
+        return self._num_packets > 1 and not self._differs
 
     @property
     def shown_timestamp(self) -> int:
@@ -237,6 +323,8 @@ class _Run:
 
     def _wait_for(self, packet: Any) -> None:
         self._waiting.append(packet)
+        self._num_packets += 1
+        self._differs |= packet.pts != packet.dts
         self._last_decoding_time = packet.dts if packet.dts is not None else packet.pts
         if packet.pts is not None and not packet.is_discard:
             self._shown_next.append(packet.pts)

@@ -22,7 +22,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from deepavfusion.data.media.demuxer import MAX_CHANNELS, MAX_SAMPLE_RATE, Demuxer
 from deepavfusion.data.media.media_error import MediaError
-from deepavfusion.data.media.track import Track
+from deepavfusion.data.media.track import AstrayError, Track
 
 PRE_ROLL_SECONDS = 0.2
 """Sound decoded before the window."""
@@ -106,7 +106,11 @@ class SoundTrack:
     def _decode(self, begin_seconds: float, end_seconds: float) -> tuple[list[_Run], bool]:
         """What decodes between two times, and whether the track ends before the second."""
         track, back = self.track, 0.5
-        begin_seconds -= track.settling_seconds
+        if track.demuxer.packets is not None:
+            try:
+                return self._decode_by_list(begin_seconds, end_seconds)
+            except AstrayError:
+                return self._decode_by_list(begin_seconds, end_seconds)
         while True:
             begin, end = track.timestamp(begin_seconds), track.timestamp(end_seconds)
             from_start = begin <= track.start or not track.seek(begin)
@@ -133,13 +137,35 @@ class SoundTrack:
                 raise track.nothing_decoded()
             return _runs(parts), ended
 
-    def _append(self, frames: list[Any], parts: list[_Part]) -> None:
+    def _decode_by_list(self, begin_seconds: float, end_seconds: float) -> tuple[list[_Run], bool]:
+        track, times = self.track, self.track.times
+        if times is None:
+            return [], True
+        begin, end = (seconds + track.demuxer.origin_seconds for seconds in (begin_seconds, end_seconds))
+        first = max(0, int(np.searchsorted(np.maximum.accumulate(times.seconds), begin, side="right")) - 1)
+        if track.demuxer.container.format.name == "ogg":  # each part has headers of its own, with its first packet
+            first = max((int(part) for part in times.parts if part <= first), default=first)
+        parts: list[_Part] = []
+        num_refused, ended = track.num_refused_packets, True
+        for number, packet in track.packets_from(first):
+            seconds = float(times.seconds[number])
+            if seconds > end:
+                ended = False
+                break
+            packet.pts = packet.dts = round(seconds / packet.time_base)
+            self._append(track.decode(packet), parts, seconds - float(packet.pts * packet.time_base))
+        self._append(track.decode(None), parts)
+        if not parts and track.num_refused_packets > num_refused:
+            raise track.nothing_decoded()
+        return _runs(parts), ended
+
+    def _append(self, frames: list[Any], parts: list[_Part], later_seconds: float = 0.0) -> None:
         for frame in frames:
             rate, channels = frame.sample_rate, frame.layout.nb_channels
             if not (0 < rate <= MAX_SAMPLE_RATE and 0 < channels <= MAX_CHANNELS):
                 raise MediaError(self.track.demuxer.path, f"its sound decodes to {channels} channels at {rate} Hz")
             timestamp = frame.pts if frame.pts is not None else frame.dts
-            position = math.nan if timestamp is None else self.track.seconds(timestamp) * rate
+            position = math.nan if timestamp is None else (self.track.seconds(timestamp) + later_seconds) * rate
             parts.append(_Part(rate, position, _average(frame)))
 
 

@@ -7,34 +7,42 @@ that cannot seek is read from its start. Timestamps are integers in the track's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import av
+import numpy as np
 
-from deepavfusion.data.media.demuxer import Demuxer, Kind
+from deepavfusion.data.media.clock import MAX_LEAP_SECONDS, Kind
+from deepavfusion.data.media.demuxer import Demuxer
 from deepavfusion.data.media.media_error import MediaError, cause_of
+from deepavfusion.data.media.packet_list import MAX_READ_ERRORS, TrackTimes
 
 MAX_REFUSED_PACKETS = 128
 """So many packets in a row may be refused by the decoder before the track counts as unreadable."""
-MAX_READ_ERRORS = 8
-"""So many times the demuxer may fail in a row before what follows counts as beyond the readable part."""
-
-MAX_LEAP_SECONDS = 600
-"""Timestamps that leap further from packet to packet are damage, and do not say where a track ends."""
 MAX_SPACING_SECONDS = 10
 """An index whose packets are further apart on average is not taken at its word."""
-SETTLING_SECONDS = 2.0
-"""After a seek in a container without an index, timestamps are libav's guess until the file states one again.
+MAX_UNMARKED_PACKETS = 256
+"""After a seek so many packets are looked at for one that is known from the file's list."""
+MAX_PACKETS_READ_OVER = 2000
+"""So many packets are read over at most to get to one that is not known by its place."""
+MAX_FAILED_SEEKS = 4
+"""After so many seeks in a row that lead astray the file is read from its start."""
+MAX_BYTES_READ_OVER = 2**22
+"""And so many bytes, where the file stands at its start."""
 
-MPEG program streams must at least every 0.7 s; until then pictures are wrong by up to three frames.
-"""
-
+# Containers that can be read from any byte on; the others are sought by time.
+_SOUGHT_BY_BYTE = ("mpegts", "mpeg", "wav", "w64", "mp3", "aac", "ac3", "amr", "aiff", "au")
 # Damaged timestamps stay where a double is exact to the microsecond and libav's own sums cannot overflow.
 _MAX_SECONDS = 1e9
 # Encoders put packets before the presented start (priming, open groups of pictures), which decoders want to see.
 _BEFORE_START_SECONDS = 10.0
+
+
+class AstrayError(Exception):
+    """A seek has led to where the file's list of packets does not say; what was read since is to be read again."""
 
 
 class Track:
@@ -51,6 +59,8 @@ class Track:
         self._time_base = self.stream.time_base
         self._used = False
         self._drained = False
+        self._num_failed_seeks = 0
+        """Seeks in a row, in a file without an index, that did not lead where its list of packets says."""
 
     @property
     def stream(self) -> Any:
@@ -63,9 +73,9 @@ class Track:
         return self.stream.start_time if self.stream.start_time is not None else 0
 
     @property
-    def settling_seconds(self) -> float:
-        """How long after a seek the track's timestamps are not to be trusted."""
-        return 0.0 if self.demuxer.has_index else SETTLING_SECONDS
+    def times(self) -> TrackTimes | None:
+        """The track's packets and their times, where the file had to be read through for them."""
+        return self.demuxer.packets.tracks.get(self.kind) if self.demuxer.packets is not None else None
 
     def timestamp(self, seconds: float) -> int:
         """The last timestamp at or before a time of the clip, to the microsecond."""
@@ -116,6 +126,74 @@ class Track:
                 num_errors += 1
                 self.last_refusal = cause_of(error)
 
+    def packets_from(self, first: int) -> Iterator[tuple[int, Any]]:
+        """The packets from one on, with their numbers in the file's list.
+
+        Raises AstrayError where a seek has led to a place that does not go on as the list does; the next time the file
+        is read from its start.
+        """
+        times = self.times
+        assert times is not None
+        is_near = self.demuxer.is_untouched and times.positions[first] <= MAX_BYTES_READ_OVER
+        may_seek = not is_near and self._num_failed_seeks < MAX_FAILED_SEEKS
+        if may_seek and (numbered := self._sought(times, first)) is not None:
+            yield from numbered
+            return
+        self.rewind()
+        for number, packet in zip(range(len(times)), self.packets(), strict=False):
+            if number >= first:
+                yield number, packet
+
+    def _sought(self, times: TrackTimes, first: int) -> Iterator[tuple[int, Any]] | None:
+        """The packets from one on after a seek; None if no seek leads before it."""
+        for seek in self._seeks(times, first):
+            if not seek():
+                continue
+            packets = self.packets()
+            for _, packet in zip(range(MAX_UNMARKED_PACKETS), packets, strict=False):
+                number = times.marks.get((-1 if packet.pos is None else packet.pos, packet.size))
+                if number is not None:
+                    if number <= first:
+                        self._num_failed_seeks = 0
+                        return self._followed(times, number, first, packet, packets)
+                    break
+        self._num_failed_seeks += 1
+        return None
+
+    def _seeks(self, times: TrackTimes, first: int) -> Iterator[Callable[[], bool]]:
+        """Ways to get to a packet or before it."""
+        if self.demuxer.container.format.name in _SOUGHT_BY_BYTE:
+            place = int(np.searchsorted(times.marked, first, side="right")) - 1
+            for back in (0, 2, 8):  # what a parser makes of the first bytes may be no packet of the list
+                if place >= back and first - times.marked[place - back] <= MAX_PACKETS_READ_OVER:
+                    yield partial(self._seek_byte, int(times.positions[times.marked[place - back]]))
+        elif not len(times.parts):
+            for earlier in (0.0, 2.0, 10.0):
+                seconds = float(times.seconds[first]) - self.demuxer.origin_seconds - earlier
+                yield partial(self.seek, self.timestamp(seconds))
+
+    def _seek_byte(self, position: int) -> bool:
+        self.demuxer.attend_to(self.kind)
+        self.demuxer.is_untouched = False
+        try:
+            self.demuxer.container.seek(position, unsupported_byte_offset=True)
+        except (av.FFmpegError, OverflowError):
+            return False
+        self._used = self._drained = False
+        return True
+
+    def _followed(
+        self, times: TrackTimes, number: int, first: int, packet: Any, following: Iterator[Any]
+    ) -> Iterator[tuple[int, Any]]:
+        for this in chain([packet], following):
+            position = -1 if this.pos is None else this.pos
+            if number >= len(times) or (times.positions[number], times.sizes[number]) != (position, this.size):
+                self._num_failed_seeks = MAX_FAILED_SEEKS
+                raise AstrayError
+            if number >= first:
+                yield number, this
+            number += 1
+
     def decode(self, packet: Any | None) -> list[Any]:
         """The frames that come out of the decoder for one more packet, or with None all it holds back."""
         context = self.stream.codec_context
@@ -164,6 +242,8 @@ class Track:
         The header's word is taken where the index behind it lies inside the file. Otherwise the last packets are
         read: the header may be silent, or promise what a truncated file no longer has.
         """
+        if self.demuxer.packets is not None:
+            return self.times.end_seconds - self.demuxer.origin_seconds if self.times is not None else None
         stream = self.stream
         claimed = stream.start_time + stream.duration if stream.start_time is not None and stream.duration else None
         if claimed is not None and self._index_reaches(claimed):
