@@ -17,12 +17,14 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from deepavfusion import verbs
 from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.lock import sole_writer
 from deepavfusion.verbs import TASK_OF_MODEL
-from deepavfusion.verbs.verb import Verb
+from deepavfusion.verbs.verb import Verb, lock_of
 from deepavfusion.version import __version__
 
 UNREAD = 141
@@ -79,8 +81,11 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def execute(name: str, config: Any) -> int:
     """Run a verb; a failure that the user can do something about is one line, not a traceback."""
+    verb = VERBS[name]
+    place = lock_of(config) if verb.sole_writer else None
     try:
-        return VERBS[name].run(config)
+        with nullcontext() if place is None else sole_writer(place[0], "--out", place[1]):
+            return verb.run(config)
     except KeyboardInterrupt:
         return _fail(f"deepavfusion {name}", "interrupted", 130)
     except (ValueError, OSError, ArithmeticError) as error:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.atomic import write_text
+from deepavfusion.lock import sole_writer
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
 
 BATCH_SIZE = 16
@@ -72,6 +73,11 @@ Main = Callable[[Sequence[str]], int]
 
 def demo(config: DemoConfig, main: Main) -> int:
     """Run every stage by the command line's own `main`; returns the exit code."""
+    with sole_writer(config.run_dir, "--run_dir"):
+        return _demo(config, main)
+
+
+def _demo(config: DemoConfig, main: Main) -> int:
     from deepavfusion.report import write_report
 
     console, run = Console(markup=False), Path(config.run_dir)

@@ -28,6 +28,7 @@ from deepavfusion.inference.listing import Item, belonging, list_items, shown
 from deepavfusion.inference.predict_config import PredictConfig
 from deepavfusion.inference.predictions import json_line
 from deepavfusion.inference.predictor import Predictor
+from deepavfusion.lock import sole_writer
 from deepavfusion.version import __version__
 
 DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
@@ -157,7 +158,8 @@ def _folder_of(config: PredictConfig, item: Item) -> Iterator[Path]:
         return
     folder = Path(config.out, item.folder)
     try:
-        yield folder
+        with sole_writer(folder, "--out", f".{config.task}.lock"):
+            yield folder
     except BaseException:
         with suppress(OSError):  # it is not there, or an earlier result is in it
             folder.rmdir()

@@ -7,6 +7,8 @@ and the sample's or step's number, so that a continued run is the run that was n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,7 @@ from rich.console import Console
 from deepavfusion.configuration import RunConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler, micro_batch_size
+from deepavfusion.lock import sole_writer
 from deepavfusion.training import checkpoints
 from deepavfusion.training.guards import FailureLog, FiniteGuard
 from deepavfusion.training.intake import FIRST_LOOK, Intake
@@ -56,7 +59,8 @@ def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunRes
     """Train until the last step, or until SIGTERM or Ctrl-C; continue what the run folder holds.
 
     Raises:
-        ValueError: the folder holds a run with other settings or clips, or settings do not fit together.
+        ValueError: the folder holds a run with other settings or clips, or another process writes it, or settings do
+            not fit together.
         NonFiniteError: a loss or gradient is infinite or not a number.
         FailureBudgetError: too many clips could not be read, or none could.
         NothingLearnedError: no clip has what the task needs.
@@ -64,9 +68,27 @@ def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunRes
     """
     with StopRequest() as stop:
         processes = Processes(config.training)
-        result = _fit(task, config, processes, stop, console or Console(markup=False, emoji=False))
+        # A finished run is only read: its folder may be nobody's to write.
+        with nullcontext() if RunFolder(config.run_dir).model.is_dir() else _sole_run(config.run_dir, processes):
+            result = _fit(task, config, processes, stop, console or Console(markup=False, emoji=False))
         processes.close()
     return result
+
+
+@contextmanager
+def _sole_run(run_dir: str, processes: Processes) -> Iterator[None]:
+    """The first process locks the run folder; all raise ValueError if another run has it."""
+    with ExitStack() as stack:
+        problem = None
+        if processes.first:
+            try:
+                stack.enter_context(sole_writer(run_dir, "--run_dir"))
+            except (ValueError, OSError) as error:
+                problem = str(error)
+        problem = processes.gather(problem)[0]
+        if problem is not None:
+            raise ValueError(problem)
+        yield
 
 
 def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest, console: Console) -> RunResult:

@@ -147,19 +147,29 @@ def _neighbours(config: Any) -> int:
 
 
 EVALUATION: dict[str, Verb] = {
-    "evaluate classification": Verb("score a classifier on labelled clips", _evaluate_config, _evaluate, ("run",)),
+    "evaluate classification": Verb(
+        "score a classifier on labelled clips", _evaluate_config, _evaluate, ("run",), sole_writer=True
+    ),
     "evaluate localization": Verb(
-        "score maps of where the sound comes from", _evaluate_localization_config, _evaluate_localization, ("run",)
+        "score maps of where the sound comes from",
+        _evaluate_localization_config,
+        _evaluate_localization,
+        ("run",),
+        sole_writer=True,
     ),
     "evaluate separation": Verb(
-        "score separated sounds against their stems", _evaluate_separation_config, _evaluate_separation, ("run",)
+        "score separated sounds against their stems",
+        _evaluate_separation_config,
+        _evaluate_separation,
+        ("run",),
+        sole_writer=True,
     ),
     "evaluate segmentation": Verb(
-        "score masks of what sounds", _evaluate_segmentation_config, _evaluate_segmentation, ("run",)
+        "score masks of what sounds", _evaluate_segmentation_config, _evaluate_segmentation, ("run",), sole_writer=True
     ),
     "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
     "average": Verb("the mean of several evaluated classifiers", _average_config, _average),
     "vggsounder": Verb("score predictions by VGGSounder's labels", _vggsounder_config, _vggsounder, ("annotations",)),
-    "embed": Verb("write an encoder's features of clips", _embed_config, _embed),
+    "embed": Verb("write an encoder's features of clips", _embed_config, _embed, sole_writer=True),
     "knn": Verb("classify features by their nearest neighbours", _neighbours_config, _neighbours),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -18,5 +19,18 @@ class Verb:
     """Does the work and returns the exit code."""
     positional: tuple[str, ...] = ()
     """Fields that may be given without a flag, in this order."""
+    sole_writer: bool = False
+    """Whether it writes what `out` names in many steps, so that a second one beside it would spoil it."""
     as_options: Callable[[], Callable[[Sequence[str]], list[str]]] | None = None
     """Gives the function that makes options of the words, where positions are not enough."""
+
+
+def lock_of(config: Any) -> tuple[str, str] | None:
+    """Folder and name of the lock of what `out` of a configuration names, a folder or a file; of parts each has its
+    own. None without `out`."""
+    if config.out is None:
+        return None
+    part = getattr(config, "part", "1/1")
+    own = "" if part == "1/1" else f".part-{part.replace('/', '-of-')}"
+    out = Path(config.out)
+    return (str(out.parent), f".{out.name}{own}.lock") if out.suffix in (".csv", ".npz") else (str(out), f"{own}.lock")
