@@ -219,6 +219,19 @@ def test_animated_pictures_are_no_photo(tmp_path: Path, name: str) -> None:
         read_photo(tmp_path / name)
 
 
+@needs_avif
+def test_a_moving_avif_is_a_film(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in COLOURS]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=200, quality=95)
+    with open_recording(tmp_path / "a.avif") as recording:
+        assert not recording.info.is_still
+        assert recording.info.duration_seconds == pytest.approx(1.2, abs=0.01)
+        shown = recording.frames([0.1, 0.3, 0.5, 0.7, 0.9, 1.1], FrameCrop.whole((64, 64)))
+        assert [seen(frame, 1, 1)[0] for frame in shown] == list(COLOURS)
+    with Image.open(tmp_path / "a.avif") as image, pytest.raises(ValueError, match=r"is animated \(6 frames"):
+        photo_of_image(image)
+
+
 def test_pages_are_not_animation(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (20, 10), colour) for colour in (RED, BLUE)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

@@ -71,9 +71,9 @@ _DISCARD = getattr(av.stream, "Discard", None)  # PyAV 18
 class Demuxer:
     """The open container; `streams` has its picture and sound tracks, None where the file has none.
 
-    Of several picture tracks the default one is read, among equals the largest; cover art is no picture track. Of
-    several sound tracks the default one is read, among equals the one with most channels; sound for the hearing or
-    visually impaired and commentary only when there is nothing else.
+    Of several picture tracks one of more than a frame is read, of these the default one, among equals the largest;
+    cover art is no picture track. Of several sound tracks the default one is read, among equals the one with most
+    channels; sound for the hearing or visually impaired and commentary only when there is nothing else.
 
     `is_untouched` tells whether the file stands where opening it has left it, and `has_index` whether the container
     knows where its key frames are (in MPEG-PS a seek does not even find the first packet). `packets` lists those of a
@@ -223,11 +223,13 @@ def _best(streams: Iterable[Any], rank: Any) -> Any:
     return max(ranked, key=lambda entry: entry[:2])[2] if ranked else None
 
 
-def _picture_rank(stream: Any) -> tuple[bool, bool, int] | None:
+def _picture_rank(stream: Any) -> tuple[bool, bool, bool, int] | None:
     if _has(stream, "attached_pic") or _has(stream, "timed_thumbnails"):
         return None
     context = stream.codec_context
-    return context is not None, _has(stream, "default"), context.width * context.height if context is not None else 0
+    size = context.width * context.height if context is not None else 0
+    # Moving AVIF and HEIC hold a still picture beside the film, which libav calls a track and the default one.
+    return context is not None, stream.frames != 1, _has(stream, "default"), size
 
 
 def _sound_rank(stream: Any) -> tuple[bool, bool, bool, int]:
