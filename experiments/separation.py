@@ -24,7 +24,7 @@ from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
 
 FROZEN: dict[str, object] = {"freeze_encoder": "true", "decoding.decoder_dim": 64}
-RELEASE: dict[str, object] = {"decoding.decoder": "release", "decoding.grid": "mel", "decoding.picture": "pooled"}
+RELEASE: dict[str, object] = {"decoding.decoder": "release"}
 ARMS: dict[str, tuple[str, dict[str, object]]] = {
     "early": ("early", FROZEN),
     "untrained": ("early", {"untrained": "true", "decoding.decoder_dim": 64}),

@@ -7,7 +7,6 @@ import torch
 
 from deepavfusion.audio import log_mel, mel_filterbank
 from deepavfusion.stft import (
-    complex_mask,
     dominance_mask,
     istft,
     linear_to_mel,
@@ -46,7 +45,6 @@ def test_masks_of_a_clean_source_leave_it_alone() -> None:
     for mask in (
         ratio_mask(spectrum, spectrum),
         dominance_mask(spectrum, nobody),
-        complex_mask(spectrum, spectrum, 2.0),
     ):
         torch.testing.assert_close(istft(mask * spectrum, 8000), waveform, rtol=0, atol=1e-9)
 
@@ -59,15 +57,6 @@ def test_ratio_and_dominance_by_hand() -> None:
     torch.testing.assert_close(dominance_mask(b, a[:, None]), torch.tensor([[[0.0, 1, 0, 1, 1]]]))
     three = torch.stack([b, 2 * a], dim=1)
     torch.testing.assert_close(dominance_mask(a, three), torch.zeros(1, 1, 5))
-
-
-def test_a_complex_mask_is_exact_within_its_limit() -> None:
-    source, other = (stft(noise(1, 4000, seed=s)) for s in (1, 2))
-    mask = complex_mask(source, source + other, 2.0)
-    assert mask.abs().max() <= 2 + 1e-9
-    inside = (source / (source + other)).abs() < 2
-    assert 0.5 < inside.double().mean() < 1
-    torch.testing.assert_close((mask * (source + other))[inside], source[inside])
 
 
 def test_mel_masks_follow_the_formula() -> None:

@@ -259,7 +259,12 @@ def setting(config: Any, flag: str) -> Any:
     return config
 
 
-RENAMED = {"tune_encoder": "--freeze_encoder true stands for --tune_encoder false"}
+RENAMED = {
+    "tune_encoder": "--freeze_encoder true stands for --tune_encoder false",
+    "decoding.grid": "--decoding.decoder says it: unet has masks on bins, release on mel bands",
+    "decoding.picture": "--decoding.decoder says it: unet attends to the picture, release pools it",
+    "decoding.complex_limit": "complex masks ended with version 0.1.0",
+}
 """Settings that earlier versions called otherwise, and how they are written now."""
 
 
@@ -269,6 +274,10 @@ def in_todays_words(record: Mapping[str, Any]) -> dict[str, Any]:
     if "from_" in config and "freeze_encoder" not in config:
         recipes_that_freeze = ("probe", "attentive", "frozen")
         config["freeze_encoder"] = not config.pop("tune_encoder", config.get("recipe") not in recipes_that_freeze)
+    decoding = dict(config.get("decoding", {}))
+    form = tuple(decoding.get(name) for name in ("decoder", "grid", "picture"))
+    if form in (("unet", "linear", "attention"), ("release", "mel", "pooled")):
+        config["decoding"] = {k: v for k, v in decoding.items() if k not in ("grid", "picture", "complex_limit")}
     return config
 
 

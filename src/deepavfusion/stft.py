@@ -79,12 +79,6 @@ def dominance_mask(source: Tensor, others: Tensor) -> Tensor:
     return (loud & (own >= others.abs().amax(dim=1))).to(own.dtype)
 
 
-def complex_mask(source: Tensor, mixture: Tensor, limit: float) -> Tensor:
-    """source / mixture with its absolute value cut to `limit`: the complex mask that comes nearest, cell by cell."""
-    ratio = source * mixture.conj() / mixture.abs().square().clamp_min(SILENT_MAGNITUDE**2)
-    return ratio * (limit / ratio.abs().clamp_min(limit))
-
-
 def mel_to_linear(mask: Tensor, n_fft: int = N_FFT) -> Tensor:
     """A mask over mel bands as one over frequency bins.
 

@@ -162,13 +162,13 @@ def test_a_model_that_hears_only_cannot_be_led_astray(data: Path) -> None:
     assert "attenuation" not in values
 
 
-@pytest.mark.parametrize("target", ["ratio", "dominance", "complex"])
-def test_the_oracle_leaves_a_clean_source_alone(target: str) -> None:
+@pytest.mark.parametrize("target", ["ratio", "dominance"])
+@pytest.mark.parametrize("decoder", ["unet", "release"])
+def test_the_oracle_leaves_a_clean_source_alone(target: str, decoder: str) -> None:
     sounds = 0.1 * torch.randn(3, 1, 8000, generator=torch.Generator().manual_seed(0))
-    for grid in ("linear",) if target == "complex" else ("linear", "mel"):
-        config = SeparatorConfig(encoder=ENCODER, target=target, grid=grid)  # type: ignore[arg-type]
-        scores = score_systems(sounds, {"": oracle(config, sounds, sounds[:, 0])}, sounds[:, 0])[""]
-        assert scores.estimate.sdr.min() > 20
+    config = SeparatorConfig(encoder=ENCODER, target=target, decoder=decoder)  # type: ignore[arg-type]
+    scores = score_systems(sounds, {"": oracle(config, sounds, sounds[:, 0])}, sounds[:, 0])[""]
+    assert scores.estimate.sdr.min() > 20
     torch.testing.assert_close(attenuation(sounds, 0.5 * sounds), torch.full((3, 1), 6.0206, dtype=torch.float64))
     assert attenuation(0 * sounds, sounds).isnan().all()
 

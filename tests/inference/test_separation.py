@@ -21,7 +21,7 @@ PICTURES = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3), dtype=np.
 
 @pytest.fixture(scope="module")
 def model() -> Separator:
-    return separator(grid="mel").eval()
+    return separator().eval()
 
 
 def write(path: Path, seconds: float) -> np.ndarray:

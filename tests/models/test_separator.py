@@ -17,14 +17,8 @@ from deepavfusion.storage.model_configs import read_model_config
 ENCODER = EarlyFusionConfig(
     image_size=(16, 24), audio_size=(32, 24), patch_size=8, embed_dim=16, depth=4, num_heads=2, num_tokens=(2, 2, 2)
 )
-RELEASE: dict[str, Any] = {"decoder": "release", "grid": "mel", "picture": "pooled"}
-FORMS: list[dict[str, Any]] = [
-    {},
-    {"grid": "mel"},
-    {"target": "dominance", "picture": "pooled"},
-    {"target": "complex"},
-    RELEASE,
-]
+RELEASE: dict[str, Any] = {"decoder": "release"}
+FORMS: list[dict[str, Any]] = [{}, {"target": "dominance"}, RELEASE]
 
 
 def separator(seed: int = 0, encoder: EarlyFusionConfig = ENCODER, **settings: Any) -> Separator:
@@ -54,11 +48,7 @@ def test_a_mask_for_every_form_and_a_gradient_for_every_weight(settings: dict[st
     assert all("norm" in name or name.startswith("encoder.fusion_blocks.3.") for name in idle), idle
     out = model(*inputs())
     assert out.mask.shape == out.mixture.shape == (2, 513, 25)
-    if settings.get("target") == "complex":
-        assert out.mask.is_complex()
-        assert out.mask.abs().max() <= 2 + 1e-5
-    else:
-        assert ((out.mask >= 0) & (out.mask <= 1)).all()
+    assert ((out.mask >= 0) & (out.mask <= 1)).all()
     waveform = out.waveform()
     assert waveform.shape == (2, 6000)
     (waveform - 0.01 * inputs()[1].flip(1)).square().sum().backward()
@@ -68,7 +58,7 @@ def test_a_mask_for_every_form_and_a_gradient_for_every_weight(settings: dict[st
             assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("settings", [{}, {"picture": "pooled"}, RELEASE])
+@pytest.mark.parametrize("settings", [{}, RELEASE])
 @pytest.mark.parametrize("fusion_layers", ["all", "none"])
 def test_the_picture_is_seen_with_and_without_fusion_and_hidden_on_request(
     settings: dict[str, Any], fusion_layers: str
@@ -84,7 +74,7 @@ def test_the_picture_is_seen_with_and_without_fusion_and_hidden_on_request(
     assert count[0] == count[1]
 
 
-def test_single_patches_of_the_picture_matter_only_to_attention() -> None:
+def test_single_patches_of_the_picture_matter() -> None:
     # Of the tokens u, -u, u, -u, ... every feature has mean 0 and deviation 1, whatever signs u has.
     halves, stripes = torch.ones(16), torch.ones(16)
     halves[8:], stripes[::2] = -1, -1
@@ -92,11 +82,10 @@ def test_single_patches_of_the_picture_matter_only_to_attention() -> None:
     pictures = [(turns[:, None] * signs)[None] for signs in (halves, stripes)]  # (1, 6, 16) each
     maps = [torch.randn(1, 12, 16, generator=torch.Generator().manual_seed(n)) for n in range(4)]
     spectra = torch.randn(1, 1, 32, 24), torch.randn(1, 1, 513, 24)
-    for picture in ("attention", "pooled"):
-        decoder = SeparationDecoder(SeparatorConfig(encoder=ENCODER, decoder_dim=32, picture=picture), 1).eval()  # type: ignore[arg-type]
-        with torch.no_grad():
-            a, b = (decoder(maps, [tokens] * 4, *spectra) for tokens in pictures)
-        assert torch.allclose(a, b, atol=1e-6) == (picture == "pooled")
+    decoder = SeparationDecoder(SeparatorConfig(encoder=ENCODER, decoder_dim=32)).eval()
+    with torch.no_grad():
+        a, b = (decoder(maps, [tokens] * 4, *spectra) for tokens in pictures)
+    assert not torch.allclose(a, b, atol=1e-6)
 
 
 def test_small_differences_of_whole_pictures_and_sounds_are_plain_in_the_gist() -> None:
@@ -124,16 +113,16 @@ def test_tokens_stay_in_their_patch() -> None:
         assert grid.sum() == 5 * side**2
 
 
-def test_fine_bins_are_resolved_by_a_linear_mask_only() -> None:
+def test_fine_bins_are_resolved_by_our_decoder_only() -> None:
     """Two tones 16 Hz apart at 4 kHz lie in one mel band: its mask treats them alike."""
     _, mixture = inputs(1)
     difference = {}
-    for grid in ("linear", "mel"):
-        model = separator(grid=grid).eval()
+    for decoder in ("unet", "release"):
+        model = separator(decoder=decoder).eval()
         with torch.no_grad():
             mask = model(inputs(1)[0], mixture).mask[0]
-        difference[grid] = float((mask[400:500:2] - mask[401:501:2]).abs().mean() / mask[400:500].std())
-    assert difference["linear"] > 3 * difference["mel"]
+        difference[decoder] = float((mask[400:500:2] - mask[401:501:2]).abs().mean() / mask[400:500].std())
+    assert difference["unet"] > 3 * difference["release"]
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
@@ -173,16 +162,24 @@ def test_the_releases_widths() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"decoder": "release"}, "set grid mel and picture pooled"),
-        ({"target": "complex", "grid": "mel"}, "a mel band has no phase"),
         ({"decoder_dim": 30}, "decoder_dim 30 must be a positive multiple of 16"),
-        ({"target": "binary"}, "target 'binary' must be ratio or dominance or complex"),
+        ({"target": "binary"}, "target 'binary' must be ratio or dominance"),
         ({"encoder": replace(ENCODER, patch_size=1)}, "patch_size 1 must be a power of 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SeparatorConfig(**{"encoder": ENCODER, **settings})
+
+
+def test_configurations_of_earlier_versions_are_read_unless_their_form_is_no_more() -> None:
+    old = {**SeparatorConfig(encoder=ENCODER).record(), "grid": "linear", "picture": "attention", "complex_limit": 2.0}
+    assert SeparatorConfig.from_dict(old) == SeparatorConfig(encoder=ENCODER)
+    release = {**old, "decoder": "release", "grid": "mel", "picture": "pooled"}
+    assert SeparatorConfig.from_dict(release).decoder == "release"
+    for change in ({"grid": "mel"}, {"picture": "pooled"}, {"target": "complex"}):
+        with pytest.raises(ValueError, match="this form of the decoder ended with version"):
+            SeparatorConfig.from_dict({**old, **change})
 
 
 def test_wrong_sizes_are_refused() -> None:

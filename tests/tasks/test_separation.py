@@ -86,11 +86,10 @@ def test_one_batch_is_overfitted_by_the_picture(data: Path, encoder: Path, tmp_p
     "settings",
     [
         {"loss": "bce"},
-        {"loss": "bce", "decoding": {"target": "dominance", "grid": "mel"}},
+        {"loss": "bce", "decoding": {"target": "dominance"}},
         {"loss": "magnitude"},
         {"loss": "snr"},
-        {"decoding": {"target": "complex"}},
-        {"decoding": {"decoder": "release", "grid": "mel", "picture": "pooled", "condition": "none"}},
+        {"decoding": {"decoder": "release", "condition": "none"}},
         {"freeze_encoder": True},
     ],
 )
@@ -229,15 +228,14 @@ def test_settings_are_checked_and_told(data: Path, encoder: Path, tmp_path: Path
     for extra, message in (
         (["--training.batch_size", "9"], "the 9 of a forward pass cannot be divided into"),
         (["--mixing.sources", "[1,2]"], "--mixing.sources .1, 2. must be two ascending counts from 2 to 4"),
-        (["--decoding.target", "complex", "--loss", "bce"], "loss bce knows no phase"),
-        (["--decoding.decoder", "release"], "set grid mel and picture pooled"),
+        (["--decoding.grid", "mel"], "--decoding.decoder says it: unet has masks on bins, release on mel bands"),
         (["--optim.blr", "0.3"], "separation was tuned with --optim.blr 0.0003"),
         (["--untrained", "true", "--freeze_encoder", "true"], "would leave a random encoder"),
     ):
         with pytest.raises(UsageError, match=message):
             parse_arguments(SeparationConfig, [*words, *extra])
-    idle = make(data, encoder, tmp_path, decoding={"target": "dominance", "complex_limit": 3.0}).without_effect()
-    assert len(idle) == 2
+    idle = make(data, encoder, tmp_path, decoding={"target": "dominance"}).without_effect()
+    assert len(idle) == 1
     with pytest.raises(ValueError, match="must be probabilities, together at most 1"):
         MixingConfig(silent=0.6, single=0.6)
     lonely = read_manifest(str(data))[:1]

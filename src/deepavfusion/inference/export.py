@@ -9,8 +9,8 @@ An exported model takes float32 tensors, for any batch size, and gives plain ten
     separation      image, audio, log_power    mask, on the frames of the log-mel spectrogram
 
 `image` is `(B, 3, H, W)`, ImageNet-normalised (`images.normalize`); `audio` is `(B, 1, M, T)`, the log-mel spectrogram
-(`audio.log_mel`); `log_power` is `(B, 1, F, T)`, `log10(|STFT|^2 + 1e-7)` without the last frame. A complex mask comes
-as its real and imaginary part, `(B, 2, F, T)`. What turns sound into spectra stays outside: it has no weights.
+(`audio.log_mel`); `log_power` is `(B, 1, F, T)`, `log10(|STFT|^2 + 1e-7)` without the last frame. What turns
+sound into spectra stays outside: it has no weights.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from deepavfusion.models.separator_config import SeparatorConfig
 class ReleaseSeparationDecoder(nn.Module):
     """Mask logits on mel bands from token maps and picture tokens; it does not look at the spectrogram."""
 
-    def __init__(self, config: SeparatorConfig, num_outputs: int) -> None:
+    def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
         self.config, self.layers = config, config.layers
         dim = config.encoder.embed_dim
@@ -35,7 +35,7 @@ class ReleaseSeparationDecoder(nn.Module):
         self.join = nn.ModuleList(
             nn.Sequential(*_double(2 * w + (widths[k - 1] if k else 0), w)) for k, w in enumerate(widths)
         )
-        self.head = nn.Conv2d(widths[-1], num_outputs, 3, padding=1)
+        self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, maps: Sequence[Tensor], pictures: Sequence[Tensor], log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask.
@@ -46,7 +46,7 @@ class ReleaseSeparationDecoder(nn.Module):
             log_mel, log_power: have no effect.
 
         Returns:
-            `(B, num_outputs, M, T)`.
+            `(B, 1, M, T)`.
         """
         pooled = pictures[-1].mean(dim=1)
         running: list[Tensor] = []

@@ -35,18 +35,6 @@ GIST_DROPOUT = 0.3
 """Of its features, which are more than small training sets can tell apart."""
 
 
-class PicturePooling(nn.Module):
-    """Every audio position gets the mean of the picture's tokens."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        """`(B, A, dim)` and `(B, I, dim)` -> `(B, A, dim)`."""
-        return x + self.proj(picture.mean(dim=1, keepdim=True))
-
-
 class Gist(nn.Module):
     """Picture and mixture as a whole: mean and deviation over each one's tokens, of every layer, and what they mean.
 
@@ -71,12 +59,7 @@ class Gist(nn.Module):
 class SeparationDecoder(nn.Module):
     """Mask logits from token maps, picture tokens and the spectrogram of the mixture."""
 
-    def __init__(self, config: SeparatorConfig, num_outputs: int) -> None:
-        """
-        Args:
-            config: sizes.
-            num_outputs: numbers per cell of the mask.
-        """
+    def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
         self.config = config
         encoder, dim, widths, levels = config.encoder, config.decoder_dim, config.widths, config.num_levels
@@ -84,13 +67,12 @@ class SeparationDecoder(nn.Module):
         """Encoder layers that are read, each once."""
         self.audio_embed = nn.ModuleList(_embed(encoder.embed_dim, dim) for _ in self.layers)
         self.picture_embed = nn.ModuleList(_embed(encoder.embed_dim, dim) for _ in self.layers)
-        attends = config.picture == "attention"
-        self.picture = Block(dim, num_heads(dim), mlp_ratio=2) if attends else PicturePooling(dim)
+        self.picture = Block(dim, num_heads(dim), mlp_ratio=2)
         self.norm, self.mlp = nn.LayerNorm(dim), Mlp(dim, 2 * dim)
         self.gist = Gist(encoder.embed_dim, len(self.layers), GIST_DIM)
         self.told_norm, self.told = nn.LayerNorm(dim), nn.Linear(GIST_DIM, 2 * dim)
-        self.coarse_norm, self.coarse = nn.LayerNorm(dim), nn.Linear(dim, num_outputs * encoder.patch_size**2)
-        self.bands = nn.Linear(GIST_DIM, num_outputs * encoder.audio_size[0])
+        self.coarse_norm, self.coarse = nn.LayerNorm(dim), nn.Linear(dim, encoder.patch_size**2)
+        self.bands = nn.Linear(GIST_DIM, encoder.audio_size[0])
         self.modulate = nn.ModuleList(nn.Linear(dim, 2 * w * 4 ** (levels - k)) for k, w in enumerate(widths))
         bands = encoder.audio_size[0]
         self.rows = nn.ParameterList(torch.empty(1, w, bands >> k, 1) for k, w in enumerate(widths))
@@ -98,8 +80,8 @@ class SeparationDecoder(nn.Module):
             _convolve(widths[k - 1] if k else 1, w, stride=2 if k else 1) for k, w in enumerate(widths)
         )
         self.up = nn.ModuleList(_convolve(w + (widths[k + 1] if k < levels else dim), w) for k, w in enumerate(widths))
-        self.fine = nn.Conv2d(1, widths[0], 3, padding=1) if config.grid == "linear" else None
-        self.head = nn.Conv2d(widths[0], num_outputs, 3, padding=1)
+        self.fine = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.head = nn.Conv2d(widths[0], 1, 3, padding=1)
         for parameter in (*self.rows, self.coarse.weight, self.bands.weight):
             nn.init.normal_(parameter, std=0.02)
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
@@ -111,10 +93,10 @@ class SeparationDecoder(nn.Module):
             maps: audio tokens of `layers`, each `(B, A, D)`.
             pictures: tokens of `layers` that tell what is wanted, each `(B, I, D)`.
             log_mel: of the mixture, `(B, 1, M, T)`.
-            log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`; without effect on mel masks.
+            log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`.
 
         Returns:
-            `(B, num_outputs, F, T)`, or `(B, num_outputs, M, T)` for mel masks.
+            `(B, 1, F, T)`.
         """
         gist = self.gist([*pictures, *maps])
         x = self._led(gist, maps, pictures)
@@ -132,12 +114,9 @@ class SeparationDecoder(nn.Module):
             if y.shape[-1] != skip.shape[-1]:
                 y = F.interpolate(y, scale_factor=2.0, mode="nearest")
             y = self.up[k](torch.cat([y, skip], dim=1))
-        if self.fine is not None:
-            mapping = mel_mapping(y.shape[2], N_FFT, torch.float32, y.device).to(y.dtype)
-            y = _mapped(mapping, y) + self.fine(_channels_last(_standardized(log_power)))
-            y = F.gelu(y)
-            coarse = _mapped(mapping, coarse)
-        return self.head(y) + coarse
+        mapping = mel_mapping(y.shape[2], N_FFT, torch.float32, y.device).to(y.dtype)
+        y = F.gelu(_mapped(mapping, y) + self.fine(_channels_last(_standardized(log_power))))
+        return self.head(y) + _mapped(mapping, coarse)
 
     def _led(self, gist: Tensor, maps: Sequence[Tensor], pictures: Sequence[Tensor]) -> Tensor:
         """Audio tokens `(B, A, dim)` that know what is wanted."""

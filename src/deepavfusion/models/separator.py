@@ -27,7 +27,7 @@ class SeparatorOutput:
     """What the separator says of each mixture."""
 
     mask: Tensor
-    """`(B, F, T)` float32 in [0, 1], or complex64 within `complex_limit`."""
+    """`(B, F, T)` float32 in [0, 1]."""
     mixture: Tensor
     """`(B, F, T)` complex spectrogram of the mixture."""
     num_samples: int
@@ -43,6 +43,12 @@ class SeparatorOutput:
         return istft(self.spectrum, self.num_samples)
 
 
+DECODERS: dict[str, type[SeparationDecoder] | type[ReleaseSeparationDecoder]] = {
+    "unet": SeparationDecoder,
+    "release": ReleaseSeparationDecoder,
+}
+
+
 class Separator(EncoderModel):
     """The early-fusion encoder and a decoder of masks."""
 
@@ -51,12 +57,7 @@ class Separator(EncoderModel):
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__(config)
         self.config = config
-        outputs = 2 if config.target == "complex" else 1
-        self.decoder: SeparationDecoder | ReleaseSeparationDecoder
-        if config.decoder == "release":
-            self.decoder = ReleaseSeparationDecoder(config, outputs)
-        else:
-            self.decoder = SeparationDecoder(config, outputs)
+        self.decoder = DECODERS[config.decoder](config)
 
     def forward(self, image: Tensor, mixture: Tensor) -> SeparatorOutput:
         """Predict the mask of the source that each picture shows.
@@ -80,7 +81,7 @@ class Separator(EncoderModel):
         """The mask of a silent mixture beside a blank picture."""
         mixture = torch.zeros(1, self.config.num_samples, device=self.encoder.fusion_tokens.device)
         answer: SeparatorOutput = self(self.blank_image(), mixture)
-        return torch.view_as_real(answer.mask.to(torch.complex64))
+        return answer.mask
 
     def logits(self, image: Tensor, log_mel: Tensor, log_power: Tensor) -> Tensor:
         """Logits of the mask over the frames of the log-mel spectrogram.
@@ -91,7 +92,7 @@ class Separator(EncoderModel):
             log_power: of the mixture on the bins of the STFT, `(B, 1, F, T)`.
 
         Returns:
-            `(B, N, F, T)`, or `(B, N, M, T)` for mel masks; `N` is 2 for complex masks, else 1.
+            `(B, 1, F, T)`, or `(B, 1, M, T)` of the release's decoder.
         """
         if self.config.condition == "none":
             image = torch.zeros_like(image)  # ImageNet's mean colour: same network, nothing to see
@@ -99,25 +100,19 @@ class Separator(EncoderModel):
         assert tokens.layers is not None
         layers = [tokens.layers[i] for i in self.decoder.layers]
         maps, pictures = [layer.audio for layer in layers], [layer.image for layer in layers]
-        if self.config.picture == "attention" and self.config.encoder.fused:
+        if self.config.decoder == "unet" and self.config.encoder.fused:
             pictures = [torch.cat([layer.image, layer.fusion], dim=1) for layer in layers]
         return self.decoder(maps, pictures, log_mel, log_power)
 
     def bounded(self, logits: Tensor) -> Tensor:
-        """The mask in real numbers over bins: `(B, F, T)` in [0, 1], or real and imaginary part `(B, 2, F, T)`."""
-        if self.config.target == "complex":
-            limit = self.config.complex_limit
-            size = logits.square().sum(dim=1, keepdim=True).clamp_min(1e-12).sqrt()  # (B, 1, F, T)
-            return logits * (limit * torch.tanh(size / limit) / size)
+        """The mask over bins, `(B, F, T)` in [0, 1], over the frames of the log-mel spectrogram."""
         mask = torch.sigmoid(logits[:, 0])
-        if self.config.grid == "linear":
+        if self.config.decoder == "unet":
             return mask
         with torch.autocast(mask.device.type, enabled=False):
             return mel_to_linear(mask)
 
     def _mask(self, logits: Tensor) -> Tensor:
-        """From logits over the frames of the log-mel spectrogram to a mask over one frame more, the STFT's last."""
+        """The mask over one frame more, the STFT's last, which is as the one before."""
         mask = self.bounded(logits)
-        if self.config.target == "complex":
-            mask = torch.complex(*mask.unbind(dim=1))
         return torch.cat([mask, mask[..., -1:]], dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from deepavfusion.models.config import EarlyFusionConfig, ModelConfig
 
@@ -18,19 +18,14 @@ class SeparationDecodingConfig(ModelConfig):
     """What stands on the encoder: which mask is predicted, and how."""
 
     decoder: Literal["unet", "release"] = "unet"
-    """unet: ours, with a convolutional road from the spectrogram itself; release: the published form."""
-    target: Literal["ratio", "dominance", "complex"] = "ratio"
-    """The mask: share of the magnitude, loudest source or not, or a bounded complex factor."""
-    grid: Literal["linear", "mel"] = "linear"
-    """Where the mask lives: on the bins of the STFT, or on mel bands from where it is mapped to bins."""
-    picture: Literal["attention", "pooled"] = "attention"
-    """How audio tokens look at the picture: at each of its patches, by attention, or at means over the picture."""
+    """unet: ours, a mask on the bins of the STFT, with a convolutional road from the spectrogram itself; release: the
+    published form, a mask on mel bands, from tokens and the mean of the picture alone."""
+    target: Literal["ratio", "dominance"] = "ratio"
+    """What a mask aims at: the source's share of the magnitude, or whether it is the loudest."""
     condition: Literal["picture", "none"] = "picture"
     """none hides the picture, from the encoder too: a baseline that hears only, of the same size."""
     decoder_dim: int = 256
     """Width of the decoder at its coarsest level; every finer one has half, at least 8."""
-    complex_limit: float = 2.0
-    """Largest absolute value of a complex mask."""
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -38,15 +33,6 @@ class SeparationDecodingConfig(ModelConfig):
                 raise ValueError(f"{name} {getattr(self, name)!r} must be {' or '.join(allowed)}")
         if self.decoder_dim < 16 or self.decoder_dim % 16:
             raise ValueError(f"decoder_dim {self.decoder_dim} must be a positive multiple of 16")
-        if self.complex_limit <= 0:
-            raise ValueError(f"complex_limit {self.complex_limit} must be positive")
-        if self.decoder == "release" and (self.grid, self.picture) != ("mel", "pooled"):
-            raise ValueError(
-                f"decoder release predicts masks on mel bands and pools the picture: set grid mel and picture pooled, "
-                f"not {self.grid} and {self.picture}"
-            )
-        if self.target == "complex" and self.grid == "mel":
-            raise ValueError("target complex needs grid linear: a mel band has no phase of its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +52,23 @@ class SeparatorConfig(SeparationDecodingConfig):
         patch = self.encoder.patch_size
         if patch < 2 or patch & (patch - 1):
             raise ValueError(f"encoder.patch_size {patch} must be a power of 2: the decoder doubles its grid")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SeparatorConfig:
+        """Build from a JSON-like dictionary, also from one of version 0.1.0, whose decoders had further forms.
+
+        Raises:
+            ValueError: as of all model configurations, or a form that is no more.
+        """
+        found = dict(values)
+        implied = _FORMS_OF_0_1_0.get(str(found.get("decoder", "unet")), {})
+        for name, value in implied.items():
+            if found.pop(name, value) != value:
+                raise ValueError(f"{name} {values[name]!r}: this form of the decoder ended with version 0.1.0")
+        if found.get("target") == "complex":
+            raise ValueError("target 'complex': this form of the decoder ended with version 0.1.0")
+        found.pop("complex_limit", None)
+        return super().from_dict(found)
 
     @property
     def num_levels(self) -> int:
@@ -98,8 +101,11 @@ class SeparatorConfig(SeparationDecodingConfig):
 
 _CHOICES = {
     "decoder": ("unet", "release"),
-    "target": ("ratio", "dominance", "complex"),
-    "grid": ("linear", "mel"),
-    "picture": ("attention", "pooled"),
+    "target": ("ratio", "dominance"),
     "condition": ("picture", "none"),
 }
+_FORMS_OF_0_1_0 = {
+    "unet": {"grid": "linear", "picture": "attention"},
+    "release": {"grid": "mel", "picture": "pooled"},
+}
+"""Settings that each decoder now implies."""

@@ -67,8 +67,6 @@ class SeparationConfig(EncoderRunConfig):
                 f"mixing.sources {list(self.mixing.sources)} mixes {self.mixing.group} consecutive clips, which the "
                 f"{share} of a forward pass cannot be divided into: change --training.batch_size or accumulation"
             )
-        if self.decoding.target == "complex" and self.loss in ("bce", "magnitude"):
-            raise ValueError(f"loss {self.loss} knows no phase: a complex mask needs spectrum or snr")
         if self.untrained and self.freeze_encoder:
             raise ValueError("freeze_encoder with --untrained true would leave a random encoder as it is")
 
@@ -82,9 +80,6 @@ class SeparationConfig(EncoderRunConfig):
         idle = self.idle_beside_encoder(drop_path=None)
         if self.decoding.decoder == "release" and self.decoding.decoder_dim != SeparationDecodingConfig().decoder_dim:
             idle.append("--decoding.decoder_dim has no effect on the release's decoder")
-        if self.decoding.target != "complex":
-            if self.decoding.complex_limit != SeparationDecodingConfig().complex_limit:
-                idle.append("--decoding.complex_limit has no effect without --decoding.target complex")
-            if self.decoding.target == "dominance" and self.criterion != "bce":
-                idle.append("--decoding.target dominance has no effect but with --loss bce: the others compare sounds")
+        if self.decoding.target == "dominance" and self.criterion != "bce":
+            idle.append("--decoding.target dominance has no effect but with --loss bce: the others compare sounds")
         return idle

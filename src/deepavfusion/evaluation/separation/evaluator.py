@@ -28,7 +28,7 @@ from deepavfusion.inference.separation import separate_recording
 from deepavfusion.metrics.separation import MixtureScores, Ratios, score_systems
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
-from deepavfusion.stft import complex_mask, dominance_mask, istft, linear_to_mel, mel_to_linear, ratio_mask, stft
+from deepavfusion.stft import dominance_mask, istft, linear_to_mel, mel_to_linear, ratio_mask, stft
 
 MODEL, WRONG, SWAPPED, ORACLE = "model", "wrong picture", "swapped pictures", "oracle mask"
 RATIOS = ("sdr", "sir", "sar", "si_sdr")
@@ -180,7 +180,7 @@ def oracle(config: SeparatorConfig, references: Tensor, mixture: Tensor) -> Tens
     """Estimates by the masks a model aims at, made from the true sources.
 
     Args:
-        config: the model's target and grid.
+        config: the model's, which says what its masks aim at and where they live.
         references: `(B, N, S)`.
         mixture: `(B, S)`.
 
@@ -191,13 +191,8 @@ def oracle(config: SeparatorConfig, references: Tensor, mixture: Tensor) -> Tens
     estimates = []
     for n in range(references.shape[1]):
         own, others = sources[:, n], torch.cat([sources[:, :n], sources[:, n + 1 :]], dim=1)
-        if config.target == "complex":
-            mask = complex_mask(own, whole, config.complex_limit)
-        elif config.target == "dominance":
-            mask = dominance_mask(own, others)
-        else:
-            mask = ratio_mask(own, whole)
-        if config.grid == "mel":  # the mean over each band, weighted by what sounds there
+        mask = dominance_mask(own, others) if config.target == "dominance" else ratio_mask(own, whole)
+        if config.decoder == "release":  # the mean over each band, weighted by what sounds there
             bands = config.encoder.audio_size[0]
             level = linear_to_mel(whole.abs(), bands).clamp_min(1e-8)
             mask = mel_to_linear((linear_to_mel(mask * whole.abs(), bands) / level).clamp(0, 1))
