@@ -179,6 +179,7 @@ PICTURES_THAT_ARE_REFUSED: list[tuple[Any, Any, str]] = [
     (PICTURE[..., :1], None, r"an array is \(H, W, 3\)"),
     (np.dstack([PICTURE, PICTURE[..., 0]]), None, r"an array is \(H, W, 3\)"),
     (np.uint8(3), None, r"shape \(\), an array"),
+    (TONE, None, r"shape \(4000,\), an array is .* sound is given as Arrays\(sound="),
     (PICTURE[:0], None, "an array is"),
     (PICTURE.astype(np.float32), None, "floats from 0 to 1, got float32 from 0 to 255"),
     (PICTURE / 127.5 - 1, None, "floats from 0 to 1, got float64 from -1 to 1"),

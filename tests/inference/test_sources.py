@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
@@ -17,7 +19,7 @@ from deepavfusion.data.scenes.isolation import annotation, read_stem, see_source
 from deepavfusion.data.views import CentreView
 from deepavfusion.inference import Predictor
 from deepavfusion.inference.inputs import open_recording
-from deepavfusion.inference.sources import Box, source_parts
+from deepavfusion.inference.sources import Box, ask_for, source_parts
 from deepavfusion.metrics.separation import si_sdr
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.separator_config import SeparatorConfig
@@ -93,3 +95,20 @@ def test_parts_follow_the_training() -> None:
     assert source_parts([everything], 90, 160, replace(CONFIG, shows="box"))[0].crop == FrameCrop.whole((160, 160))
     with pytest.raises(ValueError, match="shows 'part' must be"):
         replace(CONFIG, shows="part")  # type: ignore[arg-type]
+
+
+def test_pictures_that_ask_are_read_as_recordings_are(tmp_path: Path) -> None:
+    upright = np.zeros((40, 20, 3), np.uint8)
+    upright[:20] = 200
+    turned = Image.fromarray(np.rot90(upright))
+    exif = turned.getexif()
+    exif[0x112] = 6  # a quarter clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    tensor = torch.from_numpy(upright).movedim(2, 0)
+    asked = ask_for([tmp_path / "turned.png", turned, upright, tensor, upright / 255], ())
+    assert len(asked.pictures) == 5
+    for picture in asked.pictures:
+        np.testing.assert_array_equal(picture, upright)
+    for wrong in (np.zeros((40, 20), np.uint8), np.zeros((2, 40, 20, 3), np.uint8), Image.new("I;16", (4, 4)), b"png"):
+        with pytest.raises(ValueError, match="pictures: "):
+            ask_for([wrong], ())

@@ -75,7 +75,10 @@ def pictures_of(arrays: Arrays) -> NDArray[np.uint8]:
     else:
         array = _from_any(name, "pictures", given)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"{name}: pictures of shape {array.shape}, an array is (H, W, 3) or (T, H, W, 3), in RGB")
+        sound = "; sound is given as Arrays(sound=..., rate=...)" if array.ndim == 1 else ""
+        raise ValueError(
+            f"{name}: pictures of shape {array.shape}, an array is (H, W, 3) or (T, H, W, 3), in RGB{sound}"
+        )
     height, width = array.shape[-3:-1]
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise ValueError(f"{name}: pictures of {width} x {height} pixels, more than is ever read")
