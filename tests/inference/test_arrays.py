@@ -216,7 +216,7 @@ def test_what_is_no_input_is_one_line(given: Any) -> None:
             with open_recording(file):  # type: ignore[arg-type]
                 pass
         return
-    message = "is not read: give a path" if isinstance(given, (bytes, bytearray, memoryview)) else ""
+    message = "is not read: give a path" if isinstance(given, (bytes, bytearray, memoryview)) else "^array: "
     with pytest.raises(ValueError, match=message) as caught, open_recording(given):
         pass
     assert "\n" not in str(caught.value)
