@@ -23,11 +23,9 @@ from torch.utils.data import Dataset
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.locations import one_line
 from deepavfusion.data.opening import Seek, open_clip
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.truth import Truth, crop_mask
 from deepavfusion.data.views import CentreView, ClipView, TrainingView
-
-_ORDER, _VIEW, _MASKS = 1, 2, 3
-"""What a generator is for; part of its seed, so that the streams are independent."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +138,10 @@ class ClipStream(Dataset[Sample]):
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, len(self.clips))
         clip = self.clips[epoch_order(self.seed, epoch, len(self.clips))[position]]
-        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW), self.truth)
+        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, Purpose.VIEW), self.truth)
         if self.num_patches is None:
             return sample
-        rng = generator(self.seed, number, _MASKS)
+        rng = generator(self.seed, number, Purpose.MASKS)
         image_noise, audio_noise = (rng.random(count, dtype=np.float32) for count in self.num_patches)
         return replace(sample, image_noise=image_noise, audio_noise=audio_noise)
 
@@ -217,15 +215,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def generator(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """A generator that depends on its arguments alone."""
-    return np.random.default_rng((seed, number, purpose))
-
-
 @lru_cache(maxsize=2)  # a batch may reach over the end of an epoch
 def epoch_order(seed: int, epoch: int, num_clips: int) -> NDArray[np.int64]:
     """The order of an epoch, a permutation `(num_clips,)`."""
-    return generator(seed, epoch, _ORDER).permutation(num_clips)
+    return generator(seed, epoch, Purpose.ORDER).permutation(num_clips)
 
 
 def _stack(rows: Sequence[NDArray[Any] | None]) -> Tensor | None:

@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import WHOLE, Region
-from deepavfusion.data.dataset import ClipStream, Sample, epoch_order, generator, read_sample
+from deepavfusion.data.dataset import ClipStream, Sample, epoch_order, read_sample
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.sets.pairs import MixturePair
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
 
 Partners = Literal["any", "different"]
 Pairing = Literal["auto", "any", "different", "same"]
-_VIEW, _PARTNERS, _WEIGHTS, _MIXTURES = 2, 11, 12, 13
-"""Purposes of generators; that of views is `dataset`'s, so that a clip is seen as in any other training."""
 
 
 class MixtureStream(ClipStream):
@@ -76,14 +75,16 @@ class MixtureStream(ClipStream):
     def __getitem__(self, number: int) -> Sample:
         place = self.members(number // self.group)[number % self.group]
         view = replace(self.view, region=self.regions[place])
-        return read_sample(number, self.clips[place], view, self.seek, generator(self.seed, number, _VIEW), self.truth)
+        return read_sample(
+            number, self.clips[place], view, self.seek, generator(self.seed, number, Purpose.VIEW), self.truth
+        )
 
     def members(self, group: int) -> list[int]:
         """Positions in the list of clips of a group's members."""
         count = len(self.clips)
         epoch, position = divmod(group, count)
         members = [int(epoch_order(self.seed, epoch, count)[position])]
-        rng = generator(self.seed, group, _PARTNERS)
+        rng = generator(self.seed, group, Purpose.MIXING_PARTNERS)
         while len(members) < self.group:
             candidate = int(rng.integers(count))
             labels = {self.clips[i].label for i in members} if self.partners == "different" else set()
@@ -110,7 +111,7 @@ def mixing_weights(
     """
     weights = np.zeros((len(numbers), group), np.float32)
     for row, number in enumerate(numbers):
-        rng = generator(seed, number, _WEIGHTS)
+        rng = generator(seed, number, Purpose.MIXING_WEIGHTS)
         own, count = number % group, int(rng.integers(sources[0], sources[1] + 1))
         others = [i for i in rng.permutation(group) if i != own][: count - 1]
         kind = rng.random()
@@ -183,14 +184,14 @@ def mix_clips(
         raise ValueError(f"pairing different: {len(counts)} classes are too few for mixtures of {num_sources}")
     if pairing == "same" and not enough:
         raise ValueError(f"pairing same: no class has {num_sources} clips")
-    order = generator(seed, 0, _MIXTURES).permutation(len(parts))
+    order = generator(seed, 0, Purpose.MIXTURES).permutation(len(parts))
     able = [i for i in order if parts[i].label in enough]
     mixtures = []
     for number in range(num_mixtures or len(parts)):
         same = pairing == "same" or (pairing == "auto" and number % 2 == 1)
         anchors = able if same else list(order)
         place = number // 2 if pairing == "auto" else number
-        rng = generator(seed, number + 1, _MIXTURES)
+        rng = generator(seed, number + 1, Purpose.MIXTURES)
         members = [int(anchors[place % len(anchors)])]
         for candidate in rng.permutation(len(parts)):
             labels = {parts[i].label for i in members}
@@ -225,7 +226,7 @@ def mix_pairs(
             missing.append(name)
             continue
         parts = tuple(every[clip] for clip in pair.ids)
-        wrong = _wrong(list(every.values()), parts, generator(seed, number + 1, _MIXTURES))
+        wrong = _wrong(list(every.values()), parts, generator(seed, number + 1, Purpose.MIXTURES))
         mixtures.append(Mixture(name, parts, wrong))
     if not mixtures:
         raise ValueError(f"none of the {len(pairs)} pairs has both clips, such as {missing[0]}")
@@ -244,7 +245,7 @@ def mix_recordings(recordings: Sequence[tuple[Clip, Sequence[Part]]], seed: int)
     """
     every = [part for _, parts in recordings for part in parts]
     return tuple(
-        Mixture(clip.id, tuple(parts), _wrong(every, tuple(parts), generator(seed, number + 1, _MIXTURES)), clip)
+        Mixture(clip.id, tuple(parts), _wrong(every, tuple(parts), generator(seed, number + 1, Purpose.MIXTURES)), clip)
         for number, (clip, parts) in enumerate(recordings)
     )
 

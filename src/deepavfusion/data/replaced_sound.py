@@ -13,14 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from deepavfusion.data.clips import Clip, ClipError
-from deepavfusion.data.dataset import ClipStream, Failure, Sample, generator
+from deepavfusion.data.dataset import ClipStream, Failure, Sample
 from deepavfusion.data.framed import still_of
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
 
-_SOUND = 13
-"""Purpose of the generator, apart from those of `dataset`."""
 REPLACEMENTS = ("silent", "noise", "foreign")
 NOISE_DB = (-60.0, -20.0)
 """Range of the noise's root mean square, in decibels of full scale."""
@@ -57,7 +56,7 @@ class ReplacedSoundStream(ClipStream):
 
     def __getitem__(self, number: int) -> Sample:
         sample = super().__getitem__(number)
-        rng = generator(self.seed, number, _SOUND)
+        rng = generator(self.seed, number, Purpose.REPLACED_SOUND)
         replacement = self._drawn(float(rng.random()))
         if sample.failure is not None or replacement is None:
             return sample

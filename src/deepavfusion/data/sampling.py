@@ -14,13 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.data.clips import Clip
-from deepavfusion.data.dataset import ClipStream, Sample, epoch_order, generator, read_sample
+from deepavfusion.data.dataset import ClipStream, Sample, epoch_order, read_sample
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.views import TrainingView
-
-_BALANCE = 5
-"""Purpose of the generator of balanced orders, apart from those of `dataset`."""
-_VIEW = 2
-"""Purpose of the generator of views, as in `dataset`: a clip drawn as the same sample is seen alike."""
 
 
 class EpochOrder(Protocol):
@@ -57,7 +53,7 @@ class BalancedOrder:
         return self.draw(epoch)
 
     def _draw(self, epoch: int) -> NDArray[np.int64]:
-        rng, count = generator(self.seed, epoch, _BALANCE), len(self.shares)
+        rng, count = generator(self.seed, epoch, Purpose.BALANCE), len(self.shares)
         shuffled = rng.permutation(count)
         ends = np.cumsum(self.shares[shuffled])
         points = (np.arange(count) + rng.random()) / count * ends[-1]
@@ -75,7 +71,7 @@ class BalancedStream(ClipStream):
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, len(self.clips))
         clip = self.clips[self.order(epoch)[position]]
-        return read_sample(number, clip, self.view, self.seek, generator(self.seed, number, _VIEW))
+        return read_sample(number, clip, self.view, self.seek, generator(self.seed, number, Purpose.VIEW))
 
 
 def balancing_weights(labels: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, find_clips, quarantined
-from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate, generator
+from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.splits import is_held_out
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.drawing.run import reconstruction_figure
@@ -43,10 +44,6 @@ MAX_WORTH_CLIPS = 256
 """Clips that say what the other sense is worth."""
 NUM_PICTURES = 4
 """Clips in the reconstruction figure."""
-_PICTURE_MASKS = 4
-"""Purpose of the generator of the figure's masks, apart from those of training."""
-_WORTH_MASKS = 5
-"""The same for what the other sense is worth."""
 
 
 class MaskedPretraining:
@@ -150,7 +147,10 @@ class MaskedPretraining:
                 complete = (batch.image_present & batch.audio_present).nonzero()[:, 0].to(device)
                 if len(complete) < 2:
                     continue
-                rng, inputs = generator(self.config.training.seed, number, _WORTH_MASKS), self.inputs(batch.to(device))
+                rng, inputs = (
+                    generator(self.config.training.seed, number, Purpose.WORTH_MASKS),
+                    self.inputs(batch.to(device)),
+                )
                 noise = [
                     torch.from_numpy(rng.random((len(batch.ids), patches), dtype=np.float32)).to(device)
                     for patches in (encoder.num_image_patches, encoder.num_audio_patches)
@@ -228,7 +228,7 @@ class MaskedPretraining:
         clips = ClipSet([self.clips[i] for i in places], CentreView.from_config(self.config.model))
         samples = []
         for number in range(len(clips)):
-            rng = generator(self.config.training.seed, number, _PICTURE_MASKS)
+            rng = generator(self.config.training.seed, number, Purpose.PICTURE_MASKS)
             image_noise, audio_noise = (
                 rng.random(count, dtype=np.float32)
                 for count in (self.config.model.num_image_patches, self.config.model.num_audio_patches)

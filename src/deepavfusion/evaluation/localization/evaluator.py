@@ -18,6 +18,7 @@ from torch import Tensor
 from deepavfusion.audio import LOG_FLOOR, log_mel
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.scenes.scene_truth import SOUNDS
 from deepavfusion.data.sounding_truth import GRID
 from deepavfusion.data.views import CentreView
@@ -38,8 +39,6 @@ SOUNDS_HEARD = ("own", "silence", "foreign", "noise")
 """What is heard with each picture."""
 PRIORS = ("centre", "whole")
 """Maps that no model made."""
-_NOISE = 12
-"""Purpose of the generator of white noise."""
 
 
 class LocalizationEvaluator:
@@ -130,7 +129,7 @@ class LocalizationEvaluator:
         """White noise `(B, S)` of each sound's level, from the seed and the item's place."""
         level = waveform.square().mean(dim=1, keepdim=True).sqrt()
         rows = [
-            np.random.default_rng((self.seed, self._places[item.id], _NOISE)).standard_normal(waveform.shape[1])
+            generator(self.seed, self._places[item.id], Purpose.WHITE_NOISE).standard_normal(waveform.shape[1])
             for item in items
         ]
         return (level * torch.from_numpy(np.stack(rows)).float()).clamp(-1, 1)

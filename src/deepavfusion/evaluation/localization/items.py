@@ -18,6 +18,7 @@ from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, Failure, Sample
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation
 from deepavfusion.data.scenes.scene_truth import SceneSources
 from deepavfusion.data.sets.boxes import BoxAnnotation
@@ -31,8 +32,6 @@ OWN_SCENE = "boxes"
 """Scene type of clips with boxes."""
 PAIR_SCENE = "non-sounding pairs"
 """Scene type of pictures with silent or off-screen sound from a list of pairs."""
-_PARTNERS = 11
-"""Purpose of the generator of foreign sounds."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def with_foreign_sounds(items: Sequence[Item], seed: int) -> list[Item]:
     donors = [item for item in items if item.heard] or list(items)
     result = []
     for place, item in enumerate(items):
-        rng = np.random.default_rng((seed, place, _PARTNERS))
+        rng = generator(seed, place, Purpose.FOREIGN_SOUNDS)
         partner = None
         for candidate in rng.permutation(len(donors)):
             donor = donors[candidate]

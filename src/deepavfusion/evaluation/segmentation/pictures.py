@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepavfusion.data.clips import Clip, ClipError, list_clips
-from deepavfusion.data.dataset import ClipSet, generator
+from deepavfusion.data.dataset import ClipSet
 from deepavfusion.data.framed import StillMasks, still_of
 from deepavfusion.data.locations import open_text
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 from deepavfusion.data.scenes.sounding_masks import SoundingLooks, SoundingMasks
 from deepavfusion.data.sets.manifest_report import LackingClip
@@ -34,8 +35,6 @@ from deepavfusion.evaluation.coverage import SPLITS, ClipSelection, select_clips
 Sound = Literal["own", "silence", "noise", "foreign"]
 TWIN_SCENES = ("twins", "motion")
 """Kinds of scenes of Bandstand in which one of two that look alike is heard."""
-_NOISE, _PARTNERS = 11, 12
-"""Purposes of generators, apart from those of `data.dataset`."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def partners(pictures: Sequence[Picture], seed: int) -> NDArray[np.int64]:
     Raises:
         ValueError: a picture has no such partner.
     """
-    rng, chosen = generator(seed, 0, _PARTNERS), np.zeros(len(pictures), np.int64)
+    rng, chosen = generator(seed, 0, Purpose.MASK_PARTNERS), np.zeros(len(pictures), np.int64)
     labels = [picture.clip.label for picture in pictures]
     counts = Counter(labels)
     for place, picture in enumerate(pictures):
@@ -328,7 +327,9 @@ class PictureSet(ClipSet):
         if self.sound == "silence":
             return np.zeros(self.view.num_samples, np.float32)
         if self.sound == "noise":
-            noise = generator(self.sound_seed, place, _NOISE).normal(0, self.noise_rms, self.view.num_samples)
+            noise = generator(self.sound_seed, place, Purpose.MASK_NOISE).normal(
+                0, self.noise_rms, self.view.num_samples
+            )
             return np.clip(noise, -1, 1).astype(np.float32)
         assert self.partners is not None
         with open_clip(self.pictures[self.partners[place]].clip) as media:
