@@ -25,6 +25,8 @@ class DataConfig:
     """A folder of video files, searched recursively, or a manifest written by this package."""
     num_workers: int = 2
     """Processes that read clips; 0 reads in the training process."""
+    accept_changed: bool = False
+    """Go on with a run though files of its clips were replaced or written anew since it began."""
     crop_area: tuple[float, float] = (0.5, 1.0)
     """Smallest and largest share of the picture that a random crop covers."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)

@@ -23,6 +23,7 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch, ClipStream, Failure, Sample
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.views import TrainingView
+from deepavfusion.models.config import ModelConfig
 from deepavfusion.training.intake import Need
 from deepavfusion.training.loop import fit
 from deepavfusion.training.processes import Processes
@@ -50,7 +51,7 @@ class ToyConfig:
 
 
 @dataclass(frozen=True)
-class ToyModelConfig:
+class ToyModelConfig(ModelConfig):
     width: int = WIDTH
     dropout: float = 0.0
 

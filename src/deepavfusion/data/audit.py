@@ -12,7 +12,6 @@ manifest of its own (`clips.part-2-of-8.csv`), and an audit without `part` after
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -30,6 +29,7 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import check_file, write_json
 from deepavfusion.data.parts import parse_part
+from deepavfusion.data.stamps import file_digest
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 2
@@ -353,11 +353,7 @@ def _stamped(clip: Clip) -> Clip:
 
 def _digest(path: str) -> str:
     check_file(path)
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_digest(path)
 
 
 def _unchanged(clip: Clip, known: Clip) -> bool:

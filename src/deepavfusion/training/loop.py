@@ -7,7 +7,7 @@ and the sample's or step's number, so that a continued run is the run that was n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from rich.console import Console
 
 from deepavfusion.configuration import RunConfig
+from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler, micro_batch_size
 from deepavfusion.lock import sole_writer
@@ -26,7 +27,7 @@ from deepavfusion.training.optimizer import num_warmup_steps
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.record import RunRecord
-from deepavfusion.training.run_folder import RunFolder
+from deepavfusion.training.run_folder import FilesCheck, RunFolder
 from deepavfusion.training.schedule import is_due, num_steps
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE, StopRequest
 from deepavfusion.training.state import TrainingState
@@ -105,7 +106,7 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
             "optim.optimizer lars and --training.strategy fsdp do not go together: LARS needs the norms of whole "
             "matrices; take --training.strategy ddp"
         )
-    processes.wait()  # nobody writes while another still compares
+    clips = _checked_files(task, config, processes, folder, progress)
     if processes.first:
         checkpoints.remove_unfinished(folder.checkpoints)
 
@@ -113,7 +114,7 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
     state = TrainingState(task, config, processes, folder.checkpoints, progress)
     if state.step:
         progress.say(f"continuing {folder.path} after step {state.step} of {total_steps}")
-    record = RunRecord(task, config, processes, folder, progress, state.step)
+    record = RunRecord(task, config, clips, processes, folder, progress, state.step)
     try:
         loop = TrainingLoop(task, config, processes, state, record, stop)
         with progress:
@@ -135,6 +136,29 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
         folder.last_metrics(),
         loop.failures.count,
     )
+
+
+def _checked_files(
+    task: Task, config: RunConfig, processes: Processes, folder: RunFolder, progress: TrainingProgress
+) -> Sequence[Clip]:
+    """The clips, in the first process with size and time of their files; all raise ValueError if some were replaced.
+
+    Nobody writes before all have compared.
+    """
+    found, problem = FilesCheck(task.clips), None
+    if processes.first:
+        try:
+            found = folder.check_files(task.clips, config.data.accept_changed)
+        except ValueError as error:
+            problem = str(error)
+    problem = processes.gather(problem)[0]
+    if problem is not None:
+        raise ValueError(problem)
+    if found.message is not None:
+        progress.say(found.message)
+    if found.news:
+        folder.write_clips(found.clips)
+    return found.clips
 
 
 def _announce(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from deepavfusion.configuration import RunConfig
+from deepavfusion.data.clips import Clip
 from deepavfusion.drawing.run import learning_curve_figure
 from deepavfusion.training.metrics_log import MetricsLog
 from deepavfusion.training.processes import Processes
@@ -28,6 +29,7 @@ class RunRecord:
         self,
         task: Task,
         config: RunConfig,
+        clips: Sequence[Clip],
         processes: Processes,
         folder: RunFolder,
         progress: TrainingProgress,
@@ -38,7 +40,7 @@ class RunRecord:
         self.epochs_per_step = self.batch_size / len(task.clips)
         self._log = None
         if processes.first:
-            folder.write_start(config.to_dict(), task.clips, step, processes.count)
+            folder.write_start(config.to_dict(), clips, step, processes.count)
             self._log = MetricsLog(folder, step, config.to_dict(), config.training.wandb)
         self._step, self._waited_seconds, self._since = step, 0.0, time.perf_counter()
 

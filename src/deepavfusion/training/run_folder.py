@@ -21,6 +21,7 @@ import json
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ import yaml  # type: ignore[import-untyped]
 from deepavfusion.atomic import replacing, write_text
 from deepavfusion.configuration import in_todays_words
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
+from deepavfusion.data.stamps import file_changes, stamped
 from deepavfusion.version import __version__
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ MAY_CHANGE = frozenset(
         "run_dir",
         "data.source",
         "data.num_workers",
+        "data.accept_changed",
         "optim.warmup_share",
         *(
             f"training.{name}"
@@ -77,6 +80,18 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class FilesCheck:
+    """What a look at the clips' files found."""
+
+    clips: Sequence[Clip]
+    """With size and time of their files."""
+    news: bool = False
+    """Whether these are not those of the run's clips.csv."""
+    message: str | None = None
+    """What is worth saying."""
+
+
 class RunFolder:
     """Paths and files of one run. Only the first process of a run writes."""
 
@@ -89,6 +104,40 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.failures = self.path / "failures.csv"
         self.probes = self.path / "probes.csv"
+
+    def check_files(self, clips: Sequence[Clip], accept_changed: bool) -> FilesCheck:
+        """Compare the clips' files with what they were when the run here began, if there is one; nothing is written.
+
+        Args:
+            clips: the same clips (`check`).
+            accept_changed: take files that were replaced.
+
+        Raises:
+            ValueError: files were replaced; names them and what can be done.
+        """
+        now = stamped(clips)
+        if not self._clips.exists():
+            return FilesCheck(now)
+        before = read_manifest(str(self._clips))
+        changes = file_changes(before, now)
+        if changes.replaced:
+            some = [clip for clip in now if clip.id in changes.replaced][:3]
+            named = ", ".join(f"{clip.id} ({clip.path}: {changes.replaced[clip.id]})" for clip in some)
+            count, more = len(changes.replaced), ", ..." if len(changes.replaced) > len(some) else ""
+            if not accept_changed:
+                raise ValueError(
+                    f"{self.path} holds a run on clips of which {count} were replaced since: {named}{more}. Put the "
+                    f"files back, give another --run_dir, or --data.accept_changed true to go on with them as they are"
+                )
+            return FilesCheck(now, True, f"warning: {count} clips were replaced since this run began: {named}{more}")
+        if changes.copied:
+            return FilesCheck(
+                now,
+                True,
+                "warning: every clip's file has the size that it had when this run began and another time: taken for "
+                "copies of the same",
+            )
+        return FilesCheck(now, any(clip.num_bytes is None for clip in before))  # of an earlier version
 
     def check(self, config: dict[str, Any], clips: Sequence[Clip]) -> None:
         """Compare with the run that is already here, if any; nothing is written.
@@ -117,8 +166,12 @@ class RunFolder:
                     f"--run_dir"
                 )
 
+    def write_clips(self, clips: Sequence[Clip]) -> None:
+        """Write clips.csv anew."""
+        write_manifest(str(self._clips), clips)
+
     def write_start(self, config: dict[str, Any], clips: Sequence[Clip], step: int, num_processes: int) -> None:
-        """Write configuration and clips, and add this start to environment.json."""
+        """Write configuration and clips (those of `check_files`), and add this start to environment.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self._config, yaml.safe_dump(config, sort_keys=False))
         if not self._clips.exists():
