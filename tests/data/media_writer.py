@@ -72,6 +72,8 @@ class Clip:
     layout: str = "stereo"
     sound_start: float = 0.0
     """Sound before this time is not written: its first packet is later."""
+    clock_start: float = 0.0
+    """What the file's clock says at the beginning."""
     levels: Sequence[float] | None = None
     """Factor of the chirp in each channel; 1 everywhere if None."""
     video_options: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,8 @@ def write_clip(path: Path, clip: Clip) -> Path:
         if clip.audio_codec is not None:
             packets += _sound(container, clip)
         for _, packet in sorted(packets, key=lambda entry: entry[0]):
+            later = round(clip.clock_start / packet.time_base)
+            packet.pts, packet.dts = packet.pts + later, packet.dts + later
             container.mux(packet)
     return path
 

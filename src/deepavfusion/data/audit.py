@@ -49,8 +49,11 @@ REASONS = (
     LONGER,
 )
 """What can be wrong with a clip, as the column `reason` begins; several are separated by semicolons."""
-NOTES = ("converted from",)
-"""What is noted in that column of clips that are as good as others: pictures of high dynamic range or wide colours."""
+NOTES = ("converted from", "joined")
+"""What is noted in that column of clips that are as good as others.
+
+Pictures of high dynamic range or wide colours, and files whose clock leaps, which are read on across the seam.
+"""
 
 LOOK = (48, 48)  # pixels that pictures are looked at with
 CLOSE_LOOK = 64  # moments of the closer look at a picture
@@ -237,6 +240,9 @@ def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
                 reasons.append("silent")
             if media.converted_from is not None:
                 reasons.append(f"converted from {media.converted_from.name}")
+            if media.seams:
+                places = ", ".join(f"{seam.seconds:.1f} s by {seam.leap_seconds:+.1f} s" for seam in media.seams)
+                reasons.append(f"joined: its clock leaps at {places}, and is read on across")
             if media.num_refused_packets:
                 reasons.append(f"damaged: {media.num_refused_packets} packets could not be decoded where it was read")
     except (MediaError, OSError) as error:

@@ -20,6 +20,8 @@ MAX_STEP_BACK_SECONDS = 0.3
 """Times of decoding never step back; steps as small as this are rounding or damage."""
 MAX_REORDERING_SECONDS = 1.0
 """Times of presentation do, by a few frames."""
+MAX_DELAY_SECONDS = 5.0
+"""A time of presentation so much further from that of decoding than others is damage, and is not believed."""
 STRAY_PACKETS = 3
 """Times of so many packets in a row may leap and come back: they are damage, and are not believed."""
 UNEVEN = 2.5
@@ -69,6 +71,9 @@ class TrackClock:
         self.spacing = float(np.median(stated)) if kind == "sound" and len(stated) else stored.spacing
         use_spacing = durations <= 0 if kind == "sound" else np.ones(len(durations), np.bool_)
         self.durations = np.where(use_spacing, self.spacing, durations)
+        later = self.shown - self.decoded
+        if np.isfinite(later).any():
+            self.shown[np.abs(later - np.nanmedian(later)) > MAX_DELAY_SECONDS] = np.nan
         self.places = stored.places
         self._output_order = np.array(stored.in_order_of_output, np.int64)
         self.seconds = np.zeros(len(self.shown))
@@ -149,7 +154,7 @@ class TrackClock:
             stored = np.where(has_shown, self.shown, self.decoded)
         else:
             stored = self.shown if has_shown.all() else self._running
-        if self.kind == "picture" and not has_shown.all():
+        if self.kind == "picture" and np.isnan(stored).any():
             stored = self._without_slips(stored, bounds)
         for first, behind in pairwise(bounds):
             self.seconds[first:behind] = _counted_on(stored[first:behind], self.durations[first:behind])

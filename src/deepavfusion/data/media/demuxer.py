@@ -27,7 +27,7 @@ MAX_PIXELS = 100_000_000
 MAX_CHANNELS = 8
 """Sound that claims more channels than this is refused; PyAV would read beyond the list of their samples."""
 MAX_START_SECONDS = 1.0
-"""Where a track is said to start further from its first packet than this, the packet is believed."""
+"""Where sound is said to start further from its first packet than this, the packet is believed."""
 MAX_SAMPLE_RATE = 768_000
 """And so is sound that claims a higher rate than this, in samples per second."""
 
@@ -119,7 +119,9 @@ class Demuxer:
         if listed is None:
             return stated
         first = float(listed.ordered_seconds[0])
-        return first if stated is None or abs(stated - first) > MAX_START_SECONDS else stated
+        if kind == "picture" or stated is None or abs(stated - first) > MAX_START_SECONDS:
+            return first
+        return stated  # of sound, whose first packets may hold samples that are not to be played
 
     def open(self) -> None:
         """Open the file, or open it again from its start: the container and its streams are new objects then."""

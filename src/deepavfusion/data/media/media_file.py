@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.media import frame_pixels
+from deepavfusion.data.media.clock import Seam
 from deepavfusion.data.media.demuxer import MAX_SAMPLE_RATE, Demuxer, codec_name
 from deepavfusion.data.media.dynamic_range import ColourCoding, colour_coding, stated
 from deepavfusion.data.media.media_error import MediaError, reading
@@ -104,6 +105,15 @@ class MediaFile:
         """How many packets the decoders have refused so far: 0 for a file without damage where it was read."""
         tracks = [part.track for part in (self._picture, self._sound) if part is not None]
         return sum(track.num_refused_packets for track in tracks)
+
+    @property
+    def seams(self) -> tuple[Seam, ...]:
+        """Where the file's clock leaps or starts over; it is read on across as one recording."""
+        if self._demuxer.packets is None:
+            return ()
+        return tuple(
+            Seam(seam.seconds - self._demuxer.origin_seconds, seam.leap_seconds) for seam in self._demuxer.packets.seams
+        )
 
     @cached_property
     def info(self) -> MediaInfo:
