@@ -23,7 +23,7 @@ from typing import Any
 from deepavfusion import verbs
 from deepavfusion.arguments import UsageError, parse_arguments
 from deepavfusion.lock import sole_writer
-from deepavfusion.verbs import TASK_OF_MODEL
+from deepavfusion.models.tasks import TASK_MODELS
 from deepavfusion.verbs.verb import Verb, lock_of
 from deepavfusion.version import __version__
 
@@ -127,8 +127,8 @@ def _task_of(run: str) -> str:
             continue
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"evaluate {run}: {path} is damaged or no model's configuration ({error})") from error
-        if isinstance(kind, str) and kind in TASK_OF_MODEL:
-            return TASK_OF_MODEL[kind]
+        if task := next((task for task, name in TASK_MODELS.items() if name == kind), None):
+            return task
         raise UsageError(f"evaluate {run}: holds {kind}, which no task trains; train one first, or name the task")
     tasks = ", ".join(name for name in VERBS if name.startswith("evaluate "))
     raise UsageError(f"evaluate {run}: no trained model there; give a finished run, or name the task: {tasks}")

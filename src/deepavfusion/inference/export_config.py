@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from deepavfusion.models.tasks import TaskName
+
 
 @dataclass(frozen=True)
 class ExportConfig:
@@ -14,7 +16,7 @@ class ExportConfig:
     """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
     out: str
     """The file to write: .onnx (needs the packages onnx and onnxscript), or .pt2 for torch.export."""
-    part: Literal["auto", "encoder", "classification", "localization", "separation", "segmentation"] = "auto"
+    part: Literal["auto", "encoder", TaskName] = "auto"
     """Which model of a bundle: the encoder, or a task's; auto takes the only head there is, else the encoder."""
 
     def __post_init__(self) -> None:

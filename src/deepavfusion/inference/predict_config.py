@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["classification", "localization", "separation", "segmentation", "embedding"]
+from deepavfusion.models.tasks import TASK_MODELS, TaskName
+
+Task = Literal[TaskName, "embedding"]
+TASKS: tuple[Task, ...] = (*TASK_MODELS, "embedding")
+"""What can be found out about a recording."""
 SWITCHES = ("--json", "--arrays", "--consistent", "--overwrite")
 """Options that may stand without a value."""
 

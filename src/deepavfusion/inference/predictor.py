@@ -23,6 +23,7 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.inference.inputs import Input, name_of, open_recording
 from deepavfusion.inference.map_files import MapLook, write_maps
 from deepavfusion.inference.maps import check_tracks, localize_moments, segment_moments
+from deepavfusion.inference.predict_config import TASKS, Task
 from deepavfusion.inference.predictions import (
     RESIDUAL,
     Classification,
@@ -43,8 +44,6 @@ from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
 from deepavfusion.storage.trained_models import TrainedModels, open_models
 
-Task = Literal["classification", "localization", "separation", "segmentation", "embedding"]
-TASKS: tuple[Task, ...] = ("classification", "localization", "separation", "segmentation", "embedding")
 STEP_SECONDS = 0.1
 """From one moment of a map to the next."""
 MAX_KEPT_BYTES = 2**30

@@ -29,6 +29,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deepavfusion import models
 from deepavfusion.atomic import write_text
 from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.config import EarlyFusionConfig
@@ -36,8 +37,9 @@ from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
+from deepavfusion.models.tasks import TASK_MODELS
 from deepavfusion.saved_model import strip_prefix
-from deepavfusion.storage.bundle_config import TASKS, BundleConfig
+from deepavfusion.storage.bundle_config import BundleConfig
 from deepavfusion.storage.model_card import CardPart, ModelCard, recipe_of, write_card
 from deepavfusion.storage.model_configs import CONFIG_CLASSES, read_model_config
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
@@ -48,12 +50,7 @@ from deepavfusion.weight_files import UnreadableFile, fill, one_line, read_json_
 FORMAT_VERSION = 1
 BUNDLE = "bundle.json"
 TaskModel = AudioVisualClassifier | Localizer | Separator | Segmenter
-MODEL_CLASSES: dict[str, type[TaskModel]] = {
-    "classification": AudioVisualClassifier,
-    "localization": Localizer,
-    "separation": Separator,
-    "segmentation": Segmenter,
-}
+MODEL_CLASSES: dict[str, type[TaskModel]] = {task: getattr(models, name) for task, name in TASK_MODELS.items()}
 _POSITIONS = ("image.pos_embed", "audio.pos_embed")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -111,7 +108,7 @@ class Bundle:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that there are heads for."""
-        return tuple(task for task in TASKS if task in self.heads)
+        return tuple(task for task in TASK_MODELS if task in self.heads)
 
     def load(self, task: str) -> TaskModel:
         """The model of a task, in evaluation mode on the CPU, float32.
@@ -171,7 +168,7 @@ class Bundle:
             loaded[task], recipes[task] = _model_of(task, models[task])
         base = encoder if isinstance(encoder, EarlyFusionEncoder) or encoder is None else encoder_at(str(encoder))
         if not loaded and base is None:
-            raise ValueError(f"{folder}: nothing to save: give a model of {', '.join(TASKS)}, or an encoder")
+            raise ValueError(f"{folder}: nothing to save: give a model of {', '.join(TASK_MODELS)}, or an encoder")
         target = Path(os.path.abspath(folder))
         if target.exists() and not (target / BUNDLE).is_file() and (not target.is_dir() or any(target.iterdir())):
             raise ValueError(f"{folder}: holds something that is no bundle; give another folder")
@@ -312,7 +309,7 @@ def _stored(model: nn.Module, float16: bool) -> dict[str, Tensor]:
 def _model_of(task: str, model: TaskModel | str | Path) -> tuple[TaskModel, dict[str, Any]]:
     """A task's model, and the settings of the run that it comes from."""
     if task not in MODEL_CLASSES:
-        raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
+        raise ValueError(f"{task!r} is no task; there are {', '.join(TASK_MODELS)}")
     wanted = MODEL_CLASSES[task]
     if isinstance(model, nn.Module):
         if not isinstance(model, wanted):
@@ -330,4 +327,5 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _order(task: str) -> int:
-    return TASKS.index(task) if task in TASKS else len(TASKS)
+    names = list(TASK_MODELS)
+    return names.index(task) if task in names else len(names)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TASKS = ("classification", "localization", "separation", "segmentation")
-"""Tasks that a bundle may have heads for."""
+from deepavfusion.models.tasks import TASK_MODELS
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,12 @@ class BundleConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", tuple(self.results))
         if self.encoder is None and not self.places:
-            raise ValueError(f"out {self.out}: nothing to put into it; name at least one of --{', --'.join(TASKS)}")
+            raise ValueError(
+                f"out {self.out}: nothing to put into it; name at least one of --{', --'.join(TASK_MODELS)}"
+            )
 
     @property
     def places(self) -> dict[str, str]:
         """Runs or model folders by task."""
-        found = {task: getattr(self, task) for task in TASKS}
+        found = {task: getattr(self, task) for task in TASK_MODELS}
         return {task: place for task, place in found.items() if place is not None}

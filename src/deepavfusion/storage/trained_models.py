@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.tasks import TASK_MODELS
 from deepavfusion.storage.bundle import BUNDLE, MODEL_CLASSES, Bundle, TaskModel, encoder_at, lacking
-from deepavfusion.storage.bundle_config import TASKS
 from deepavfusion.storage.model_configs import read_model_config
 from deepavfusion.storage.starting_point import SHIPPED_PREFIX, WEIGHT_SUFFIXES, model_folder
 from deepavfusion.storage.weights import HUB_PREFIX
@@ -92,7 +92,7 @@ def open_models(place: str | Path) -> Bundle | SingleModel:
     if (folder / BUNDLE).is_file():
         return Bundle.open(folder)
     kind, _ = read_model_config(folder / "config.json")
-    return SingleModel(name, tuple(task for task in TASKS if MODEL_CLASSES[task].__name__ == kind))
+    return SingleModel(name, tuple(task for task, name in TASK_MODELS.items() if name == kind))
 
 
 def _download(place: str) -> Path:

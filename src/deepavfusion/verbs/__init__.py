@@ -14,11 +14,3 @@ from deepavfusion.verbs.verb import Verb
 
 VERBS: dict[str, Verb] = {**TRAINING, **EVALUATION, **INFERENCE, **DATA, **COSTS}
 """All verbs, in the order in which help lists them."""
-
-TASK_OF_MODEL = {
-    "AudioVisualClassifier": "classification",
-    "Localizer": "localization",
-    "Separator": "separation",
-    "Segmenter": "segmentation",
-}
-"""Which task's evaluation scores a saved model, by the model's class."""
