@@ -57,6 +57,9 @@ def inspect(config: InspectConfig, console: Console | None = None) -> Holding:
     for part, members in group_tensors(holding.tensors).items():
         types = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in members}))
         groups.add_row(part, str(len(members)), f"{sum(t.numel() for t in members):,}", types)
+    bad = [name for name, t in holding.tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        console.print(f"no numbers (NaN) in {len(bad)} tensors, such as {bad[0]}", style="bold red", soft_wrap=True)
     total = sum(t.numel() for t in holding.tensors.values())
     groups.add_row("all", str(len(holding.tensors)), f"{total:,}", "", style="bold")
     console.print(groups)

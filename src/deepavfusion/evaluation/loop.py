@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepavfusion.models.no_numbers import NoNumbersError
+
 Progress = Callable[[int, int], None]
 """Is called with the number of items done by this process and its share."""
 
@@ -29,6 +31,8 @@ class Outcome:
     """By name, `(b, ...)`: the same names, types and further dimensions in every batch."""
     failed: dict[int, str] = field(default_factory=dict)
     """Items without a prediction, by place in the batch, with the cause; their rows of `values` are dropped."""
+    without_numbers: frozenset[int] = frozenset()
+    """Places of items for which the model's answer is not finite, whatever becomes of their rows."""
 
 
 class Evaluator(Protocol):
@@ -83,6 +87,8 @@ class Predictions:
     """By name, `(n, ...)`; empty if there is no item."""
     failed: dict[str, str]
     """Items without a prediction, by name, with the cause."""
+    num_without_numbers: int = 0
+    """Items for which the model's answer is not finite; those that are predicted count as wrong."""
 
     def check_some(self, source: str) -> None:
         """Raise ValueError if there are items and none has a prediction."""
@@ -105,6 +111,7 @@ def predict_all(
 
     Raises:
         ValueError: a batch size below 1.
+        NoNumbersError: the model's answer is finite for not one item.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -113,12 +120,14 @@ def predict_all(
     own = batches[exchange.rank :: exchange.count]
     rows: list[tuple[int, dict[str, NDArray[Any]]]] = []
     failed: dict[int, str] = {}
+    silent: set[int] = set()
     if own:
         positions = [position for batch in own for position in batch]
         with evaluator.loader(positions, batch_size, num_workers, exchange.device) as loader, torch.no_grad():
             for places, batch in zip(own, loader, strict=True):
                 outcome = evaluator.predict(batch, exchange.device)
                 values = {name: value.detach().cpu().numpy() for name, value in outcome.values.items()}
+                silent |= {places[i] for i in outcome.without_numbers}
                 for i, position in enumerate(places):
                     if i in outcome.failed:
                         failed[position] = outcome.failed[i]
@@ -126,9 +135,12 @@ def predict_all(
                         rows.append((position, {name: value[i] for name, value in values.items()}))
                 if progress is not None:
                     progress(len(rows) + len(failed), len(positions))
-    parts = exchange.gather((rows, failed))
-    merged = dict(row for part, _ in parts for row in part)
-    causes = {position: cause for _, part in parts for position, cause in part.items()}
+    parts = exchange.gather((rows, failed, silent))
+    merged = dict(row for part, _, _ in parts for row in part)
+    causes = {position: cause for _, part, _ in parts for position, cause in part.items()}
+    numberless = {position for _, _, part in parts for position in part}
+    if numberless and merged.keys() <= numberless:
+        raise NoNumbersError(f" for any of {len(numberless)}, such as {ids[min(numberless)]}")
     assert len(merged) + len(causes) == len(ids), "every item is predicted or has failed, exactly once"
     order = sorted(merged)
     names = merged[order[0]].keys() if order else ()
@@ -137,4 +149,5 @@ def predict_all(
         ids=tuple(ids[position] for position in order),
         values={name: np.stack([merged[position][name] for position in order]) for name in names},
         failed={ids[position]: causes[position] for position in sorted(causes)},
+        num_without_numbers=len(numberless),
     )

@@ -32,6 +32,7 @@ from deepavfusion.models import fusion
 from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
+from deepavfusion.models.no_numbers import NoNumbersError, without_numbers
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
 from deepavfusion.stft import N_FFT
@@ -118,6 +119,7 @@ def export(config: ExportConfig) -> str:
 
     Raises:
         ValueError: no such model or part, a package that is lacking, or a model too large for the format.
+        NoNumbersError: the model's answer is not finite.
     """
     found = open_models(config.run)
     part = config.part
@@ -125,6 +127,10 @@ def export(config: ExportConfig) -> str:
         part = found.tasks[0] if len(found.tasks) == 1 else "encoder"  # type: ignore[assignment]
     model = found.load_encoder() if part == "encoder" else found.load(part)
     exported = exportable(model)
+    with torch.no_grad():
+        found_outputs = exported.module(*exported.inputs.values())
+    if any(map(without_numbers, found_outputs if isinstance(found_outputs, tuple) else (found_outputs,))):
+        raise NoNumbersError(f": {part} of {config.run}, which is not exported")
     out = Path(config.out)
     if out.suffix == ".onnx":
         write_onnx(exported, out)

@@ -30,6 +30,7 @@ from deepavfusion.inference.windows import around, times_around
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.localizer import Localizer
+from deepavfusion.models.no_numbers import check_numbers
 from deepavfusion.models.segmenter import Segmenter
 
 MOMENTS_AT_ONCE = 64
@@ -62,6 +63,7 @@ def localize_moments(
     for moments, image, audio, _ in _inputs(recording, model.config.encoder, times, compute, progress):
         with torch.inference_mode(), compute.autocast():
             out = model(image, audio)
+        check_numbers(out.maps, out.pooled)
         yield MapBatch(moments, out.maps.sigmoid().float().cpu().numpy(), out.pooled.sigmoid().float().cpu().numpy())
 
 
@@ -81,6 +83,7 @@ def segment_moments(
     for moments, image, audio, heard in _inputs(recording, model.config.encoder, times, compute, progress):
         with torch.inference_mode(), compute.autocast():
             logits = model(image, audio, None, heard).float()
+        check_numbers(logits)
         chosen = logits[:, 0] > 0 if logits.shape[1] == 1 else semantic_labels(logits).clamp_min(0)
         masks = chosen.to(torch.uint8).cpu().numpy()
         shares = np.stack([np.bincount(mask.reshape(-1), minlength=count) / mask.size for mask in masks])

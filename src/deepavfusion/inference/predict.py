@@ -29,6 +29,7 @@ from deepavfusion.inference.predict_config import PredictConfig
 from deepavfusion.inference.predictions import json_line
 from deepavfusion.inference.predictor import Predictor
 from deepavfusion.lock import sole_writer
+from deepavfusion.models.no_numbers import NO_NUMBERS
 from deepavfusion.version import __version__
 
 DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
@@ -71,8 +72,10 @@ def predict(config: PredictConfig) -> int:
     with warnings.catch_warnings(), _bars(len(items)) as (next_file, progress):
         warnings.simplefilter("ignore")  # of what is odd about a file that can be read: every line here is a file's
         summary = predict_items(config, predictor, items, next_file, progress)
+    silent = sum(NO_NUMBERS in cause for cause in summary.failed.values())
     _say(
         f"{len(summary.done)} predicted, {len(summary.kept)} kept from an earlier run, {len(summary.failed)} failed"
+        + (f", {silent} of them because {NO_NUMBERS}" if silent else "")
         + (f"; results in {config.out}" if config.out else "")
     )
     return SOME_FAILED if summary.failed else DONE

@@ -30,6 +30,7 @@ from deepavfusion.inference.overlap_add import consistent, overlap_add
 from deepavfusion.inference.sliding_sound import sound_blocks
 from deepavfusion.inference.timeline import Compute, Progress, read_frames, still_images, to_images
 from deepavfusion.inference.windows import times_around
+from deepavfusion.models.no_numbers import check_numbers
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
 
@@ -151,6 +152,7 @@ def separate_recording(
             with torch.inference_mode(), compute.autocast():
                 rows.append(model(own, mixture.expand(len(own), -1)))
         estimates = torch.cat([row.waveform().float().cpu() for row in rows])
+        check_numbers(estimates)
         return consistent(estimates, window) if mixture_consistent else estimates
 
     done = 0

@@ -28,6 +28,7 @@ from deepavfusion.inference.windows import Windows, split
 from deepavfusion.models.classifier import AudioVisualClassifier, mean_pool, streams_of
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.no_numbers import check_numbers
 
 Progress = Callable[[float, float], None]
 """Is called with the seconds of a recording that are done and that there are."""
@@ -139,6 +140,7 @@ def class_logits(
     Raises:
         MediaError: the recording cannot be read.
         ValueError: it has nothing that the model looks at.
+        NoNumbersError: the model's answer is not finite.
     """
     lacking = {"image": "picture", "audio": "sound"}.get(model.config.modalities)
     if lacking is not None and not getattr(recording.info, f"has_{lacking}"):
@@ -147,8 +149,10 @@ def class_logits(
     for batch in window_batches(recording, model.config.encoder, windows, compute, progress):
         with torch.inference_mode(), compute.autocast():
             out = model(batch.image, batch.audio, batch.image_present, batch.audio_present)
+        has = torch.stack(list(out.present.values())).any(dim=0)
+        check_numbers(out.average[has])
         logits.append(out.average.float().cpu().numpy())
-        present.append(torch.stack(list(out.present.values())).any(dim=0).cpu().numpy())
+        present.append(has.cpu().numpy())
     rows, flags = np.concatenate(logits), np.concatenate(present)
     if not flags.any():
         raise ValueError(f"{recording.name}: has nothing that this model looks at")
@@ -177,6 +181,7 @@ def features(
         has = {"image": batch.image_present, "audio": batch.audio_present}
         has["fusion"] = has["image"] | has["audio"]
         for stream, mean in mean_pool(streams_of(out)).items():
+            check_numbers(mean[has[stream]])
             rows.setdefault(stream, []).append(mean.float().cpu().numpy())
             flags.setdefault(stream, []).append(has[stream].cpu().numpy())
     return {k: np.concatenate(v) for k, v in rows.items()}, {k: np.concatenate(v) for k, v in flags.items()}

@@ -35,6 +35,7 @@ from deepavfusion.models.classifier import AudioVisualClassifier
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.localizer import Localizer
+from deepavfusion.models.no_numbers import NoNumbersError
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.tasks import TASK_MODELS
@@ -297,6 +298,8 @@ def _stored(model: nn.Module, float16: bool) -> dict[str, Tensor]:
     state = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous().clone()
+        if value.is_floating_point() and not value.isfinite().all():
+            raise NoNumbersError(f": {name} of {type(model).__name__} holds none")
         if float16 and value.ndim >= 2 and value.is_floating_point() and not name.endswith(_POSITIONS):
             half = value.half()
             if not half.isfinite().all():

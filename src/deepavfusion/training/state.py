@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.configuration import RunConfig
+from deepavfusion.models.no_numbers import check_weights
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.intake import Intake
 from deepavfusion.training.optimizer import build_optimizer
@@ -61,6 +62,7 @@ class TrainingState:
         lacking = CONTENT - saved.keys() if saved is not None else set()
         if saved is None:
             task.load_published(self.model, progress.say)
+            check_weights(self.model, getattr(config, "from_", "the starting point"))
             task.measure_tokens(self.model, processes)
         elif lacking:
             raise ValueError(f"the checkpoint in {directory} lacks {', '.join(sorted(lacking))}: no run has written it")

@@ -7,6 +7,17 @@ from typing import Any
 from deepavfusion.verbs.verb import Verb
 
 
+def _exit_code(num_without_numbers: int) -> int:
+    """0, or 1 and a line if the model's answer was not finite somewhere."""
+    import sys
+
+    from deepavfusion.models.no_numbers import NO_NUMBERS
+
+    if num_without_numbers:
+        print(f"error: {NO_NUMBERS} for {num_without_numbers} of what was asked", file=sys.stderr)
+    return int(num_without_numbers > 0)
+
+
 def _evaluate_config() -> type:
     from deepavfusion.evaluation.config import EvaluateConfig
 
@@ -19,9 +30,10 @@ def _evaluate(config: Any) -> int:
 
     with counting("clips") as progress:
         result = evaluate(config, progress)
-    if result is not None:
-        show(result)
-    return 0
+    if result is None:
+        return 0
+    show(result)
+    return _exit_code(result.num_without_numbers)
 
 
 def _evaluate_localization_config() -> type:
@@ -36,9 +48,10 @@ def _evaluate_localization(config: Any) -> int:
 
     with counting("samples") as progress:
         result = evaluate_localization(config, progress)
-    if result is not None:
-        show(result)
-    return 0
+    if result is None:
+        return 0
+    show(result)
+    return _exit_code(result.num_without_numbers)
 
 
 def _evaluate_separation_config() -> type:
@@ -53,9 +66,10 @@ def _evaluate_separation(config: Any) -> int:
 
     with counting("mixtures") as progress:
         result = evaluate_separation(config, progress)
-    if result is not None:
-        show(result)
-    return 0
+    if result is None:
+        return 0
+    show(result)
+    return _exit_code(result.num_without_numbers)
 
 
 def _evaluate_segmentation_config() -> type:
@@ -70,9 +84,10 @@ def _evaluate_segmentation(config: Any) -> int:
 
     with counting("pictures") as progress:
         result = evaluate_segmentation(config, progress)
-    if result is not None:
-        show(result)
-    return 0
+    if result is None:
+        return 0
+    show(result)
+    return _exit_code(result.num_without_numbers)
 
 
 def _compare_config() -> type:
@@ -127,9 +142,10 @@ def _embed(config: Any) -> int:
 
     with counting("clips") as progress:
         summary = embed(config, progress)
-    if summary is not None:
-        report("features", summary)
-    return 0
+    if summary is None:
+        return 0
+    report("features", summary)
+    return _exit_code(summary.num_without_numbers)
 
 
 def _neighbours_config() -> type:

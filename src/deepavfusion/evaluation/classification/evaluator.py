@@ -34,6 +34,7 @@ from deepavfusion.metrics.classification import (
 )
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import Modalities
+from deepavfusion.models.no_numbers import without_numbers
 
 Scores = SingleLabelScores | MultiLabelScores
 AVERAGE = "average"
@@ -112,7 +113,8 @@ def outcome(out: ClassifierOutput, windows: int, failed: Mapping[int, str]) -> O
         values[f"{head}_present"] = weight[..., 0].any(dim=1)
     lacking = " or ".join(sorted({_LACKING[head] for head in out.present} - {"nothing"})) or "nothing to look at"
     empty = (~values[f"{AVERAGE}_present"]).nonzero()[:, 0].tolist()
-    return Outcome(values, {**dict.fromkeys(empty, lacking), **failed})
+    silent = without_numbers(values[AVERAGE], values[f"{AVERAGE}_present"])
+    return Outcome(values, {**dict.fromkeys(empty, lacking), **failed}, silent - failed.keys())
 
 
 @dataclass(frozen=True)

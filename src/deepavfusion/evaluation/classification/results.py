@@ -50,6 +50,8 @@ class ClassificationResult:
     heads: dict[str, HeadScores]
     """By head, the average first."""
     coverage: Coverage
+    num_without_numbers: int = 0
+    """Clips for which the model's answer is not finite."""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -87,7 +89,9 @@ def write_results(
         raise ValueError(f"{selection.source}: not one clip could be classified; {covered.line()}")
     heads = score_heads(predictions, labelled)
     scores = heads[AVERAGE].scores
-    result = ClassificationResult(out, f"{scores.protocol}, {protocol}", heads, covered)
+    result = ClassificationResult(
+        out, f"{scores.protocol}, {protocol}", heads, covered, predictions.num_without_numbers
+    )
     samples = sample_values(predictions.values, labelled)
     numbers = {f"{name} {head}": value for head, own in heads.items() for name, value in numbers_of(own.scores).items()}
     shown = {name: value for name, value in numbers.items() if not name.startswith("f1_") and math.isfinite(value)}

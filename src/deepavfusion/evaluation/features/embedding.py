@@ -35,6 +35,7 @@ from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predicti
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.models.classifier import mean_pool, streams_of
+from deepavfusion.models.no_numbers import NO_NUMBERS, without_numbers
 from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
@@ -60,6 +61,8 @@ class EmbedSummary:
     """Hash of the encoder's weights."""
     coverage: Coverage
     """What of the official clips this part has."""
+    num_without_numbers: int
+    """Clips for which the encoder's features are not finite, of this part; they count as failed."""
     complete: bool
     """Whether the file is written; a part of a job array leaves that to a run without `part`."""
 
@@ -98,7 +101,10 @@ class Embedder:
         lacking = (~(image_present | audio_present)).nonzero()[:, 0].tolist()
         missing = {"image": "no picture", "audio": "no sound", "both": "neither picture nor sound"}[modalities]
         failed = {place: causes.get(batch.ids[place], missing) for place in lacking}
-        return Outcome({**values, "image_present": image_present, "audio_present": audio_present}, failed)
+        has = {"image": image_present, "audio": audio_present, "fusion": image_present | audio_present}
+        silent: frozenset[int] = frozenset().union(*(without_numbers(x, has[name]) for name, x in values.items()))
+        failed |= dict.fromkeys(silent, NO_NUMBERS)
+        return Outcome({**values, "image_present": image_present, "audio_present": audio_present}, failed, silent)
 
 
 def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary | None:
@@ -179,7 +185,13 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     if count == 1:
         _join(config, selection, pieces, settings, failed)
     return EmbedSummary(
-        config.out, len(scored), continued, digest, coverage(selection, scored, failed), complete=count == 1
+        config.out,
+        len(scored),
+        continued,
+        digest,
+        coverage(selection, scored, failed),
+        sum(cause == NO_NUMBERS for cause in failed.values()),
+        complete=count == 1,
     )
 
 

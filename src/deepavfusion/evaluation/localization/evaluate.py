@@ -52,6 +52,8 @@ class LocalizationResult:
     videos: tuple[Path, ...]
     unreadable: dict[str, str]
     """Clips of which no video could be made, with the cause."""
+    num_without_numbers: int = 0
+    """Items for which the model's answer is not finite."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,17 @@ def _evaluate(
     headline: Binarisation = "area" if config.boxes is None else "top50"
     pictures = write_pictures(out, evaluator.items, found, mapper, headline)
     videos, unreadable = _videos(config, out, evaluator.items, mapper, processes.device)
-    result = LocalizationResult(out, protocol_name(config, mapper), headline, {}, {}, covered, videos, unreadable)
+    result = LocalizationResult(
+        out,
+        protocol_name(config, mapper),
+        headline,
+        {},
+        {},
+        covered,
+        videos,
+        unreadable,
+        found.num_without_numbers,
+    )
     if config.truth:
         result = _score(config, result, evaluator.items, found, rivals, selection, pictures)
     return result

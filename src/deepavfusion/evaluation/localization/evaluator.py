@@ -33,6 +33,7 @@ from deepavfusion.metrics.localization import (
     score_maps,
     upsample,
 )
+from deepavfusion.models.no_numbers import without_numbers
 
 RULES: tuple[Binarisation, ...] = ("area", "fixed", "top50")
 SOUNDS_HEARD = ("own", "silence", "foreign", "noise")
@@ -103,7 +104,7 @@ class LocalizationEvaluator:
                 values[name] = torch.where(lacking, torch.nan, values[name])
         if self.mapper.classes:
             values |= self._per_class(maps["own"], items, codes)
-        return Outcome(values, failed)
+        return Outcome(values, failed, without_numbers(maps["own"]) - failed.keys())
 
     def _score(self, name: str, maps: Tensor, truth: Tensor, codes: Tensor) -> dict[str, Tensor]:
         found = {rule: score_maps(maps, truth, rule, self.upsampling) for rule in RULES}

@@ -120,7 +120,7 @@ class _Runner:
             scores |= own
             for name, parts in others.items():
                 constants.setdefault(name, {}).update(parts)
-        return Scored(values, found.failed, scores, constants)
+        return Scored(values, found.failed, scores, constants, found.num_without_numbers)
 
 
 def _evaluate(

@@ -26,6 +26,7 @@ from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch,
 from deepavfusion.images import normalize
 from deepavfusion.metrics.segmentation import BinarySegmentation, at_mask_size
 from deepavfusion.metrics.semantic_segmentation import SemanticSegmentation, semantic_labels
+from deepavfusion.models.no_numbers import without_numbers
 from deepavfusion.models.segmenter_config import SegmenterConfig
 
 VALUES = ("iou", "area", "true_area", "level", "twin_margin")
@@ -159,7 +160,7 @@ class SegmenterEvaluator:
                 failed[i] = sample.failure
                 rows.append([float("nan")] * len(VALUES))
         columns = torch.tensor(rows, dtype=torch.float64).T
-        return Outcome(dict(zip(VALUES, columns, strict=True)), failed)
+        return Outcome(dict(zip(VALUES, columns, strict=True)), failed, without_numbers(logits) - failed.keys())
 
     def _score(self, logits: Tensor, sample: PictureSample) -> list[float]:
         mask = torch.from_numpy(sample.mask).to(logits.device)

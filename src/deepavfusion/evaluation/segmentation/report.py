@@ -49,6 +49,8 @@ class SegmentationResult:
     coverage: Coverage
     scores: Mapping[str, Score]
     baselines: Mapping[str, Mapping[str, Baseline]]
+    num_without_numbers: int = 0
+    """Pictures for which the model's answer is not finite."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Scored:
     scores: dict[int, MaskScores]
     """Counts by picture; empty if they were not wanted."""
     constants: dict[str, dict[int, MaskScores]]
+    num_without_numbers: int = 0
+    """Pictures for which the model's answer is not finite."""
 
 
 class SegmentationReport:
@@ -127,7 +131,14 @@ class SegmentationReport:
         record.write(self.out, ids, samples)
         if total.semantic is not None:
             _write_classes(self.out / "classes.csv", self.classes, total.semantic)
-        return SegmentationResult(self.out, record.protocol, self.coverage, record.scores, record.baselines)
+        return SegmentationResult(
+            self.out,
+            record.protocol,
+            self.coverage,
+            record.scores,
+            record.baselines,
+            self.own.num_without_numbers,
+        )
 
     def _samples(self) -> dict[str, NDArray[np.float64]]:
         """By score, one value per picture whose mean is the score; NaN where a picture has none."""

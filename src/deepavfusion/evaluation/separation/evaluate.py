@@ -48,6 +48,8 @@ class SeparationResult:
     record: Record
     scores: SeparationScores
     """Of the model, with all counts."""
+    num_without_numbers: int = 0
+    """Mixtures for which the model's answer is not finite."""
 
 
 def evaluate_separation(config: EvaluateSeparationConfig, progress: Progress | None = None) -> SeparationResult | None:
@@ -156,7 +158,7 @@ def _write(
         },
     )
     record.write(folder, found.ids, own)
-    return SeparationResult(folder, record, scores)
+    return SeparationResult(folder, record, scores, found.num_without_numbers)
 
 
 def sample_values(found: Predictions, mixtures: Sequence[Mixture]) -> dict[str, NDArray[np.float64]]:

@@ -26,6 +26,7 @@ from deepavfusion.evaluation.separation import sound_of_pixels
 from deepavfusion.images import normalize
 from deepavfusion.inference.separation import separate_recording
 from deepavfusion.metrics.separation import MixtureScores, Ratios, score_systems
+from deepavfusion.models.no_numbers import without_numbers
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.stft import dominance_mask, istft, linear_to_mel, mel_to_linear, ratio_mask, stft
@@ -119,7 +120,8 @@ class SeparationEvaluator:
                 }
         if separated.clean is not None:
             values["attenuation"] = attenuation(references, separated.clean.cpu())
-        return Outcome(values, separated.failed)
+        silent = without_numbers(separated.estimates[MODEL]) - separated.failed.keys()
+        return Outcome(values, separated.failed, silent)
 
     def separate(self, batch: Batch, device: torch.device) -> Separated:
         """The sounds that `predict` scores."""
