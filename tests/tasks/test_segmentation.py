@@ -314,3 +314,17 @@ def test_digits_have_the_same_masks(shared: Path, encoder: Path, tmp_path: Path)
     truth = first_inputs(task)["truth"]
     assert truth.any()
     assert Image.fromarray(truth[0].numpy()).size == (32, 32)
+
+
+def test_a_picture_that_cannot_be_read_is_named_among_the_drawn(world: Path, encoder: Path, tmp_path: Path) -> None:
+    found = find_clips(str(world / "segmentation_train.csv"))[:3]
+    annotation = Path(f"{found[1].path}").with_suffix(".json")
+    broken = replace(found[1], id="broken", path=str(tmp_path / Path(found[1].path).name))
+    Path(broken.path).write_bytes(b"no film")
+    Path(broken.path).with_suffix(".json").write_bytes(annotation.read_bytes())
+    write_manifest(str(tmp_path / "clips.csv"), [found[0], broken, found[2]])
+    task = Segmentation(make(tmp_path / "clips.csv", encoder, tmp_path, split="segmentation_train"))
+    figure = task.pictures(task.build_model().eval(), CPU)["masks"]
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert len(names) == 3
+    assert [name for name in names if name.startswith("could not be read")] == ["could not be read\nbroken"]

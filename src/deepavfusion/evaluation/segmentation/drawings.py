@@ -22,6 +22,8 @@ from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch,
 from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.models.segmenter import Segmenter
 
+_NOTHING = np.zeros((8, 8), np.uint8)  # where a picture cannot be read
+
 
 def draw_overlays(
     model: Segmenter,
@@ -31,7 +33,7 @@ def draw_overlays(
     with_silence: bool,
     title: str,
 ) -> Figure:
-    """True and predicted masks over some pictures.
+    """True and predicted masks over some pictures; one that cannot be read is named in its place.
 
     Args:
         model: in evaluation mode.
@@ -62,13 +64,21 @@ def draw_overlays(
                 batch.audio_present.to(device),
             )
         for own, sample in zip(logits, batch.samples, strict=True):
+            if sample.failure is not None:
+                rows[sample.place] = {"truth": _NOTHING} | {name: _NOTHING for name, _ in sounds}
+                continue
             size = (sample.mask.shape[0], sample.mask.shape[1])
             rows[sample.place]["truth"] = sample.mask
             rows[sample.place][heading] = predicted_masks(at_mask_size(own[None], size))[0]
             if sample.place not in shown:
                 shown[sample.place] = _picture(pictures[sample.place].clip, truth, view, size)
     overlays = [
-        Overlay(f"{text}\n{pictures[place].clip.id[-32:]}", shown[place], rows[place]) for place, text in chosen.items()
+        Overlay(
+            f"{text if place in shown else 'could not be read'}\n{pictures[place].clip.id[-32:]}",
+            shown.get(place, np.repeat(_NOTHING[..., None], 3, axis=2)),
+            rows[place],
+        )
+        for place, text in chosen.items()
     ]
     return overlay_figure(overlays, model.config.classes, title)
 
