@@ -12,7 +12,8 @@ import pytest
 
 from deepavfusion.cli import main
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
-from deepavfusion.data.stamps import file_changes, file_digest, stamped
+from deepavfusion.data.digest import file_digest
+from deepavfusion.data.stamps import file_changes, stamped
 from deepavfusion.training.loop import fit
 from deepavfusion.training.run_folder import RunFolder
 from tests.training.test_loop import make, quiet, stop_at

@@ -26,10 +26,10 @@ from deepavfusion.data.audit_journal import AuditJournal
 from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manifest
 from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.digest import file_digest
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import check_file, write_json
 from deepavfusion.data.parts import parse_part
-from deepavfusion.data.stamps import file_digest
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 2

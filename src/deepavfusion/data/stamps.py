@@ -5,13 +5,13 @@ What is in a shard or was audited also has a digest in its row; clips behind a U
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.digest import file_digest
 from deepavfusion.data.framed import still_of
 from deepavfusion.data.locations import is_url
 
@@ -63,15 +63,6 @@ def file_changes(before: Sequence[Clip], now: Sequence[Clip]) -> FileChanges:
     if not copied:
         replaced |= dict.fromkeys(touched.keys() - replaced.keys(), "written since")
     return FileChanges(replaced, copied)
-
-
-def file_digest(path: str) -> str:
-    """BLAKE2 digest of a file's bytes, as an audit keeps it. Raises OSError."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _stamped(clip: Clip) -> Clip:
