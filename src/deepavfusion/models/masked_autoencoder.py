@@ -21,7 +21,7 @@ from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import frame_positions
 from deepavfusion.models.patch_mask import PatchMask, random_mask
-from deepavfusion.models.reconstruction_decoders import DECODERS
+from deepavfusion.models.reconstruction_decoders import DECODERS, ReconstructionDecoder
 from deepavfusion.models.vit import patchify
 
 
@@ -96,13 +96,9 @@ class AudioVisualMAE(EncoderModel):
             image_present: `(B,)` bool, False where a sample has no picture; such rows do not enter the loss.
             audio_present: the same for audio.
         """
-        mask_image = mask_audio = pred_image = pred_audio = None
-        if image is not None:
-            counts = (self.config.num_image_kept, self.config.num_image_predicted)
-            mask_image = self.draw_mask(image, image_noise, *counts)
-        if audio is not None:
-            counts = (self.config.num_audio_kept, self.config.num_audio_predicted)
-            mask_audio = self.draw_mask(audio, audio_noise, *counts)
+        config = self.config
+        mask_image = self.draw_mask(image, image_noise, config.num_image_kept, config.num_image_predicted)
+        mask_audio = self.draw_mask(audio, audio_noise, config.num_audio_kept, config.num_audio_predicted)
         x = self.encoder(
             image,
             audio,
@@ -111,15 +107,13 @@ class AudioVisualMAE(EncoderModel):
             image_present=image_present,
             audio_present=audio_present,
         )
-        loss_image = loss_audio = x.fusion.new_zeros((), dtype=torch.float32)
-        if image is not None and mask_image is not None:
-            pred_image = self.image_decoder(x.fusion, x.image, mask_image)
-            floor = self.config.image_variance_floor
-            loss_image = self.loss(image, pred_image, mask_image.ids_predicted, image_present, floor)
-        if audio is not None and mask_audio is not None:
-            pred_audio = self.audio_decoder(x.fusion, x.audio, mask_audio)
-            floor = self.config.audio_variance_floor
-            loss_audio = self.loss(audio, pred_audio, mask_audio.ids_predicted, audio_present, floor)
+        floors = config.image_variance_floor, config.audio_variance_floor
+        pred_image, loss_image = self.reconstruct(
+            self.image_decoder, image, x.image, x.fusion, mask_image, image_present, floors[0]
+        )
+        pred_audio, loss_audio = self.reconstruct(
+            self.audio_decoder, audio, x.audio, x.fusion, mask_audio, audio_present, floors[1]
+        )
         return AutoencoderOutput(
             loss_image + loss_audio,
             loss_image,
@@ -130,15 +124,33 @@ class AudioVisualMAE(EncoderModel):
             None if mask_audio is None else mask_audio.mask,
         )
 
-    def draw_mask(self, x: Tensor, noise: Tensor | None, num_kept: int, num_predicted: int) -> PatchMask:
-        """Mask of `num_kept` visible patches for inputs `(B, C, H, W)` or `(B, T, C, H, W)`.
+    def draw_mask(self, x: Tensor | None, noise: Tensor | None, num_kept: int, num_predicted: int) -> PatchMask | None:
+        """Mask of `num_kept` visible patches for inputs `(B, C, H, W)` or `(B, T, C, H, W)`; None without any.
 
         All hidden patches are predicted in evaluation.
         """
+        if x is None:
+            return None
         if noise is None:
             num_patches = x[0, ..., 0, :, :].numel() // self.config.encoder.patch_size**2
             noise = torch.rand(len(x), num_patches, device=x.device)
         return random_mask(noise, num_kept, num_predicted if self.training else None)
+
+    def reconstruct(
+        self,
+        decoder: ReconstructionDecoder,
+        x: Tensor | None,
+        visible: Tensor | None,
+        fusion: Tensor,
+        mask: PatchMask | None,
+        present: Tensor | None,
+        variance_floor: float,
+    ) -> tuple[Tensor | None, Tensor]:
+        """Predictions `(B, R, P)` of one modality's hidden patches and their loss; none and 0 where it is not given."""
+        if x is None or visible is None or mask is None:
+            return None, fusion.new_zeros((), dtype=torch.float32)
+        pred = decoder(fusion, visible, mask)
+        return pred, self.loss(x, pred, mask.ids_predicted, present, variance_floor)
 
     def loss(
         self,
