@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,29 @@ def test_several_frames_are_the_pictures_around_and_the_sound_fits(tmp_path: Pat
     assert drawn.image[:, 0, 0, 0].tolist() == [60, 100]
     assert drawn.waveform is not None
     assert drawn.waveform[3 * RATE // 2] == pytest.approx(0.5, abs=1e-3)
+
+
+def open_files(folder: Path) -> list[str]:
+    """Files below a folder that this process holds open."""
+    handles = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return [os.readlink(handle) for handle in handles if os.path.exists(handle) and str(folder) in os.readlink(handle)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs a list of open files")
+def test_what_cannot_be_read_leaves_nothing_open(tmp_path: Path) -> None:
+    clips = find_clips(write_table(tmp_path))
+    kept = []
+    Path(still_of(clips[0]).frame).write_bytes(b"no picture")
+    with pytest.raises(ClipError) as error:
+        FramedPicture(clips[0])
+    kept.append(error)  # with its traceback, so that no collector closes anything
+    with pytest.raises(ClipError) as error, open_clip(clips[1]) as media:
+        media.frames([-99.0], FrameCrop.whole((8, 8)))
+    kept.append(error)
+    assert open_files(tmp_path) == []
+    sound = Path(still_of(clips[0]).video.sound)
+    sound.write_bytes(sound.read_bytes()[:60])
+    with pytest.raises(ClipError) as error:
+        FramedPicture(clips[1])
+    kept.append(error)
+    assert open_files(tmp_path) == []

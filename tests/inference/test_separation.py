@@ -12,8 +12,10 @@ import soundfile
 import torch
 
 from deepavfusion.images import normalize
+from deepavfusion.inference.predictor import Predictor
 from deepavfusion.inference.separation import separate_file, separate_recording
 from deepavfusion.models import Separator
+from deepavfusion.storage.trained_models import LoadedModels
 from tests.models.test_separator import separator
 
 PICTURES = [np.random.default_rng(n).integers(0, 256, (20 + n, 30, 3), dtype=np.uint8) for n in range(2)]
@@ -42,6 +44,16 @@ def test_sources_and_residual_add_up_to_the_file(model: Separator, tmp_path: Pat
     np.testing.assert_allclose(total, waveform, atol=1e-6)
     assert np.abs(residual).max() > 0.01
     assert not np.array_equal(sounds["a"][0], sounds["b"][0])
+
+
+@pytest.mark.parametrize("shows", ["whole", "source", "box"])
+def test_pictures_are_shown_as_predict_shows_them(shows: str, tmp_path: Path) -> None:
+    model = separator(shows=shows).eval()
+    write(tmp_path / "a.wav", 2.0)
+    found = separate_file(model, str(tmp_path / "a.wav"), PICTURES, tmp_path)
+    own = Predictor(LoadedModels({"separation": model}), "cpu").separate(str(tmp_path / "a.wav"), pictures=PICTURES)
+    for path, expected in zip(found.sources.values(), own.sources, strict=True):
+        np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0], expected, atol=1e-6)
 
 
 def test_consistent_sources_leave_nothing(model: Separator, tmp_path: Path) -> None:

@@ -100,16 +100,26 @@ class FramedPicture:
     def __init__(self, clip: Clip) -> None:
         """Raises ClipError if the picture or the sound cannot be opened."""
         self.clip_id, self.still = clip.id, still_of(clip)
+        self._picture = self._load(self.still.frame)  # first, for it leaves nothing open
         try:
             self._sound = MediaFile(self.still.video.sound)
-            sound = self._sound.info
+            try:
+                sound = self._sound.info
+            except BaseException:
+                self._sound.close()
+                raise
         except MediaError as error:
             raise ClipError(clip.id, str(error)) from error
         self.seconds = sound.sound_end_seconds
         """Length of the whole sound."""
-        self._picture = self._load(self.still.frame)
         height, width = self._picture.shape[:2]
         self.info = StillInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
+
+    def __enter__(self) -> FramedPicture:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._sound.close()

@@ -58,11 +58,8 @@ def _open_shard(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
 def _open_framed(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
     from deepavfusion.data.framed import FramedPicture
 
-    media = FramedPicture(clip)
-    try:
+    with FramedPicture(clip) as media:
         yield media
-    finally:
-        media.close()
 
 
 _OPENERS: dict[str, Callable[[Clip, Seek], AbstractContextManager[OpenClip]]] = {

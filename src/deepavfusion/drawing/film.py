@@ -35,14 +35,21 @@ class OverlayVideo:
             frame_rate: pictures per second.
             has_sound: whether sound will be added.
         """
-        self._container = av.open(str(path), "w", format="mp4")
         rate = Fraction(frame_rate).limit_denominator(1001)
+        self._container = av.open(str(path), "w", format="mp4")
+        try:
+            self._add_streams(size, rate, has_sound)
+        except BaseException:
+            self._container.close()
+            raise
+        self._waiting = np.zeros(0, np.float32)
+        self._num_samples = 0
+
+    def _add_streams(self, size: tuple[int, int], rate: Fraction, has_sound: bool) -> None:
         self._video = self._container.add_stream("libx264", rate=rate, options=dict(OPTIONS))
         self._video.height, self._video.width = size
         self._video.pix_fmt, self._video.gop_size, self._video.thread_count = "yuv420p", 50, 1
         self._audio = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if has_sound else None
-        self._waiting = np.zeros(0, np.float32)
-        self._num_samples = 0
 
     def __enter__(self) -> OverlayVideo:
         return self

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from deepavfusion.metrics.intervals import Interval, paired_interval
 
 RESULTS, SAMPLES = "results.json", "samples.npz"
 CONFIDENCE = 0.95
+Drawn = TypeVar("Drawn")
 OF_BASELINE = " of "
 """Between a score and the baseline whose value it is, in samples.npz."""
 
@@ -116,6 +117,18 @@ class Record:
             "pictures": [asdict(picture) for picture in self.pictures],
             **self.details,
         }
+
+
+def try_to_draw(name: str, draw: Callable[[], Drawn], failed: dict[str, str]) -> Drawn | None:
+    """What `draw` gives; None if it fails, with the cause in `failed` under `name`.
+
+    Drawings come after the scores are written: whatever one of them fails with, it takes no score with it.
+    """
+    try:
+        return draw()
+    except Exception as error:  # noqa: BLE001
+        failed[name] = " ".join(str(error).split()) or type(error).__name__
+        return None
 
 
 def mean_score(values: NDArray[np.float64]) -> Score:

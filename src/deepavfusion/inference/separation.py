@@ -14,7 +14,6 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from deepavfusion.atomic import replacing
@@ -22,7 +21,8 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.media import MediaFile
 from deepavfusion.images import normalize
 from deepavfusion.inference.overlap_add import consistent, overlap_add
-from deepavfusion.inference.timeline import still_images
+from deepavfusion.inference.sources import given_picture
+from deepavfusion.inference.timeline import still_images, to_images
 from deepavfusion.models.separator import Separator
 
 BLOCK_SECONDS = 10.0
@@ -91,7 +91,8 @@ def separate_file(
     Args:
         model: in evaluation mode.
         path: a file with sound.
-        pictures: `(h, w, 3)` of any size, one per source that is asked for; squeezed into the model's size.
+        pictures: `(h, w, 3)` of any size, one per source that is asked for; brought to the model's size as `predict
+            --pictures` does: squeezed, or cropped for a model to which the size of things matters.
         out: folder of the wav files, which appear when they are complete.
         names: of the sources, and so of the files; default source_0, source_1, ...
         mixture_consistent: make the estimates add up to the mixture.
@@ -103,8 +104,8 @@ def separate_file(
     names = tuple(names) or tuple(f"source_{n}" for n in range(len(pictures)))
     if not pictures or len(names) != len(pictures) or len({*names, RESIDUAL}) <= len(names):
         raise ValueError(f"{len(pictures)} pictures need as many different names, other than {RESIDUAL}: {names}")
-    encoder = model.config.encoder
-    image = still_images(torch.stack([_fit(picture, encoder.image_size) for picture in pictures]), encoder.num_frames)
+    shown = to_images(np.stack([given_picture(picture, model.config) for picture in pictures]))
+    image = still_images(shown, model.config.encoder.num_frames)
     folder = Path(out)
     files = {name: folder / f"{name}.wav" for name in (*names, RESIDUAL)}
     num_samples = 0
@@ -142,10 +143,3 @@ def sound_blocks(media: MediaFile) -> Iterator[Tensor]:
         if len(block) < round(BLOCK_SECONDS * SAMPLE_RATE):
             return
         number += 1
-
-
-def _fit(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """A picture `(h, w, 3)` squeezed into `(3, H, W)`."""
-    if picture.shape[:2] != size:
-        picture = np.asarray(Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

@@ -125,7 +125,7 @@ def separate_recording(
     num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
     given = None
     if asked.pictures:
-        given = to_images(np.stack([_whole(picture, model.config) for picture in asked.pictures]))
+        given = to_images(np.stack([given_picture(picture, model.config) for picture in asked.pictures]))
         given = still_images(given, num_frames)
     parts = [] if asked.pictures else source_parts(asked.boxes, info.height, info.width, model.config)
     waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
@@ -211,8 +211,8 @@ def _covers(box: Box, crop: FrameCrop) -> NDArray[np.bool_]:
     return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
 
 
-def _whole(picture: NDArray[np.uint8], config: SeparatorConfig) -> NDArray[np.uint8]:
-    """A given picture at the model's size: squeezed whole, or its centre where the size of things counts."""
+def given_picture(picture: NDArray[np.uint8], config: SeparatorConfig) -> NDArray[np.uint8]:
+    """A given picture at the model's size `(H, W, 3)`: squeezed whole, or its centre where things' size counts."""
     size = config.encoder.image_size
     height, width, _ = picture.shape
     seen = centre_crop(height, width, size) if config.shows == "source" else FrameCrop.whole(size)

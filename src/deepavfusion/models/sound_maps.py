@@ -50,6 +50,8 @@ def zero_shot_maps(
         ValueError: a method that this encoder does not have.
     """
     check_method(encoder.config, method, layers)
+    if method == "attention":
+        check_attention(encoder, layers)
     tokens = _layers(encoder, image, audio)
     silence = torch.full_like(audio, math.log10(LOG_FLOOR))
     silent = _layers(encoder, image, silence) if method == "rise" else tokens
@@ -88,6 +90,21 @@ def check_method(config: EarlyFusionConfig, method: ZeroShot, layers: tuple[int,
             raise ValueError(f"method attention: layers {deaf} do not fuse; those that do are {list(config.fused)}")
 
 
+def check_attention(encoder: EarlyFusionEncoder, layers: tuple[int, ...]) -> None:
+    """Raise ValueError if the attention of the layers' fusion form is not known here, before anything is computed."""
+    for i in layers:
+        form = encoder.fusion_blocks[str(i)].attn
+        if not isinstance(form, (FactorizedFusion, TokenFusion, DenseFusion, BilinearFusion)):
+            raise ValueError(_unknown(form))
+
+
+def _unknown(form: object) -> str:
+    return (
+        f"method attention: how {type(form).__name__} shares out its attention is not known to "
+        f"sound_maps.patch_attention; add it there, or take audio_cosine, fusion_cosine, rise or head"
+    )
+
+
 def patch_attention(block: FusionBlock, before: LayerTokens) -> Tensor:
     """How the attention of fusion tokens to the picture is shared out over its patches.
 
@@ -97,6 +114,9 @@ def patch_attention(block: FusionBlock, before: LayerTokens) -> Tensor:
 
     Returns:
         `(B, I)`, at least 0, adding up to 1, averaged over heads and over the tokens that look.
+
+    Raises:
+        ValueError: a fusion form whose attention is not known here.
     """
     assert before.image is not None
     assert before.audio is not None
@@ -116,12 +136,13 @@ def patch_attention(block: FusionBlock, before: LayerTokens) -> Tensor:
         q = split_heads(form.pairs.q(fusion), form.pairs.num_heads)
         k = split_heads(F.linear(image, form.pairs.k.halves()[0]), form.pairs.num_heads)
         shares = (form.pairs.scale * q @ k.mT).softmax(dim=-1)
-    else:
-        assert isinstance(form, BilinearFusion)
+    elif isinstance(form, BilinearFusion):
         q = form.norm_q(split_heads(form.q(fusion), form.num_heads))
         k, l = form.factors_image(image, None)[0], form.factors_audio(audio, None)[0]  # noqa: E741
         logits = form.scale * torch.einsum("bhfd,bhid,bhjd->bhfij", q, k, l)
         shares = logits.flatten(3).softmax(dim=-1).view(logits.shape).sum(dim=-1)
+    else:
+        raise ValueError(_unknown(form))
     mean = shares.float().mean(dim=(1, 2))  # (B, H, F, I) -> (B, I)
     return mean / mean.sum(dim=-1, keepdim=True)
 

@@ -90,6 +90,8 @@ def show(result: ClassificationResult, console: Console | None = None) -> None:
         numbers = numbers_of(own.scores)
         table.add_row(head, *(f"{100 * numbers[name]:.2f}" for name in names), str(own.scores.num_scored))
     console.print(table)
+    for what, cause in result.not_drawn.items():
+        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
 
 
 def _folder(config: EvaluateConfig, selection: ClipSelection) -> Path:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from deepavfusion.evaluation.classification.evaluator import (
 )
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines
+from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines, try_to_draw
 from deepavfusion.metrics.classification import MultiLabelScores, SingleLabelScores
 
 PREDICTIONS = "predictions.npz"
@@ -52,6 +53,8 @@ class ClassificationResult:
     coverage: Coverage
     num_without_numbers: int = 0
     """Clips for which the model's answer is not finite."""
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
+    """Drawings that could not be made, with the cause."""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -95,10 +98,6 @@ def write_results(
     samples = sample_values(predictions.values, labelled)
     numbers = {f"{name} {head}": value for head, own in heads.items() for name, value in numbers_of(own.scores).items()}
     shown = {name: value for name, value in numbers.items() if not name.startswith("f1_") and math.isfinite(value)}
-    pictures = []
-    if isinstance(scores, SingleLabelScores):
-        caption = "Shares of each true class's clips by predicted class."
-        pictures = [PictureEntry("confusion.png", "confusion matrix", caption)]
     record = Record(
         title=title,
         task="classification",
@@ -108,7 +107,6 @@ def write_results(
         scores={name: mean_score(samples[name]) if name in samples else Score(v) for name, v in shown.items()},
         counted_as_wrong=dict(scores.counted_as_wrong),
         baselines=paired_baselines(predictions.ids, samples, baselines),
-        pictures=pictures,
         details={"heads": {head: _head_record(own) for head, own in heads.items()}, **settings},
     )
     record.write(out, predictions.ids, samples)
@@ -125,10 +123,22 @@ def write_results(
     )
     _write_table(out / "classes.csv", scores, labelled.classes)
     if isinstance(scores, SingleLabelScores):
-        with replacing(out / "confusion.png") as temporary:
-            figure = confusion_figure(scores.confusion.numpy(), labelled.classes, f"top-1 {scores.top1:.3f}")
-            figure.savefig(temporary, format="png")
+        failed: dict[str, str] = {}
+        picture = try_to_draw("confusion.png", partial(_draw_confusion, out, scores, labelled.classes), failed)
+        if picture is None:
+            told = {**record.details, "drawings_failed": failed}
+            replace(record, details=told).write(out, predictions.ids, samples)
+            return replace(result, not_drawn=failed)
+        replace(record, pictures=[picture]).write(out, predictions.ids, samples)
     return result
+
+
+def _draw_confusion(out: Path, scores: SingleLabelScores, classes: tuple[str, ...]) -> PictureEntry:
+    with replacing(out / "confusion.png") as temporary:
+        figure = confusion_figure(scores.confusion.numpy(), classes, f"top-1 {scores.top1:.3f}")
+        figure.savefig(temporary, format="png")
+    caption = "Shares of each true class's clips by predicted class."
+    return PictureEntry("confusion.png", "confusion matrix", caption)
 
 
 def sample_values(values: Mapping[str, NDArray[Any]], labelled: Labelled) -> dict[str, NDArray[np.float64]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from deepavfusion.configuration import TrainingConfig
-from deepavfusion.data.clips import ClipError
 from deepavfusion.data.sets.pairs import read_sounding_pairs
 from deepavfusion.data.sounding_truth import read_box_annotations
 from deepavfusion.evaluation.config import named_places
@@ -32,7 +32,7 @@ from deepavfusion.evaluation.localization.pictures import write_pictures
 from deepavfusion.evaluation.localization.scores import CONDITIONS, Table, against, as_scores, score_table
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_mapper
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.record import RESULTS, Baseline, PictureEntry, Record, Score
+from deepavfusion.evaluation.record import RESULTS, Baseline, PictureEntry, Record, Score, try_to_draw
 from deepavfusion.metrics.localization import Binarisation
 from deepavfusion.training.processes import Processes, autocast_dtype
 
@@ -109,22 +109,21 @@ def _evaluate(
     out = _folder(config, selection, mapper)
     covered = coverage(selection.clips, found.ids, {**selection.failed, **found.failed})
     headline: Binarisation = "area" if config.boxes is None else "top50"
-    pictures = write_pictures(out, evaluator.items, found, mapper, headline)
-    videos, unreadable = _videos(config, out, evaluator.items, mapper, processes.device)
+
+    def draw() -> tuple[Sequence[PictureEntry], tuple[Path, ...], dict[str, str]]:
+        failed: dict[str, str] = {}
+        write = partial(write_pictures, out, evaluator.items, found, mapper, headline)
+        pictures = try_to_draw("pictures", write, failed)
+        videos = _videos(config, out, evaluator.items, mapper, processes.device, failed)
+        return pictures or (), videos, failed
+
     result = LocalizationResult(
-        out,
-        protocol_name(config, mapper),
-        headline,
-        {},
-        {},
-        covered,
-        videos,
-        unreadable,
-        found.num_without_numbers,
+        out, protocol_name(config, mapper), headline, {}, {}, covered, (), {}, found.num_without_numbers
     )
     if config.truth:
-        result = _score(config, result, evaluator.items, found, rivals, selection, pictures)
-    return result
+        return _score(config, result, evaluator.items, found, rivals, selection, draw)
+    _, videos, unreadable = draw()
+    return replace(result, videos=videos, unreadable=unreadable)
 
 
 def _score(
@@ -134,7 +133,7 @@ def _score(
     found: Predictions,
     rivals: dict[str, Predictions],
     selection: Selection,
-    pictures: Sequence[PictureEntry],
+    draw: Callable[[], tuple[Sequence[PictureEntry], tuple[Path, ...], dict[str, str]]],
 ) -> LocalizationResult:
     scenes = [items[i].scene for i in found.positions]
     table = score_table(found.values, scenes, result.headline)
@@ -164,7 +163,6 @@ def _score(
         left_out={cause: count for cause, count in left_out.items() if count},
         counted_as_wrong={"map not finite": wrong} if wrong else {},
         baselines=result.baselines,
-        pictures=pictures,
         details={
             "settings": asdict(config),
             "headline": result.headline,
@@ -172,8 +170,6 @@ def _score(
             "lower_is_better": [name for name in result.scores if name.startswith("false positives")],
             "without_truth": selection.empty,
             "without_foreign_sound": int(np.isnan(found.values["confidence_foreign"]).sum()),
-            "videos": [path.name for path in result.videos],
-            "videos_failed": result.unreadable,
         },
     )
     confidences = {
@@ -182,8 +178,12 @@ def _score(
         )
         for name in SOUNDS_HEARD
     }
-    record.write(result.out, found.ids, {**table.samples, **confidences})
-    return result
+    samples = {**table.samples, **confidences}
+    record.write(result.out, found.ids, samples)
+    pictures, videos, unreadable = draw()
+    told = {**record.details, "videos": [path.name for path in videos], "videos_failed": unreadable}
+    replace(record, pictures=pictures, details=told).write(result.out, found.ids, samples)
+    return replace(result, videos=videos, unreadable=unreadable)
 
 
 def select_items(config: EvaluateLocalizationConfig) -> Selection:
@@ -255,7 +255,7 @@ def show(result: LocalizationResult, console: Console | None = None) -> None:
     for path in result.videos:
         console.print(f"video: {path}", soft_wrap=True)
     for name, cause in result.unreadable.items():
-        console.print(f"no video of {name}: {cause}", soft_wrap=True)
+        console.print(f"no video of {name}: {cause}", soft_wrap=True, markup=False)
 
 
 def _mapper(config: EvaluateLocalizationConfig, run: str, device: torch.device) -> SoundMapper:
@@ -284,20 +284,22 @@ def _aligned(table: Table, own: Predictions, reference: Predictions) -> Table:
 
 
 def _videos(
-    config: EvaluateLocalizationConfig, out: Path, items: Sequence[Item], mapper: SoundMapper, device: torch.device
-) -> tuple[tuple[Path, ...], dict[str, str]]:
-    """Overlay videos of clips spread over the list, and the clips of which none could be made."""
-    written, failed = [], {}
+    config: EvaluateLocalizationConfig,
+    out: Path,
+    items: Sequence[Item],
+    mapper: SoundMapper,
+    device: torch.device,
+    failed: dict[str, str],
+) -> tuple[Path, ...]:
+    """Overlay videos of clips spread over the list; those of which none could be made go into `failed`."""
+    written = []
     clips = list({item.picture.id: item.picture for item in items}.values())
     count = min(config.overlay, len(clips))
     for clip in (clips[i * len(clips) // count] for i in range(count)):
         path = out / "videos" / f"{clip.id.replace('/', '_')}.mp4"
-        try:
-            write_overlay(mapper, clip, path, device)
-            written.append(path)
-        except (ClipError, ValueError) as error:
-            failed[clip.id] = str(error)
-    return tuple(written), failed
+        try_to_draw(clip.id, partial(write_overlay, mapper, clip, path, device), failed)
+        written += [path] if clip.id not in failed else []
+    return tuple(written)
 
 
 def _folder(config: EvaluateLocalizationConfig, selection: Selection, mapper: SoundMapper) -> Path:

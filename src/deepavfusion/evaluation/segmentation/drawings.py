@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from deepavfusion.data.opening import open_clip
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView
 from deepavfusion.drawing.segmentation import Overlay, overlay_figure
+from deepavfusion.evaluation.record import try_to_draw
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.evaluation.segmentation.overlay_video import predicted_masks, write_overlay_video
 from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSet, Sound
@@ -84,18 +86,31 @@ def draw_overlays(
 
 
 def draw_videos(
-    model: Segmenter, pictures: Sequence[Picture], kept: Sequence[int], out: Path, count: int, flips: bool
+    model: Segmenter,
+    pictures: Sequence[Picture],
+    kept: Sequence[int],
+    out: Path,
+    count: int,
+    flips: bool,
+    failed: dict[str, str],
 ) -> list[Path]:
-    """Write overlay videos `overlay_ID.mp4` of `count` videos, evenly over those kept; returns the files."""
+    """Write overlay videos `overlay_ID.mp4` of `count` videos, evenly over those kept; returns the files.
+
+    Those that cannot be made are put into `failed`, by the clip's name, with the cause.
+    """
     first = {pictures[i].video: pictures[i].clip for i in reversed(kept)}  # the first picture of each
     clips = [first[video] for video in sorted(first)]
     chosen = clips if len(clips) <= count else [clips[i * len(clips) // count] for i in range(count)]
-    paths = []
-    for clip in chosen:
+    device = next(model.parameters()).device
+
+    def draw(clip: Clip) -> Path:
         name = "".join(c if c.isalnum() or c in "-_" else "_" for c in clip.id)
-        paths.append(out / f"overlay_{name}.mp4")
-        write_overlay_video(model, clip, paths[-1], next(model.parameters()).device, flips)
-    return paths
+        path = out / f"overlay_{name}.mp4"
+        write_overlay_video(model, clip, path, device, flips)
+        return path
+
+    found = [try_to_draw(clip.id, partial(draw, clip), failed) for clip in chosen]
+    return [path for path in found if path is not None]
 
 
 def _picture(clip: Clip, truth: Truth, view: CentreView, size: tuple[int, int]) -> NDArray[np.uint8]:

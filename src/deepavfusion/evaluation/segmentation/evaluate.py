@@ -170,6 +170,8 @@ def show(result: SegmentationResult, console: Console | None = None) -> None:
             cells.append(_percent(entries[name].score) if name in entries else "")
         table.add_row(name, *cells)
     console.print(table)
+    for what, cause in result.not_drawn.items():
+        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
     for name, entries in result.baselines.items():
         for key in ("avsbench miou", "avsbench f_score", "avss miou", "foreground miou"):
             found = entries[key].difference if key in entries else None

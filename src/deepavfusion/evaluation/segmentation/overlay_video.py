@@ -82,15 +82,14 @@ def _stills(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> 
     pictures, inputs, heard, shown, length = [], [], [], None, 0.0
     for number in range(len(video.frames)):
         name = video.id if len(video.frames) == 1 else f"{video.id}#{number}"
-        media = FramedPicture(Clip(name, f"{table}#{first + number}"))
-        shown = shown or _shown_size(media.info.height, media.info.width)
-        pictures.append(media.frame(0.0, FrameCrop.whole(shown)))
-        start, times = frame_times(media.info, 0.0, window, config.num_frames)
-        inputs.append(read_frames(media, np.array([times]), FrameCrop.whole(config.image_size))[0])
-        heard.append(media.sound(start, window) if media.info.has_sound else None)
-        length = min(media.seconds, MAX_SECONDS)
-        sound = media.whole_sound(length)
-        media.close()
+        with FramedPicture(Clip(name, f"{table}#{first + number}")) as media:
+            shown = shown or _shown_size(media.info.height, media.info.width)
+            pictures.append(media.frame(0.0, FrameCrop.whole(shown)))
+            start, times = frame_times(media.info, 0.0, window, config.num_frames)
+            inputs.append(read_frames(media, np.array([times]), FrameCrop.whole(config.image_size))[0])
+            heard.append(media.sound(start, window) if media.info.has_sound else None)
+            length = min(media.seconds, MAX_SECONDS)
+            sound = media.whole_sound(length)
     assert shown is not None
     masks = _masks(model, inputs, heard, shown, device, flips)
     count = max(1, int(length * FRAME_RATE))

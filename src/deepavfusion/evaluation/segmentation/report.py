@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from deepavfusion.atomic import replacing
 from deepavfusion.data.truth import Truth
 from deepavfusion.evaluation.config import named_places
 from deepavfusion.evaluation.coverage import Coverage, coverage
-from deepavfusion.evaluation.record import SAMPLES, Baseline, PictureEntry, Record, Score, paired_baselines
+from deepavfusion.evaluation.record import SAMPLES, Baseline, PictureEntry, Record, Score, paired_baselines, try_to_draw
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
 from deepavfusion.evaluation.segmentation.drawings import draw_overlays, draw_videos
 from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskScores
@@ -51,6 +51,8 @@ class SegmentationResult:
     baselines: Mapping[str, Mapping[str, Baseline]]
     num_without_numbers: int = 0
     """Pictures for which the model's answer is not finite."""
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
+    """Drawings that could not be made, by what of, with the cause."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,16 @@ class SegmentationReport:
             },
             counted_as_wrong=total.binary.avsbench().counted_as_wrong,
             baselines=self._baselines(numbers, ids, samples),
-            pictures=self._draw(),
             details=self._details(),
         )
         record.write(self.out, ids, samples)
         if total.semantic is not None:
             _write_classes(self.out / "classes.csv", self.classes, total.semantic)
+        pictures, failed = self._draw()
+        if pictures or failed:
+            told = {**record.details, "drawings_failed": failed}
+            record = replace(record, pictures=pictures, details=told)
+            record.write(self.out, ids, samples)
         return SegmentationResult(
             self.out,
             record.protocol,
@@ -138,6 +144,7 @@ class SegmentationReport:
             record.scores,
             record.baselines,
             self.own.num_without_numbers,
+            failed,
         )
 
     def _samples(self) -> dict[str, NDArray[np.float64]]:
@@ -259,8 +266,15 @@ class SegmentationReport:
             "settings": asdict(self.config),
         }
 
-    def _draw(self) -> list[PictureEntry]:
-        """Overlays and videos."""
+    def _draw(self) -> tuple[list[PictureEntry], dict[str, str]]:
+        """Overlays and videos, and those of which nothing came, with the cause."""
+        failed: dict[str, str] = {}
+        entries = try_to_draw("overlays.png", self._draw_overlays, failed) or []
+        settings = self.config
+        draw_videos(self.model, self.pictures, self.kept, self.out, settings.videos, settings.flips, failed)
+        return entries, failed
+
+    def _draw_overlays(self) -> list[PictureEntry]:
         chosen = _ranked(self.kept, self.own.values["iou"], self.own.values["true_area"], self.config.pictures)
         entries = []
         if chosen:
@@ -270,7 +284,6 @@ class SegmentationReport:
                 figure.savefig(temporary, format="png")
             caption = "What sounds, as it is and as predicted, in the best, the middle and the worst pictures."
             entries.append(PictureEntry("overlays.png", "Pictures with true and predicted masks", caption))
-        draw_videos(self.model, self.pictures, self.kept, self.out, self.config.videos, self.config.flips)
         return entries
 
 

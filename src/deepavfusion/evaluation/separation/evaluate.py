@@ -9,7 +9,7 @@ NAME.png       their spectrograms
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.mixtures import Mixture
 from deepavfusion.drawing.separation import improvement_figure
 from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score
+from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score, try_to_draw
 from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.evaluation.separation.evaluator import MODEL, RATIOS, SeparationEvaluator, mixture_scores
 from deepavfusion.evaluation.separation.examples import write_examples
@@ -115,6 +115,8 @@ def show(result: SeparationResult, console: Console | None = None) -> None:
         gap = own["SDR"].difference if "SDR" in own else None
         table.add_row(name, *cells, "" if gap is None else f"{gap.difference:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]")
     console.print(table)
+    for what, cause in record.details["drawings_failed"].items():
+        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
     for name, score in record.scores.items():
         if name not in (*columns, *(f"{title}i" for title in TITLES.values())):
             console.print(f"{name}: {score.value:.2f}")
@@ -136,7 +138,6 @@ def _write(
     systems = dict.fromkeys(name.partition("/")[2] for name in samples if "/" in name)
     folder = _folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    examples = write_examples(evaluator, found, own["SDRi"], config.examples, folder, device)
     record = Record(
         title="Source separation",
         task="separation",
@@ -147,15 +148,24 @@ def _write(
         left_out={**scores.left_out, **({"unreadable": len(found.failed)} if found.failed else {})},
         counted_as_wrong=dict(scores.counted_as_wrong),
         baselines={system: _baseline(samples, system) for system in systems},
-        pictures=[_improvements(own, folder), *(example.picture for example in examples)],
         details={
             "predictions_without_sir_and_sar": scores.num_without_sir_sar,
             "predictions_at_100_db": scores.num_at_limit,
             "references_too_alike": scores.num_singular,
             "clips_in_no_mixture": plan.unusable,
-            "sounds": {example.mixture: example.sounds for example in examples},
             "settings": asdict(config),
         },
+    )
+    record.write(folder, found.ids, own)
+    failed: dict[str, str] = {}
+    improvements = try_to_draw("improvement.png", lambda: _improvements(own, folder), failed)
+    examples = write_examples(evaluator, found, own["SDRi"], config.examples, folder, device, failed)
+    pictures = [improvements] if improvements is not None else []
+    sounds = {example.mixture: example.sounds for example in examples}
+    record = replace(
+        record,
+        pictures=[*pictures, *(example.picture for example in examples)],
+        details={**record.details, "sounds": sounds, "drawings_failed": failed},
     )
     record.write(folder, found.ids, own)
     return SeparationResult(folder, record, scores, found.num_without_numbers)
