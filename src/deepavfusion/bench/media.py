@@ -12,7 +12,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -85,7 +85,7 @@ def measure(config: MediaBenchConfig, folder: Path) -> list[MediaSpeed]:
         Path(source).mkdir()
         for i in range(NUM_CLIPS):
             write_clip(Path(source) / f"{i}.mp4", seed=i)
-    ways: dict[str, tuple[list[Clip], Opener]] = {
+    ways: dict[str, tuple[Sequence[Clip], Opener]] = {
         "files, exact": (find_clips(source), partial(open_clip, seek="exact")),
         "files, nearest key frame": (find_clips(source), partial(open_clip, seek="nearest_keyframe")),
     }

@@ -1,8 +1,8 @@
-"""The typed row of every data set: what is known of one clip, where clips are found, how rows are kept in a manifest.
+"""Where clips are found, and how the rows of a data set are kept in a manifest.
 
 A manifest is a csv file with one row per clip. It is the only thing training reads: a folder is turned into rows on
-the fly, shards carry their own manifest. Neither torch nor PyAV is imported here, so that listing and checking a data
-set is quick and works where no decoder is installed.
+the fly, shards carry their own manifest. Its rows are kept as columns (`clip_table`). Neither torch nor PyAV is
+imported here, so that listing and checking a data set is quick and works where no decoder is installed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from deepavfusion.data.clip import COLUMNS, NUMBERS, VERDICTS, Clip, TrackInfo, Verdict
+from deepavfusion.data.clip_table import ClipTable, Irregular
 from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.file_kinds import CONTAINER_SUFFIXES, namesakes, walk
 from deepavfusion.data.locations import from_text, is_url, join, one_line, open_text, to_text, write_whole
 
+__all__ = [
+    "CONTAINER_SUFFIXES", "SHARDS_FILE", "SHARDS_MANIFEST", "SPLITS", "Clip", "ClipError", "TrackInfo", "Verdict",
+    "clips_where", "column_of", "find_clips", "layout", "list_clips", "quarantined", "read_manifest", "write_manifest",
+]  # fmt: skip
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 """A top folder of one of these names is a split."""
 SHARDS_FILE, SHARDS_MANIFEST = "shards.json", "clips.csv"
 """What makes a folder a set of shards, and the manifest of the clips inside."""
-
-Verdict = Literal["ok", "quarantined"]
-_SHARDED = re.compile(r"\.tar#\d+$")
-_FRAMED = re.compile(r"\.csv#\d+$")
 
 
 class ClipError(Exception):
@@ -43,95 +46,7 @@ class ClipError(Exception):
         return f"clip {self.clip_id}: {self.cause}"
 
 
-class TrackInfo(Protocol):
-    """What an opened clip tells of its tracks."""
-
-    @property
-    def duration_seconds(self) -> float: ...
-    @property
-    def has_picture(self) -> bool: ...
-    @property
-    def has_sound(self) -> bool: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def frame_rate(self) -> float: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip. Everything but `id` and `path` may be unknown (None): an audit fills it in."""
-
-    id: str
-    """Unique name in the data set."""
-    path: str
-    """A media file, `SHARD.tar#OFFSET` for a clip inside a shard, or `TABLE.csv#ROW` for a picture of a table with its
-    sound; in a manifest relative to its folder."""
-    label: str | None = None
-    """Class name."""
-    split: str | None = None
-    """Part of the data set: train, test, ..."""
-    duration_seconds: float | None = None
-    """Length of the longer track."""
-    num_bytes: int | None = None
-    """Size of the file."""
-    width: int | None = None
-    """Width of the displayed picture in pixels; None without a picture."""
-    height: int | None = None
-    """Height of the displayed picture in pixels; None without a picture."""
-    frame_rate: float | None = None
-    """Frames per second; None without a picture."""
-    sample_rate: int | None = None
-    """Samples per second of the stored sound; None without sound."""
-    channels: int | None = None
-    """Channels of the stored sound; None without sound."""
-    verdict: Verdict | None = None
-    """What the audit found; None before any audit. Quarantined clips are not read."""
-    reason: str | None = None
-    """Why the clip is quarantined, or what is odd about one that is not."""
-    modified_ns: int | None = None
-    """Modification time of the file when it was audited, in nanoseconds."""
-    digest: str | None = None
-    """BLAKE2 digest of the file's bytes, in a shard of the clip's description; hexadecimal."""
-
-    @property
-    def storage(self) -> Literal["file", "shard", "framed"]:
-        """How the clip is stored, which decides how it is opened."""
-        return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
-
-    def with_info(self, info: TrackInfo) -> Clip:
-        """The row with what an opened file tells of its tracks."""
-        return replace(
-            self,
-            duration_seconds=round(info.duration_seconds, 4),
-            width=info.width if info.has_picture else None,
-            height=info.height if info.has_picture else None,
-            frame_rate=round(info.frame_rate, 4) if info.has_picture else None,
-            sample_rate=info.sample_rate if info.has_sound else None,
-            channels=info.channels if info.has_sound else None,
-        )
-
-
-_COLUMNS = tuple(field.name for field in fields(Clip))
-_NUMBERS: dict[str, Callable[[str], int | float]] = {
-    "duration_seconds": float,
-    "num_bytes": int,
-    "width": int,
-    "height": int,
-    "frame_rate": float,
-    "sample_rate": int,
-    "channels": int,
-    "modified_ns": int,
-}
-
-
-def find_clips(source: str) -> list[Clip]:
+def find_clips(source: str) -> Sequence[Clip]:
     """List the clips of a folder of media files, a manifest, a table of pictures, or a folder or URL of shards.
 
     Rows of a manifest whose verdict is `quarantined` are left out (`quarantined` tells which these are). The order is
@@ -143,24 +58,49 @@ def find_clips(source: str) -> list[Clip]:
     Raises:
         ValueError: nothing there, no clips in it, or a manifest that does not make sense; names the place and the fix.
     """
-    clips = [clip for clip in list_clips(source) if clip.verdict != "quarantined"]
+    clips = clips_where(list_clips(source), "verdict", lambda verdict: verdict != "quarantined")
     if not clips:
         raise ValueError(f"{source}: every clip is quarantined; see the column reason")
     return clips
 
 
-def quarantined(source: str) -> list[Clip]:
+def quarantined(source: str) -> Sequence[Clip]:
     """The rows that `find_clips` leaves out of the same source. Raises ValueError as it does."""
-    return [clip for clip in list_clips(source) if clip.verdict == "quarantined"]
+    return clips_where(list_clips(source), "verdict", lambda verdict: verdict == "quarantined")
 
 
-def list_clips(source: str) -> list[Clip]:
+def clips_where(clips: Sequence[Clip], column: str, is_wanted: Callable[[Any], bool]) -> Sequence[Clip]:
+    """The clips whose value in a column is wanted; of a manifest, none is built for it."""
+    if isinstance(clips, ClipTable):
+        return clips.where(column, is_wanted)
+    return [clip for clip in clips if is_wanted(getattr(clip, column))]
+
+
+def column_of(clips: Sequence[Clip], column: str) -> Iterator[Any]:
+    """The values of a column, clip by clip; of a manifest, no clip is built for it."""
+    return clips.column(column) if isinstance(clips, ClipTable) else (getattr(clip, column) for clip in clips)
+
+
+def list_clips(source: str) -> Sequence[Clip]:
     """All clips of a source, quarantined ones included. Arguments and errors as in `find_clips`."""
     if source.endswith(".csv"):
-        return _list_stills(source) if _holds_pictures(source) else read_manifest(source)
+        return _list_stills(source) if _holds_pictures(source) else _read_once(source)
     if is_url(source) or os.path.isfile(os.path.join(source, SHARDS_FILE)):
         return read_manifest(join(source, SHARDS_MANIFEST))
     return _scan(source)
+
+
+def _read_once(path: str) -> Sequence[Clip]:
+    """As `read_manifest`; a file that has not changed since the last time is not read again."""
+    if is_url(path) or not os.path.isfile(path):
+        return read_manifest(path)
+    status = os.stat(path)
+    return _read_stamped(os.path.abspath(path), (status.st_ino, status.st_size, status.st_mtime_ns), path)
+
+
+@lru_cache(maxsize=1)
+def _read_stamped(absolute: str, stamp: tuple[int, ...], path: str) -> Sequence[Clip]:
+    return read_manifest(path)
 
 
 def _holds_pictures(path: str) -> bool:
@@ -232,7 +172,7 @@ def layout(path: PurePath) -> tuple[str | None, str | None]:
     return inner[-1], split
 
 
-def read_manifest(path: str) -> list[Clip]:
+def read_manifest(path: str) -> Sequence[Clip]:
     """Read a manifest, quarantined rows included; relative paths are resolved against the manifest's folder.
 
     Only the columns `id` and `path` are required; empty cells are unknown (None).
@@ -245,8 +185,12 @@ def read_manifest(path: str) -> list[Clip]:
             file, the line and the fix.
     """
     try:
-        with open_text(path) as file:
-            return _parse(file, path)
+        try:
+            with open_text(path) as file:
+                return ClipTable.read(check_commas(file, path), _base(path))
+        except Irregular:
+            with open_text(path) as file:
+                return _parse(file, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such manifest; write one with `deepavfusion audit FOLDER --out {path}`") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -257,20 +201,26 @@ def read_manifest(path: str) -> list[Clip]:
         raise ValueError(f"{path}: {error.strerror or error}; give a manifest, a folder or shards") from None
 
 
+def _base(path: str) -> str:
+    """What paths in a manifest are relative to."""
+    return re.sub(r"[^/]*$", "", path) if is_url(path) else os.path.dirname(os.path.abspath(path))
+
+
 def _parse(file: Iterable[str], path: str) -> list[Clip]:
+    """Read row by row, which tells what is wrong and in which line."""
     reader = csv.DictReader(check_commas(file, path))
     header = list(reader.fieldnames or ())
     for column in header:
-        if column not in _COLUMNS:
-            near = difflib.get_close_matches(column, _COLUMNS, n=1)
-            fix = f"did you mean {near[0]}?" if near else f"remove it; known are {', '.join(_COLUMNS)}"
+        if column not in COLUMNS:
+            near = difflib.get_close_matches(column, COLUMNS, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"remove it; known are {', '.join(COLUMNS)}"
             raise ValueError(f"{path}, line 1: unknown column {column!r}; {fix}")
     lacking = [column for column in ("id", "path") if column not in header]
     if lacking:
         raise ValueError(
             f"{path}, line 1: no column {' and no column '.join(lacking)}; the first line names the columns"
         )
-    base = re.sub(r"[^/]*$", "", path) if is_url(path) else os.path.dirname(os.path.abspath(path))
+    base = _base(path)
     clips: list[Clip] = []
     lines: dict[str, int] = {}
     for row in reader:
@@ -295,10 +245,10 @@ def _row(row: dict[str, str], place: str) -> Clip:
                 raise ValueError(f"{place}: empty {column}")
             continue
         try:
-            values[column] = _NUMBERS[column](cell) if column in _NUMBERS else cell
+            values[column] = NUMBERS[column](cell) if column in NUMBERS else cell
         except ValueError:
             raise ValueError(f"{place}: {column} {cell!r} is not a number") from None
-    if values.get("verdict") not in (None, "ok", "quarantined"):
+    if values.get("verdict") not in (None, *VERDICTS):
         raise ValueError(f"{place}: verdict {values['verdict']!r} must be ok, quarantined or empty")
     return Clip(**values)
 
@@ -319,16 +269,22 @@ def write_manifest(path: str, clips: Iterable[Clip]) -> None:
     used: set[str] = set()
     with write_whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(COLUMNS)
+        if isinstance(clips, ClipTable):  # whose ids are unique
+            for rows in clips.batches():
+                writer.writerows((row[0], to_text(_relative(row[1], base)), *row[2:]) for row in rows)
+            return
         for clip in clips:
             if clip.id in used:
                 raise ValueError(f"{path}: id {clip.id!r} occurs twice; ids must be unique")
             used.add(clip.id)
             row = replace(clip, path=to_text(_relative(clip.path, base)))
-            writer.writerow("" if value is None else value for value in (getattr(row, name) for name in _COLUMNS))
+            writer.writerow("" if value is None else value for value in (getattr(row, name) for name in COLUMNS))
 
 
 def _relative(path: str, base: str) -> str:
-    if is_url(path) or not os.path.isabs(path):
+    if not os.path.isabs(path) or is_url(path):
         return path
+    if "/." not in path and "//" not in path:  # as it nearly always is, and much quicker told
+        return path.removeprefix(f"{base.rstrip('/')}/")
     return os.path.relpath(path, base) if os.path.commonpath([path, base]) == base else path

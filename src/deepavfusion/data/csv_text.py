@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 _OTHERS = (("\t", "tabs"), (";", "semicolons"), ("|", "bars"))
 
@@ -19,15 +20,17 @@ def check_commas(lines: Iterable[str], path: str, comment: str | None = None) ->
     Raises:
         ValueError: tabs, semicolons or bars stand there, as spreadsheets and databases write them.
     """
-    begun = False
-    for number, line in enumerate(lines, 1):
-        if not begun and line.strip() and not (comment is not None and line.startswith(comment)):
-            begun = True
-            bare = re.sub(r'"[^"]*"', "", line)
-            commas = bare.count(",")
-            for mark, name in _OTHERS:
-                if bare.count(mark) > commas and (mark != "|" or not commas):  # bars also stand between labels
-                    raise ValueError(
-                        f"{path}, line {number}: its cells are separated by {name}; write it with commas between them"
-                    )
-        yield line
+    rest, begun = iter(lines), []
+    for number, line in enumerate(rest, 1):
+        begun.append(line)
+        if not line.strip() or (comment is not None and line.startswith(comment)):
+            continue
+        bare = re.sub(r'"[^"]*"', "", line)
+        commas = bare.count(",")
+        for mark, name in _OTHERS:
+            if bare.count(mark) > commas and (mark != "|" or not commas):  # bars also stand between labels
+                raise ValueError(
+                    f"{path}, line {number}: its cells are separated by {name}; write it with commas between them"
+                )
+        break
+    return chain(begun, rest)

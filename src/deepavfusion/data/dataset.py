@@ -132,7 +132,7 @@ class ClipStream(Dataset[Sample]):
             raise ValueError("a stream needs at least one clip")
         if seed < 0:
             raise ValueError(f"seed {seed} must not be negative")
-        self.clips, self.view, self.seed, self.num_patches, self.seek = list(clips), view, seed, num_patches, seek
+        self.clips, self.view, self.seed, self.num_patches, self.seek = clips, view, seed, num_patches, seek
         self.truth = truth
 
     def __getitem__(self, number: int) -> Sample:
@@ -154,7 +154,7 @@ class ClipSet(Dataset[Sample]):
     ) -> None:
         if not clips:
             raise ValueError("a set needs at least one clip")
-        self.clips, self.view, self.seek, self.truth = list(clips), view, seek, truth
+        self.clips, self.view, self.seek, self.truth = clips, view, seek, truth
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -35,7 +35,7 @@ def is_url(place: str) -> bool:
 
 def join(base: str, place: str) -> str:
     """Resolve a place against a base folder or URL; absolute paths and URLs stay as they are."""
-    if is_url(place) or os.path.isabs(place):
+    if os.path.isabs(place) or is_url(place):
         return place
     return base.rstrip("/") + "/" + place if is_url(base) else os.path.join(base, place)
 

@@ -16,7 +16,7 @@ import os
 import tarfile
 import wave
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -145,7 +145,7 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
             progress(done + more, total)
 
     count_on(0)
-    with closing(_written([(index, shards[index]) for index in missing], config, count_on)) as written:
+    with closing(_written([(index, list(shards[index])) for index in missing], config, count_on)) as written:
         known |= dict(written)
     # Other parts may have finished meanwhile; the last one to finish sees them all.
     every = [known[index] or _description(config, index, shards[index]) for index in range(len(shards))]
@@ -173,7 +173,7 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
 
 
 def _written(
-    wanted: list[tuple[int, list[Clip]]], config: ShardConfig, count: Callable[[int], None]
+    wanted: list[tuple[int, Sequence[Clip]]], config: ShardConfig, count: Callable[[int], None]
 ) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Write shards, in processes of this one or on a cluster; their numbers and descriptions as they are done.
 
@@ -200,7 +200,7 @@ def _written(
             yield index, description
 
 
-def write_shard(numbered: tuple[int, list[Clip]], config: ShardConfig) -> dict[str, Any]:
+def write_shard(numbered: tuple[int, Sequence[Clip]], config: ShardConfig) -> dict[str, Any]:
     """Write one shard, given its number and its clips; its description, which is written beside it too."""
     index, clips = numbered
     with closing(_encoded(enumerate(clips, index * config.clips_per_shard), config)) as encoded:
@@ -351,7 +351,7 @@ def _add_member(archive: IO[bytes], name: str, data: bytes) -> int:
 
 
 def _write_shard(
-    config: ShardConfig, index: int, clips: list[Clip], encoded: Iterator[EncodedClip | str | Casualty]
+    config: ShardConfig, index: int, clips: Sequence[Clip], encoded: Iterator[EncodedClip | str | Casualty]
 ) -> dict[str, Any]:
     """Write a shard from the next encoded clips, then its description."""
     name = _shard_name(index)
@@ -387,7 +387,7 @@ def _write_shard(
     return description
 
 
-def _description(config: ShardConfig, index: int, clips: list[Clip]) -> dict[str, Any] | None:
+def _description(config: ShardConfig, index: int, clips: Sequence[Clip]) -> dict[str, Any] | None:
     """The description of a shard that is complete; None if it is not."""
     path = _description_name(config, index)
     if not os.path.exists(path):
@@ -426,6 +426,6 @@ def _description_name(config: ShardConfig, index: int) -> str:
     return os.path.join(config.out, f"{index:05d}.json")
 
 
-def _source_digest(clips: list[Clip]) -> str:
+def _source_digest(clips: Sequence[Clip]) -> str:
     rows = [(clip.id, os.path.basename(clip.path), clip.num_bytes, clip.label, clip.split) for clip in clips]
     return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from deepavfusion.audio import log_mel
-from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.clips import Clip, clips_where, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.splits import is_held_out
+from deepavfusion.data.splits import held_out, trained_on
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.drawing.run import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
@@ -56,9 +56,9 @@ class MaskedPretraining:
         """Lists the clips. Raises ValueError if there are none to train on."""
         self.config = config
         found = find_clips(config.data.source)
-        self.clips: Sequence[Clip] = [clip for clip in found if not is_held_out(clip)]
+        self.clips: Sequence[Clip] = trained_on(found)
         self._probe_clips = probe_clips(found)
-        self._worth_clips = _spread([clip for clip in found if is_held_out(clip)] or found, MAX_WORTH_CLIPS)
+        self._worth_clips = _spread(held_out(found) or found, MAX_WORTH_CLIPS)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
         notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
         self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
@@ -240,14 +240,14 @@ class MaskedPretraining:
 def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
     """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
     `MAX_PROBE_CLIPS`. Empty if no class has two."""
-    labelled = [clip for clip in clips if clip.label is not None]
-    chosen = _spread([clip for clip in labelled if is_held_out(clip)] or labelled, MAX_PROBE_CLIPS)
+    labelled = clips_where(clips, "label", lambda label: label is not None)
+    chosen = _spread(held_out(labelled) or labelled, MAX_PROBE_CLIPS)
     return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
 
 
-def _spread(clips: list[Clip], most: int) -> list[Clip]:
+def _spread(clips: Sequence[Clip], most: int) -> list[Clip]:
     """At most so many of the clips, evenly spread."""
-    return clips if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
+    return list(clips) if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:

@@ -22,6 +22,8 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ import yaml  # type: ignore[import-untyped]
 
 from deepavfusion.atomic import replacing, write_text
 from deepavfusion.configuration import in_todays_words
-from deepavfusion.data.clips import Clip, read_manifest, write_manifest
+from deepavfusion.data.clips import Clip, column_of, read_manifest, write_manifest
 from deepavfusion.data.stamps import file_changes, stamped
 from deepavfusion.version import __version__
 
@@ -153,12 +155,11 @@ class RunFolder:
                     f"Give the same settings to continue it, or another --run_dir"
                 )
         if self._clips.exists():
-            before, now = (
-                [(clip.id, clip.label) for clip in found] for found in (read_manifest(str(self._clips)), clips)
-            )
-            if before != now:
+            before, now = read_manifest(str(self._clips)), clips
+            same = (map(eq, column_of(before, name), column_of(now, name)) for name in ("id", "label"))
+            if len(before) != len(now) or not all(chain.from_iterable(same)):
                 gone, new = (
-                    sorted({i for i, _ in a} - {i for i, _ in b})[:3] for a, b in ((before, now), (now, before))
+                    sorted({*column_of(a, "id")} - {*column_of(b, "id")})[:3] for a, b in ((before, now), (now, before))
                 )
                 raise ValueError(
                     f"{self.path} holds a run on {len(before)} clips, now there are {len(now)} (gone: {gone}, "

@@ -1,0 +1,103 @@
+"""The typed row of every data set: what is known of one clip."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Protocol
+
+Verdict = Literal["ok", "quarantined"]
+VERDICTS = ("ok", "quarantined")
+_SHARDED = re.compile(r"\.tar#\d+$")
+_FRAMED = re.compile(r"\.csv#\d+$")
+
+
+class TrackInfo(Protocol):
+    """What an opened clip tells of its tracks."""
+
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def has_picture(self) -> bool: ...
+    @property
+    def has_sound(self) -> bool: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def frame_rate(self) -> float: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip. Everything but `id` and `path` may be unknown (None): an audit fills it in."""
+
+    id: str
+    """Unique name in the data set."""
+    path: str
+    """A media file, `SHARD.tar#OFFSET` for a clip inside a shard, or `TABLE.csv#ROW` for a picture of a table with its
+    sound; in a manifest relative to its folder."""
+    label: str | None = None
+    """Class name."""
+    split: str | None = None
+    """Part of the data set: train, test, ..."""
+    duration_seconds: float | None = None
+    """Length of the longer track."""
+    num_bytes: int | None = None
+    """Size of the file."""
+    width: int | None = None
+    """Width of the displayed picture in pixels; None without a picture."""
+    height: int | None = None
+    """Height of the displayed picture in pixels; None without a picture."""
+    frame_rate: float | None = None
+    """Frames per second; None without a picture."""
+    sample_rate: int | None = None
+    """Samples per second of the stored sound; None without sound."""
+    channels: int | None = None
+    """Channels of the stored sound; None without sound."""
+    verdict: Verdict | None = None
+    """What the audit found; None before any audit. Quarantined clips are not read."""
+    reason: str | None = None
+    """Why the clip is quarantined, or what is odd about one that is not."""
+    modified_ns: int | None = None
+    """Modification time of the file when it was audited, in nanoseconds."""
+    digest: str | None = None
+    """BLAKE2 digest of the file's bytes, in a shard of the clip's description; hexadecimal."""
+
+    @property
+    def storage(self) -> Literal["file", "shard", "framed"]:
+        """How the clip is stored, which decides how it is opened."""
+        return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
+
+    def with_info(self, info: TrackInfo) -> Clip:
+        """The row with what an opened file tells of its tracks."""
+        return replace(
+            self,
+            duration_seconds=round(info.duration_seconds, 4),
+            width=info.width if info.has_picture else None,
+            height=info.height if info.has_picture else None,
+            frame_rate=round(info.frame_rate, 4) if info.has_picture else None,
+            sample_rate=info.sample_rate if info.has_sound else None,
+            channels=info.channels if info.has_sound else None,
+        )
+
+
+COLUMNS = tuple(field.name for field in fields(Clip))
+"""Of a manifest."""
+NUMBERS: dict[str, Callable[[str], int | float]] = {
+    "duration_seconds": float,
+    "num_bytes": int,
+    "width": int,
+    "height": int,
+    "frame_rate": float,
+    "sample_rate": int,
+    "channels": int,
+    "modified_ns": int,
+}
+"""Columns that hold numbers, and what reads one."""
