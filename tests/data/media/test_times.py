@@ -18,6 +18,7 @@ from deepavfusion.data.audit import AuditConfig, inspect_clip
 from deepavfusion.data.clips import Clip as Row
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.media import MediaFile
+from deepavfusion.data.media.packet_list import PacketList, list_packets
 from tests.data.media_writer import B_FRAMES, MPEG, OPEN_GOP, Clip, chirp_offset_seconds, number_in, write_clip
 
 WHOLE = FrameCrop.whole((48, 80))
@@ -326,3 +327,8 @@ def test_sound_files_written_one_behind_the_other(folder: Path, ending: str) -> 
 
 def later_chirp(seconds: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda times: PLAIN.sound(times + seconds)
+
+
+def test_a_file_without_picture_and_sound_has_no_packets_to_list(folder: Path) -> None:
+    path = write_clip(folder / "none.avi", replace(SILENT, seconds=0.4))
+    assert list_packets(str(path), {}, {}) == PacketList({}, ())

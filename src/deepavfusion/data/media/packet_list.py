@@ -155,7 +155,9 @@ def _read(
     ) as container:
         joinable = bool(container.format.flags & 0x0200)  # AVFMT_TS_DISCONT
         by_byte_rate = container.format.name == _SOUND_TIMES_BY_BYTE_RATE
-        tracks = _listed(container, wanted, by_byte_rate)
+        # A damaged file can show fewer tracks the second time. PyAV takes no tracks for all of them.
+        wanted = tuple(track for track in wanted if track[1] < len(container.streams))
+        tracks = _listed(container, wanted, by_byte_rate) if wanted else {}
     tracks = {kind: stored for kind, stored in tracks.items() if stored.sizes}
     clocks = {kind: TrackClock(kind, stored) for kind, stored in tracks.items()}
     if "sound" in clocks and by_byte_rate:
