@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from typing import Any
 
-from deepavfusion.atomic import write_text
+from deepavfusion.atomic import NotWrittenError, write_text
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.digits import Digits
 from deepavfusion.bandstand.readme import describe
@@ -206,6 +206,8 @@ def _make(config: BandstandConfig, out: str, batch: list[tuple[str, int]], cast:
     for split, index in batch:
         try:
             write_clip(os.path.join(out, split), make_clip(config, cast, split, index))
+        except NotWrittenError:  # no clip's fault
+            raise
         except Exception as error:
             raise RuntimeError(f"clip {clip_id(split, index)}: {type(error).__name__}: {error}") from error
     return len(batch)

@@ -14,6 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
+from deepavfusion.atomic import writing
 from deepavfusion.bandstand.splits import Plan
 from deepavfusion.bandstand.stage import Pictures, Sounds, Stage, boxes
 from deepavfusion.bandstand.world import FIRST_VERSION, STAGE_UNITS
@@ -146,22 +147,23 @@ def write_clip(folder: str, performance: Performance) -> None:
     truth = performance.truth
     final = os.path.join(folder, truth.id)
     partial = os.path.join(folder, f".{truth.id}.{os.getpid()}.partial")
-    os.makedirs(partial)
-    try:
-        media, words, extras = (os.path.join(partial, name) for name in ("clip.mp4", "truth.json", "extras"))
-        encode(media, performance.pictures.frames, performance.sounds.mixture, truth.frame_rate, truth.sample_rate)
-        if truth.masks is not None or truth.noise_stem is not None:
-            os.makedirs(extras)
-            _write_extras(extras, performance)
-            if os.path.isdir(final):  # left by a run that was killed before the annotation
-                shutil.rmtree(final)
-            os.replace(extras, final)
-        with open(words, "w", encoding="utf-8") as file:
-            file.write(truth.to_json() + "\n")
-        os.replace(media, final + ".mp4")
-        os.replace(words, final + ".json")
-    finally:
-        shutil.rmtree(partial)
+    with writing(f"{final}.mp4"):
+        os.makedirs(partial)
+        try:
+            media, words, extras = (os.path.join(partial, name) for name in ("clip.mp4", "truth.json", "extras"))
+            encode(media, performance.pictures.frames, performance.sounds.mixture, truth.frame_rate, truth.sample_rate)
+            if truth.masks is not None or truth.noise_stem is not None:
+                os.makedirs(extras)
+                _write_extras(extras, performance)
+                if os.path.isdir(final):  # left by a run that was killed before the annotation
+                    shutil.rmtree(final)
+                os.replace(extras, final)
+            with open(words, "w", encoding="utf-8") as file:
+                file.write(truth.to_json() + "\n")
+            os.replace(media, final + ".mp4")
+            os.replace(words, final + ".json")
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_extras(folder: str, performance: Performance) -> None:

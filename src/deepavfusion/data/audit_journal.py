@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import asdict
 
+from deepavfusion.atomic import writing
 from deepavfusion.data.clips import Clip
 
 
@@ -17,17 +18,19 @@ class AuditJournal:
 
     def __enter__(self) -> AuditJournal:
         rows = self.read()
-        with open(self.path, "w", encoding="utf-8") as file:  # drops what a kill left half-written
+        with writing(self.path), open(self.path, "w", encoding="utf-8") as file:  # drops what a kill left half-written
             file.writelines(f"{line}\n" for line in (self.head, *(json.dumps(asdict(row)) for row in rows)))
         self.file = open(self.path, "a", encoding="utf-8")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.file.close()
+        with writing(self.path):
+            self.file.close()
 
     def add(self, clip: Clip) -> None:
-        self.file.write(json.dumps(asdict(clip)) + "\n")
-        self.file.flush()
+        with writing(self.path):
+            self.file.write(json.dumps(asdict(clip)) + "\n")
+            self.file.flush()
 
     def read(self) -> list[Clip]:
         if not os.path.exists(self.path):

@@ -23,6 +23,8 @@ from io import FileIO
 from typing import IO, Any, Literal
 from urllib.parse import quote, unquote_to_bytes
 
+from deepavfusion.atomic import writing
+
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 OPEN_FILES = 64
 """Local files that each process keeps open for `read_range`."""
@@ -120,21 +122,22 @@ def _check_openable(path: str) -> None:
 def write_whole(path: str, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Open a local file for writing (UTF-8 text, line ends as given) that appears complete, or not at all.
 
-    Its folder is made if need be.
+    Its folder is made if need be. Raises NotWrittenError.
     """
     path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     unfinished = f"{path}.{platform.node()}-{os.getpid()}.partial"  # parts of a job may write on several machines
     text: dict[str, str] = {} if mode == "wb" else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
-    try:
-        with open(unfinished, mode, **text) as file:  # type: ignore[call-overload]
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(unfinished)
+    with writing(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            with open(unfinished, mode, **text) as file:  # type: ignore[call-overload]
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        finally:
+            with suppress(OSError):
+                os.remove(unfinished)
 
 
 def write_json(path: str, content: object) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from deepavfusion.atomic import NotWrittenError
 from deepavfusion.data.media import MediaError
 from deepavfusion.inference.listing import Item, belonging, list_items, shown
 from deepavfusion.inference.predict_config import PredictConfig
@@ -109,7 +110,7 @@ def predict_items(
             if config.json:
                 sys.stdout.write(json_line(record) + "\n")
                 sys.stdout.flush()
-        except BrokenPipeError:  # nobody listens any more: no file's fault
+        except (BrokenPipeError, NotWrittenError):  # nobody listens any more, or a full disk: no file's fault
             raise
         except FAILURES as error:
             if item.path in summary.done:

@@ -26,8 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepavfusion.atomic import writing
 from deepavfusion.training import sharded_checkpoints
 from deepavfusion.training.processes import Processes
+from deepavfusion.training.saving import save_tensors
 from deepavfusion.training.sharded_checkpoints import DamagedCheckpoint
 from deepavfusion.weight_files import cause_of
 
@@ -40,14 +42,13 @@ _TEMPORARY, _OLD = ".writing_", ".removing_"
 
 def save(directory: Path, step: int, content: dict[str, Any], keep: int) -> Path:
     """Write `content` as the checkpoint of `step`, then remove all but the latest `keep`. Returns its path."""
-    directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"step_{step:08d}.pt"
     temporary = directory / f"{_TEMPORARY}{path.name}"
-    with open(temporary, "wb") as file:
-        torch.save({"format": FORMAT, "step": step, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    _publish(temporary, path, keep)
+    with writing(path):
+        save_tensors({"format": FORMAT, "step": step, **content}, temporary)
+        _publish(temporary, path, keep)
     return path
 
 
@@ -60,7 +61,8 @@ def save_sharded(
     """
     path = directory / f"step_{step:08d}"
     temporary = directory / f"{_TEMPORARY}{path.name}"
-    sharded_checkpoints.write(temporary, {"format": FORMAT, "step": step, **content}, tensors, processes)
+    with writing(path):
+        sharded_checkpoints.write(temporary, {"format": FORMAT, "step": step, **content}, tensors, processes)
     if processes.first:
         _sync_folder(temporary)
         _publish(temporary, path, keep)

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepavfusion.atomic import writing
 from deepavfusion.data.dataset import Batch
 from deepavfusion.training.run_folder import CsvTable
+from deepavfusion.training.saving import save_tensors
 
 FEWEST_FAILURES = 20
 """A share of failures means nothing before this many."""
@@ -66,8 +68,9 @@ class FiniteGuard:
         if not bad:
             return
         path = self.directory / f"step_{step:08d}_process_{self.rank}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"step": step, "values": found, "batches": [_plain(batch) for batch in batches]}, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_tensors({"step": step, "values": found, "batches": [_plain(batch) for batch in batches]}, path)
         ids = [clip for batch in batches for clip in batch.ids]
         raise NonFiniteError(
             f"step {step}: {', '.join(f'{name} is {value}' for name, value in bad.items())} "

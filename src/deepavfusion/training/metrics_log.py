@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from deepavfusion.atomic import writing
 from deepavfusion.training.run_folder import CsvTable, RunFolder
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class MetricsLog:
         self.probes = CsvTable(folder.probes)
         for table in (self.table, self.probes):
             table.cut(step)
-        self._events = SummaryWriter(str(folder.tensorboard), purge_step=step + 1 if step else None)
+        with writing(folder.tensorboard):
+            self._events = SummaryWriter(str(folder.tensorboard), purge_step=step + 1 if step else None)
         self._wandb = _wandb_run(folder, config, wandb_project) if wandb_project else None
 
     def row(self, row: dict[str, Any]) -> None:
@@ -37,9 +39,10 @@ class MetricsLog:
         self._send({f"probe/{name}": value for name, value in values.items()}, step)
 
     def _send(self, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
-        self._events.flush()
+        with writing(self.folder.tensorboard):
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+            self._events.flush()
         if self._wandb is not None:
             self._wandb.log({**values, "step": step})
 
@@ -48,12 +51,14 @@ class MetricsLog:
         self.folder.write_figure(f"{name}_{step:08d}", figure)
         # add_figure imports pyplot and closes the figure there; the pixels are enough.
         pixels = _pixels(figure)
-        self._events.add_image(name, pixels, step, dataformats="HWC")
-        self._events.flush()
+        with writing(self.folder.tensorboard):
+            self._events.add_image(name, pixels, step, dataformats="HWC")
+            self._events.flush()
 
     def close(self) -> None:
         """Flush everything."""
-        self._events.close()
+        with writing(self.folder.tensorboard):
+            self._events.close()
         if self._wandb is not None:
             self._wandb.finish()
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from deepavfusion.atomic import writing
 from deepavfusion.configuration import RunConfig
 from deepavfusion.data.clips import Clip
 from deepavfusion.drawing.run import learning_curve_figure
@@ -108,8 +109,12 @@ class RunRecord:
             temporary = self.folder.path / ".model.tmp"
             if temporary.exists():
                 shutil.rmtree(temporary)
-            model.save_pretrained(temporary)  # type: ignore[operator]
-            os.replace(temporary, self.folder.model)
+            try:
+                with writing(self.folder.model):
+                    model.save_pretrained(temporary)  # type: ignore[operator]
+                    os.replace(temporary, self.folder.model)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
             self.progress.say(f"the trained model is in {self.folder.model}")
 
     def close(self) -> None:

@@ -18,9 +18,11 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import eq
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml  # type: ignore[import-untyped]
 
-from deepavfusion.atomic import replacing, write_text
+from deepavfusion.atomic import NotWrittenError, replacing, write_text, writing
 from deepavfusion.configuration import in_todays_words
 from deepavfusion.data.clips import Clip, column_of, read_manifest, write_manifest
 from deepavfusion.data.stamps import file_changes, stamped
@@ -173,7 +175,8 @@ class RunFolder:
 
     def write_start(self, config: dict[str, Any], clips: Sequence[Clip], step: int, num_processes: int) -> None:
         """Write configuration and clips (those of `check_files`), and add this start to environment.json."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         write_text(self._config, yaml.safe_dump(config, sort_keys=False))
         if not self._clips.exists():
             write_manifest(str(self._clips), clips)
@@ -241,11 +244,20 @@ class CsvTable:
             columns = [*known, *(name for name in columns if name not in known)]
             if len(columns) > len(known):
                 self._write(self.rows(), columns)
-        with open(self.path, "a", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            if not exists:
-                writer.writeheader()
-            writer.writerows(rows)
+        before = self.path.stat().st_size if exists else 0
+        try:
+            with (
+                writing(self.path),
+                open(self.path, "a", newline="", encoding="utf-8", errors="backslashreplace") as file,
+            ):
+                writer = csv.DictWriter(file, columns, lineterminator="\n")
+                if not exists:
+                    writer.writeheader()
+                writer.writerows(rows)
+        except NotWrittenError:
+            with suppress(OSError):  # no part of a row stays
+                os.truncate(self.path, before) if before else self.path.unlink()
+            raise
 
     def cut(self, step: int) -> None:
         """Drop the rows of steps after `step`: those a continued run computes again."""

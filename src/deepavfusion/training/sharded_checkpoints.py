@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
 import pickle
 import shutil
 import warnings
@@ -34,6 +33,7 @@ from torch.optim import Optimizer
 
 from deepavfusion.atomic import write_text
 from deepavfusion.training.processes import Processes
+from deepavfusion.training.saving import save_tensors
 
 _RUN, _FILES, _METADATA = "run.pt", "files.json", ".metadata"
 _KNOWN = {
@@ -82,10 +82,7 @@ def write(folder: Path, content: dict[str, Any], tensors: dict[str, Tensor], pro
     own = {path.name: _checksum(path) for path in folder.glob(f"__{processes.rank}_*")}
     listed = {name: checksum for part in processes.gather(own) for name, checksum in part.items()}
     if processes.first:
-        with open(folder / _RUN, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        save_tensors(content, folder / _RUN)
         listed |= {name: _checksum(folder / name) for name in (_RUN, _METADATA)}
         write_text(folder / _FILES, json.dumps(listed, indent=1) + "\n")
     processes.wait()
