@@ -155,3 +155,15 @@ def test_a_really_full_file_system(full: Path, tmp_path: Path, capsys: pytest.Ca
     assert len(error.splitlines()) == 1
     assert not list((full / "run").rglob(".*"))
     assert not (full / "run" / "model").exists()
+
+
+def test_a_read_only_place_is_not_the_inputs_fault(
+    full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(full)], check=True)
+    write_sample_clips(tmp_path / "clips", 1, duration_seconds=1.0, size=64)
+    words = [str(tmp_path / "clips"), "--model", "shipped:bandstand", "--out", str(full / "out"), "--device", "cpu"]
+    assert main(["predict", "localization", *words]) == 1
+    told = capsys.readouterr().err
+    assert f"deepavfusion predict: error: {full / 'out'}" in told
+    assert "cannot be written: the file system is read-only" in told

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deepavfusion.atomic import writing
+
 PATIENCE_SECONDS = 3.0
 """How long to wait for a process that is just ending."""
 _HELD: set[str] = set()
@@ -38,15 +40,16 @@ def sole_writer(folder: str | os.PathLike[str], flag: str, name: str = ".lock") 
 
     Raises:
         InUseError: a living process has it.
-        OSError: the folder cannot be written.
+        NotWrittenError: the folder cannot be written.
     """
     if os.environ.get("RANK", "0") != "0":
         yield
         return
     missing = [place for place in (Path(folder), *Path(folder).parents) if not place.exists()]
-    os.makedirs(folder, exist_ok=True)
     path, owner = os.path.realpath(os.path.join(folder, name)), os.getpid()
-    descriptor = _lock(path, os.fspath(folder), flag)
+    with writing(folder):
+        os.makedirs(folder, exist_ok=True)
+        descriptor = _lock(path, os.fspath(folder), flag)
     _HELD.add(path)
     try:
         yield
