@@ -13,7 +13,8 @@ import torch
 
 from deepavfusion.images import normalize
 from deepavfusion.inference.predictor import Predictor
-from deepavfusion.inference.separation import separate_file, separate_recording
+from deepavfusion.inference.separation import separate_file, separate_sound
+from deepavfusion.inference.timeline import Compute
 from deepavfusion.models import Separator
 from deepavfusion.storage.trained_models import LoadedModels
 from tests.models.test_separator import separator
@@ -69,8 +70,9 @@ def test_a_recording_of_one_window_is_the_models_own_answer(model: Separator) ->
     image = torch.randint(0, 256, (2, 3, 16, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         own = model(normalize(image), mixture.expand(2, -1)).waveform()
-    assert torch.equal(separate_recording(model, image, mixture), own)
-    assert separate_recording(model, image, mixture[:2500]).shape == (2, 2500)
+    compute = Compute(torch.device("cpu"))
+    assert torch.equal(separate_sound(model, image, mixture, compute), own)
+    assert separate_sound(model, image, mixture[:2500], compute).shape == (2, 2500)
 
 
 def test_what_does_not_fit_is_refused(model: Separator, tmp_path: Path) -> None:

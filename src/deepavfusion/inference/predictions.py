@@ -28,6 +28,7 @@ from deepavfusion.drawing.prediction import level_figure, timeline_figure
 from deepavfusion.inference.inputs import Input
 from deepavfusion.inference.map_files import MapLook, write_maps
 from deepavfusion.inference.maps import MapBatch
+from deepavfusion.inference.separation import RESIDUAL
 from deepavfusion.inference.windows import mean_over_windows
 
 TOP_CLASSES = 5
@@ -288,8 +289,6 @@ class Separation:
         return levels.save(place, self.name, about)
 
 
-RESIDUAL = "residual"
-"""Name of what remains of a recording when all sources are taken from it."""
 _SHOWN_SAMPLES = 60 * SAMPLE_RATE
 
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
-import soundfile
 import torch
 from torch import nn
 
-from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.inference.inputs import Input, name_of, open_recording
 from deepavfusion.inference.map_files import MapLook, write_maps
@@ -34,7 +31,8 @@ from deepavfusion.inference.predictions import (
     Separation,
     write_record,
 )
-from deepavfusion.inference.sources import AskedSources, Box, ask_for, separate_recording
+from deepavfusion.inference.separation import separate_recording, write_sounds
+from deepavfusion.inference.sources import AskedSources, Box, ask_for
 from deepavfusion.inference.timeline import Compute, Progress, class_logits, features, windows_of
 from deepavfusion.inference.windows import step_times
 from deepavfusion.models.classifier import AudioVisualClassifier
@@ -361,19 +359,10 @@ class Predictor:
     ) -> dict[str, Any]:
         model = self._separator()
         levels = Levels((*asked.names, RESIDUAL))
-        with open_recording(given) as recording, ExitStack() as stack:
+        files = {name: folder / f"{name}.wav" for name in levels.names}
+        with open_recording(given) as recording:
             blocks = separate_recording(model, recording, asked, consistent, self.compute, progress)
-            writers: list[Any] = []
-            for block in blocks:
-                if not writers:  # nothing is written of a recording that gives nothing
-                    writers = [
-                        stack.enter_context(soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "FLOAT", format="WAV"))
-                        for path in [stack.enter_context(replacing(folder / f"{name}.wav")) for name in levels.names]
-                    ]
-                rows = [*block.sources, block.residual]
-                for writer, row in zip(writers, rows, strict=True):
-                    writer.write(row)
-                levels.add(rows)
+            write_sounds(blocks, files, levels.add)
         return levels.save(folder, name_of(given), about)
 
     def _separator(self) -> Separator:

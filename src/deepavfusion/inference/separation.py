@@ -1,11 +1,14 @@
-"""Separate recordings of any length: one estimate per picture, and what remains.
+"""Recordings of any length taken apart: the sound of what is in each picture, and what remains.
 
-Shape legend: `N` pictures, `H W` pixels, `S` samples.
+The pictures of a window are taken from its middle, so that sources may move about; windows overlap by half and are put
+together by `overlap_add`.
+
+Shape legend: `N` sources, `n` samples, `W` samples of a window, `S` of a recording, `H W` pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +21,33 @@ from torch import Tensor
 
 from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.data.media import MediaFile
 from deepavfusion.images import normalize
+from deepavfusion.inference.inputs import Recording, open_recording
 from deepavfusion.inference.overlap_add import consistent, overlap_add
-from deepavfusion.inference.sources import given_picture
-from deepavfusion.inference.timeline import still_images, to_images
+from deepavfusion.inference.sliding_sound import sound_blocks
+from deepavfusion.inference.sources import AskedSources, given_picture, source_parts
+from deepavfusion.inference.timeline import Compute, Progress, still_images, to_images
+from deepavfusion.inference.windows import times_around
+from deepavfusion.models.no_numbers import check_numbers
 from deepavfusion.models.separator import Separator
 
-BLOCK_SECONDS = 10.0
-"""How much of a recording is read at a time."""
 RESIDUAL = "residual"
-"""Name of what remains of the mixture when all estimates are taken from it."""
+"""Name of what remains of a recording when all sources are taken from it."""
+
+
+@dataclass(frozen=True)
+class SourceBlock:
+    """A stretch of the recording, taken apart."""
+
+    mixture: NDArray[np.float32]
+    """`(n,)`."""
+    sources: NDArray[np.float32]
+    """`(N, n)`."""
+
+    @property
+    def residual(self) -> NDArray[np.float32]:
+        """`(n,)`: the mixture minus all sources."""
+        return self.mixture - self.sources.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -40,42 +59,6 @@ class SeparatedFile:
     residual: Path
     """The mixture minus all sources."""
     num_samples: int
-
-
-def separate_blocks(
-    model: Separator, image: Tensor, blocks: Iterable[Tensor], mixture_consistent: bool = False
-) -> Iterator[Tensor]:
-    """Separate a recording that comes in parts, in bounded memory.
-
-    Args:
-        model: in evaluation mode.
-        image: `(N, 3, H, W)` uint8 of the model's picture size, one per source that is asked for; `(N, T, 3, H, W)` for
-            a model of several frames.
-        blocks: mono sound at 16 kHz, each part `(n,)`.
-        mixture_consistent: make the estimates of every window add up to it.
-
-    Yields:
-        Parts of the estimates `(N, n)`, one after the other.
-
-    Raises:
-        ValueError: a recording without samples.
-    """
-    device = next(model.parameters()).device
-    pictures = normalize(image.to(device))
-
-    def process(window: Tensor) -> Tensor:
-        mixture = window.to(device).expand(len(pictures), -1)
-        with torch.inference_mode():
-            estimates = model(pictures, mixture).waveform()
-        estimates = estimates.cpu()
-        return consistent(estimates, window) if mixture_consistent else estimates
-
-    return overlap_add(blocks, model.config.num_samples, process)
-
-
-def separate_recording(model: Separator, image: Tensor, mixture: Tensor, mixture_consistent: bool = False) -> Tensor:
-    """Estimates `(N, S)` for a recording `(S,)` that is in memory; arguments as of `separate_blocks`."""
-    return torch.cat(list(separate_blocks(model, image, [mixture], mixture_consistent)), dim=1)
 
 
 def separate_file(
@@ -101,45 +84,132 @@ def separate_file(
         ValueError: no picture, names that do not fit, or a file without sound.
         MediaError: the file cannot be read.
     """
-    names = tuple(names) or tuple(f"source_{n}" for n in range(len(pictures)))
+    asked = AskedSources(pictures=tuple(pictures))
+    names = tuple(names) or asked.names
     if not pictures or len(names) != len(pictures) or len({*names, RESIDUAL}) <= len(names):
         raise ValueError(f"{len(pictures)} pictures need as many different names, other than {RESIDUAL}: {names}")
-    shown = to_images(np.stack([given_picture(picture, model.config) for picture in pictures]))
-    image = still_images(shown, model.config.encoder.num_frames)
-    folder = Path(out)
-    files = {name: folder / f"{name}.wav" for name in (*names, RESIDUAL)}
-    num_samples = 0
-    with MediaFile(path) as media, ExitStack() as stack:
-        temporary = [stack.enter_context(replacing(file)) for file in files.values()]
-        writers = [
-            stack.enter_context(soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, "FLOAT", format="WAV"))
-            for file in temporary
-        ]
-        waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
-
-        def read() -> Iterator[Tensor]:
-            for block in sound_blocks(media):
-                waiting.append(block)
-                yield block
-
-        for estimates in separate_blocks(model, image, read(), mixture_consistent):
-            mixture = torch.cat(waiting)
-            count = estimates.shape[1]
-            waiting[:] = [mixture[count:]]
-            rows = [*estimates, mixture[:count] - estimates.sum(dim=0)]
-            for writer, row in zip(writers, rows, strict=True):
-                writer.write(row.numpy())
-            num_samples += count
+    files = {name: Path(out) / f"{name}.wav" for name in (*names, RESIDUAL)}
+    compute = Compute(next(model.parameters()).device)
+    with open_recording(path) as recording:
+        num_samples = write_sounds(separate_recording(model, recording, asked, mixture_consistent, compute), files)
     return SeparatedFile({name: files[name] for name in names}, files[RESIDUAL], num_samples)
 
 
-def sound_blocks(media: MediaFile) -> Iterator[Tensor]:
-    """The sound of a file from its start to its end, in parts `(n,)` at 16 kHz."""
+def write_sounds(
+    blocks: Iterable[SourceBlock],
+    files: Mapping[str, Path],
+    told: Callable[[list[NDArray[np.float32]]], None] | None = None,
+) -> int:
+    """Write the sources and the residual as they come; the files appear when all are complete.
+
+    Args:
+        blocks: of `separate_recording`.
+        files: by name of the source, the residual last.
+        told: is given the rows of every block.
+
+    Returns:
+        Samples of each file.
+    """
+    num_samples = 0
+    with ExitStack() as stack:
+        writers: list[soundfile.SoundFile] = []
+        for block in blocks:
+            if not writers:  # nothing is written of a recording that gives nothing
+                writers = [
+                    stack.enter_context(soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "FLOAT", format="WAV"))
+                    for path in [stack.enter_context(replacing(file)) for file in files.values()]
+                ]
+            rows = [*block.sources, block.residual]
+            for writer, row in zip(writers, rows, strict=True):
+                writer.write(row)
+            num_samples += len(block.mixture)
+            if told is not None:
+                told(rows)
+    return num_samples
+
+
+def separate_recording(
+    model: Separator,
+    recording: Recording,
+    asked: AskedSources,
+    mixture_consistent: bool,
+    compute: Compute,
+    progress: Progress | None = None,
+) -> Iterator[SourceBlock]:
+    """Take a recording apart, in bounded memory.
+
+    Args:
+        model: in evaluation mode, on its device.
+        recording: with sound.
+        asked: by what sources are asked for.
+        mixture_consistent: make the estimates add up to the mixture.
+        compute: how.
+        progress: is told.
+
+    Raises:
+        MediaError: the recording cannot be read.
+        ValueError: no sound, or no picture to ask by.
+    """
+    info = recording.info
+    if not info.has_sound:
+        raise ValueError(f"{recording.name}: has no sound to take apart")
+    if not info.has_picture and not asked.pictures:
+        raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
+    num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
+    given = None
+    if asked.pictures:
+        given = to_images(np.stack([given_picture(picture, model.config) for picture in asked.pictures]))
+        given = still_images(given, num_frames)
+    parts = [] if asked.pictures else source_parts(asked.boxes, info.height, info.width, model.config)
+    waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
     number = 0
-    while True:
-        block = media.sound(number * BLOCK_SECONDS, BLOCK_SECONDS, SAMPLE_RATE)
-        if len(block):
-            yield torch.from_numpy(block)
-        if len(block) < round(BLOCK_SECONDS * SAMPLE_RATE):
-            return
+
+    def read() -> Iterator[Tensor]:
+        for block in sound_blocks(recording):
+            waiting.append(torch.from_numpy(block))
+            yield waiting[-1]
+
+    def shown() -> Tensor:
+        """Pictures of the next window, `(N, 3, H, W)` or of several frames."""
+        nonlocal number
+        centre = (number + 1) * num_samples / 2 / SAMPLE_RATE
         number += 1
+        if given is not None:
+            return given
+        moment = np.array([min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)])
+        times = times_around(moment, num_samples / SAMPLE_RATE, num_frames, info.duration_seconds)
+        return to_images(np.concatenate([part.see(recording, times) for part in parts]))
+
+    def process(window: Tensor) -> Tensor:
+        estimates = separate_window(model, shown(), window, compute)
+        check_numbers(estimates)
+        return consistent(estimates, window) if mixture_consistent else estimates
+
+    done = 0
+    for estimates in overlap_add(read(), num_samples, process):
+        mixture, count = torch.cat(waiting), estimates.shape[1]
+        waiting[:] = [mixture[count:]]
+        yield SourceBlock(mixture[:count].numpy(), estimates.numpy())
+        done += count
+        if progress is not None:
+            progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)
+
+
+def separate_sound(model: Separator, image: Tensor, mixture: Tensor, compute: Compute) -> Tensor:
+    """Estimates `(N, S)` of the sources in pictures `(N, 3, H, W)` uint8 of the model's size, or of several frames, for
+    a recording `(S,)` that is in memory."""
+
+    def process(window: Tensor) -> Tensor:
+        return separate_window(model, image, window, compute)
+
+    return torch.cat(list(overlap_add([mixture], model.config.num_samples, process)), dim=1)
+
+
+def separate_window(model: Separator, image: Tensor, window: Tensor, compute: Compute) -> Tensor:
+    """Estimates `(N, W)` of one window `(W,)` of a mixture, for pictures as of `separate_sound`."""
+    mixture, rows = window.to(compute.device), []
+    for first in range(0, len(image), compute.batch_size):
+        own = normalize(image[first : first + compute.batch_size].to(compute.device))
+        with torch.inference_mode(), compute.autocast():
+            rows.append(model(own, mixture.expand(len(own), -1)))
+    return torch.cat([row.waveform().float().cpu() for row in rows])

@@ -1,37 +1,26 @@
-"""Whole recordings taken apart: the sound of what is in each picture, and what remains.
+"""By what the sources of a recording are asked for, and what the model is shown for each.
 
-The pictures of a window are taken from its middle, so that sources may move about; windows overlap by half and are put
-together by `overlap_add`.
-
-Shape legend: `N` sources, `n` samples, `H W` pixels.
+Shape legend: `H W` pixels.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop, Region
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.photos import read_photo
 from deepavfusion.data.views import centre_crop
-from deepavfusion.images import MEAN_COLOUR, normalize
+from deepavfusion.images import MEAN_COLOUR
 from deepavfusion.inference.arrays import Arrays, pictures_of
 from deepavfusion.inference.inputs import Recording
-from deepavfusion.inference.overlap_add import consistent, overlap_add
-from deepavfusion.inference.sliding_sound import sound_blocks
-from deepavfusion.inference.timeline import Compute, Progress, read_frames, still_images, to_images
-from deepavfusion.inference.windows import times_around
-from deepavfusion.models.no_numbers import check_numbers
-from deepavfusion.models.separator import Separator
+from deepavfusion.inference.timeline import read_frames
 from deepavfusion.models.separator_config import SeparatorConfig
 
 Box = tuple[float, float, float, float]
@@ -39,21 +28,6 @@ Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 MIN_BOX_SIDE = 1 / 16
 """Smaller parts of a picture would have to be enlarged beyond use."""
-
-
-@dataclass(frozen=True)
-class SourceBlock:
-    """A stretch of the recording, taken apart."""
-
-    mixture: NDArray[np.float32]
-    """`(n,)`."""
-    sources: NDArray[np.float32]
-    """`(N, n)`."""
-
-    @property
-    def residual(self) -> NDArray[np.float32]:
-        """`(n,)`: the mixture minus all sources."""
-        return self.mixture - self.sources.sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -93,76 +67,6 @@ def check_boxes(boxes: Sequence[Box]) -> None:
             raise ValueError(f"boxes: {list(box)} must be left, top, right, bottom in fractions from 0 to 1")
         if box[2] - box[0] < MIN_BOX_SIDE or box[3] - box[1] < MIN_BOX_SIDE:
             raise ValueError(f"boxes: {list(box)} must be at least {MIN_BOX_SIDE} wide and high, right after left")
-
-
-def separate_recording(
-    model: Separator,
-    recording: Recording,
-    asked: AskedSources,
-    mixture_consistent: bool,
-    compute: Compute,
-    progress: Progress | None,
-) -> Iterator[SourceBlock]:
-    """Take a recording apart, in bounded memory.
-
-    Args:
-        model: in evaluation mode, on its device.
-        recording: with sound.
-        asked: by what sources are asked for.
-        mixture_consistent: make the estimates add up to the mixture.
-        compute: how.
-        progress: is told.
-
-    Raises:
-        MediaError: the recording cannot be read.
-        ValueError: no sound, or no picture to ask by.
-    """
-    info = recording.info
-    if not info.has_sound:
-        raise ValueError(f"{recording.name}: has no sound to take apart")
-    if not info.has_picture and not asked.pictures:
-        raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
-    num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
-    given = None
-    if asked.pictures:
-        given = to_images(np.stack([given_picture(picture, model.config) for picture in asked.pictures]))
-        given = still_images(given, num_frames)
-    parts = [] if asked.pictures else source_parts(asked.boxes, info.height, info.width, model.config)
-    waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
-    number = 0
-
-    def read() -> Iterator[Tensor]:
-        for block in sound_blocks(recording):
-            waiting.append(torch.from_numpy(block))
-            yield waiting[-1]
-
-    def process(window: Tensor) -> Tensor:
-        nonlocal number
-        centre = (number + 1) * num_samples / 2 / SAMPLE_RATE
-        number += 1
-        image = given
-        if image is None:
-            moment = np.array([min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)])
-            times = times_around(moment, num_samples / SAMPLE_RATE, num_frames, info.duration_seconds)
-            image = to_images(np.concatenate([part.see(recording, times) for part in parts]))
-        mixture = window.to(compute.device)
-        rows = []
-        for first in range(0, len(image), compute.batch_size):
-            own = normalize(image[first : first + compute.batch_size].to(compute.device))
-            with torch.inference_mode(), compute.autocast():
-                rows.append(model(own, mixture.expand(len(own), -1)))
-        estimates = torch.cat([row.waveform().float().cpu() for row in rows])
-        check_numbers(estimates)
-        return consistent(estimates, window) if mixture_consistent else estimates
-
-    done = 0
-    for estimates in overlap_add(read(), num_samples, process):
-        mixture, count = torch.cat(waiting), estimates.shape[1]
-        waiting[:] = [mixture[count:]]
-        yield SourceBlock(mixture[:count].numpy(), estimates.numpy())
-        done += count
-        if progress is not None:
-            progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)
 
 
 @dataclass(frozen=True)

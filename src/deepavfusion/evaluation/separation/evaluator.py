@@ -24,7 +24,8 @@ from deepavfusion.data.mixtures import Mixture
 from deepavfusion.evaluation.loop import Outcome
 from deepavfusion.evaluation.separation import sound_of_pixels
 from deepavfusion.images import normalize
-from deepavfusion.inference.separation import separate_recording
+from deepavfusion.inference.separation import separate_sound
+from deepavfusion.inference.timeline import Compute
 from deepavfusion.metrics.separation import MixtureScores, Ratios, score_systems
 from deepavfusion.models.no_numbers import without_numbers
 from deepavfusion.models.separator import Separator
@@ -164,8 +165,8 @@ class SeparationEvaluator:
         """The Sound-of-Pixels form of a model's estimates: it hears 16 kHz, the masks are made at 11,025 Hz."""
         rate = sound_of_pixels.SAMPLE_RATE
         heard = soxr.resample(mixture.cpu().numpy(), rate, SAMPLE_RATE)
-        with torch.autocast(mixture.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            estimates = separate_recording(model, image, torch.from_numpy(heard))
+        compute = Compute(mixture.device, self.dtype, len(image))
+        estimates = separate_sound(model, image, torch.from_numpy(heard), compute)
         back = torch.from_numpy(soxr.resample(estimates.numpy().T, SAMPLE_RATE, rate).T.copy())
         missing = len(mixture) - back.shape[1]
         back = torch.nn.functional.pad(back, (0, max(0, missing)))[:, : len(mixture)]
