@@ -6,9 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-import av
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -18,19 +16,23 @@ from deepavfusion.atomic import writing
 from deepavfusion.bandstand.splits import Plan
 from deepavfusion.bandstand.stage import Pictures, Sounds, Stage, boxes
 from deepavfusion.bandstand.world import FIRST_VERSION, STAGE_UNITS
+from deepavfusion.data.media.film_writer import FilmQuality, write_film
 from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth
 
 KEY_FRAME_INTERVAL = 12
 """Frames between key frames, about a second: an exact seek decodes few frames."""
-VIDEO_OPTIONS = {
-    "preset": "veryfast",
-    "crf": "20",
-    "g": str(KEY_FRAME_INTERVAL),
-    "bf": "0",
-    "threads": "1",
-    "x264-params": "mbtree=0",  # its sums depend on where in memory the frame lies: equal input, unequal files
-}
-AUDIO_BIT_RATE = 96_000
+QUALITY = FilmQuality(
+    {
+        "preset": "veryfast",
+        "crf": "20",
+        "g": str(KEY_FRAME_INTERVAL),
+        "bf": "0",
+        "threads": "1",
+        "x264-params": "mbtree=0",
+    },
+    audio_bit_rate=96_000,
+    threads=None,
+)
 
 
 @dataclass(frozen=True)
@@ -198,17 +200,5 @@ def encode(
         frame_rate: frames per second.
         sample_rate: samples per second.
     """
-    with av.open(path, "w", format="mp4") as container:
-        rate = Fraction(frame_rate).limit_denominator(1001)
-        video = container.add_stream("libx264", rate=rate, options=VIDEO_OPTIONS)
-        video.height, video.width = frames[0].shape[:2]
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream("aac", rate=sample_rate, layout="mono")
-        audio.bit_rate = AUDIO_BIT_RATE
-        for frame in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(video.encode(None))
-        sound = av.AudioFrame.from_ndarray((mixture / np.float32(32768)).astype(np.float32)[None], "fltp", "mono")
-        sound.sample_rate, sound.pts, sound.time_base = sample_rate, 0, Fraction(1, sample_rate)
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode(None))
+    sound = (mixture / np.float32(32768)).astype(np.float32)
+    write_film(path, frames, sound, frame_rate, sample_rate, QUALITY)

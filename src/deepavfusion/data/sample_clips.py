@@ -11,10 +11,15 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
+from deepavfusion.data.media.film_writer import FilmQuality, write_film
+
+# Noise substitution (pns) would make a window's sound depend on where decoding started.
+QUALITY = FilmQuality(
+    {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}, audio={"aac_pns": "0"}, key_frame_every=16
+)
 FRAME_RATE = Fraction(25, 2)
 SAMPLE_RATE = 16_000
 TIMBRES: dict[str, tuple[float, ...]] = {
@@ -87,22 +92,7 @@ def draw_clip(
 
 def write_clip(path: Path, frames: NDArray[np.uint8], sound: NDArray[np.float32]) -> None:
     """Encode frames `(num_frames, H, W, 3)` at 12.5 per second and sound `(samples,)` at 16 kHz as an mp4 file."""
-    with av.open(str(path), "w", format="mp4") as container:
-        # Without mbtree=0 the bytes vary from run to run: x264's assembly for it reads memory it has not set.
-        options = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
-        video = container.add_stream("libx264", rate=FRAME_RATE, options=options)
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt, video.gop_size, video.thread_count = "yuv420p", 16, 1
-        # Noise substitution would make a window's sound depend on where decoding started.
-        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", options={"aac_pns": "0"})
-        for image in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(video.encode(None))
-        for start in range(0, len(sound), 1024):
-            block = av.AudioFrame.from_ndarray(sound[None, start : start + 1024], format="fltp", layout="mono")
-            block.sample_rate, block.pts = SAMPLE_RATE, start
-            container.mux(audio.encode(block))
-        container.mux(audio.encode(None))
+    write_film(path, frames, sound, FRAME_RATE, SAMPLE_RATE, QUALITY)
 
 
 def _texture(rng: np.random.Generator, size: int) -> NDArray[np.float64]:

@@ -23,8 +23,9 @@ from PIL import Image
 from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.media.film_writer import FilmWriter
 from deepavfusion.data.sets.masks import palette
-from deepavfusion.drawing.film import OverlayVideo, film_size
+from deepavfusion.drawing.film import QUALITY, film_size
 from deepavfusion.drawing.localization import heat_overlay
 from deepavfusion.drawing.segmentation import overlay
 from deepavfusion.inference.inputs import Input, Recording, open_recording
@@ -142,7 +143,9 @@ def _write(
         video, store = None, None
         if film:
             path = stack.enter_context(replacing(folder / f"{task}.mp4"))
-            video = stack.enter_context(OverlayVideo(path, size, 1 / look.step_seconds, info.has_sound))
+            video = stack.enter_context(
+                FilmWriter(path, size, 1 / look.step_seconds, SAMPLE_RATE if info.has_sound else None, QUALITY)
+            )
         for batch in batches:
             if arrays and store is None:
                 path = stack.enter_context(replacing(folder / f"{task}.npy"))
