@@ -9,12 +9,13 @@ import torch
 
 from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE, log_mel
-from deepavfusion.bandstand.writer import encode
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.media.film_writer import write_film
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import seconds
 from deepavfusion.data.waveforms import continue_sound
+from deepavfusion.drawing.film import QUALITY
 from deepavfusion.drawing.localization import heat_overlay
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.images import normalize
@@ -69,9 +70,7 @@ def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.dev
     heat = torch.cat(maps).numpy()
     limits = (float(np.nanmin(heat)), float(np.nanmax(heat)))
     frames = [heat_overlay(picture, own, limits) for picture, own in zip(shown, heat, strict=True)]
-    kept = sound[: round(len(times) / FRAME_RATE * SAMPLE_RATE)]
-    mixture = np.clip(np.round(32767 * kept), -32768, 32767).astype(np.int16)
-    if not len(mixture):
-        mixture = np.zeros(round(len(times) / FRAME_RATE * SAMPLE_RATE), np.int16)
+    length = round(len(times) / FRAME_RATE * SAMPLE_RATE)
+    heard = sound[:length] if len(sound) else np.zeros(length, np.float32)
     with replacing(path) as temporary:
-        encode(str(temporary), frames, mixture, FRAME_RATE, SAMPLE_RATE)
+        write_film(temporary, frames, heard, FRAME_RATE, SAMPLE_RATE, QUALITY)

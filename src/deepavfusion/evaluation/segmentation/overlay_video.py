@@ -16,10 +16,11 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.framed import FramedPicture, still_of
+from deepavfusion.data.media.film_writer import write_film
 from deepavfusion.data.opening import open_clip
-from deepavfusion.data.sample_clips import FRAME_RATE, write_clip
 from deepavfusion.data.views import OpenClip, frame_times, seconds
 from deepavfusion.data.waveforms import continue_sound
+from deepavfusion.drawing.film import QUALITY
 from deepavfusion.drawing.segmentation import overlay
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.inference.timeline import read_frames, to_images
@@ -28,6 +29,8 @@ from deepavfusion.metrics.segmentation import at_mask_size
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.segmenter import Segmenter
 
+FRAME_RATE = 12.5
+"""Pictures per second of the videos."""
 MAX_SIDE = 480
 """Longer side of the video at most, in pixels."""
 MAX_SECONDS = 60.0
@@ -50,7 +53,7 @@ def write_overlay_video(model: Segmenter, clip: Clip, path: Path, device: torch.
     num_classes = len(model.config.classes)
     frames = np.stack([overlay(p, m, num_classes) for p, m in zip(pictures, predicted, strict=True)])
     with replacing(path) as temporary:
-        write_clip(temporary, frames, sound)
+        write_film(temporary, frames, sound, FRAME_RATE, SAMPLE_RATE, QUALITY)
 
 
 Track = tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], NDArray[np.float32]]
