@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def bench_model(record: dict) -> str:
     """Costs of each form, ours and written out side by side."""
-    rows = ["| fusion | step | GFLOP | written out | saved MiB | written out | time, ours / written out |"]
+    rows = ["| fusion | step | GFLOP, ours | written out | saved MiB, ours | written out | time, ours / written out |"]
     rows.append("|---|---|--:|--:|--:|--:|--:|")
     costs = {(c["fusion"], c["step"], c["form"]): c for c in record["costs"]}
     for (fusion, step, form), ours in costs.items():
@@ -36,9 +36,9 @@ def bench_curves(record: dict) -> str:
     points = {(p["image_side"], p["audio_seconds"], p["fusion"], p["form"]): p for p in record["points"]}
     sizes = list(dict.fromkeys(key[:2] for key in points))
     fusions = list(dict.fromkeys(key[2] for key in points))
-    head = f"| picture | sound | pairs | {' | '.join(f'`{fusion}`' for fusion in fusions)} |"
+    head = f"| image | sound | pairs | {' | '.join(f'`{fusion}`' for fusion in fusions)} |"
     figure = "bench_curves_cuda" if "CPU" not in record["device"] else "bench_curves"
-    caption = "GFLOP and peak memory over the length of the sound, one column a picture size"
+    caption = "GFLOP and peak memory over the length of the sound, one column per image size"
     rows = [f"![{caption}](figures/{figure}.png)", "", _where_memory_ends(record), ""]
     for what, key, digits in (("GFLOP", "gflop", 0), ("peak GiB", "peak_gib", 1)):
         rows += [f"{what}, ours / written out:", "", head]
@@ -56,7 +56,7 @@ def bench_curves(record: dict) -> str:
     measured = [p for p in record["points"] if p["seconds"] is not None or p["measured_peak_gib"] is not None]
     if not measured:
         return "\n".join(rows) + f"\nCounted only; torch {record['torch']}.\n"
-    rows += ["Run:", "", "| fusion | picture | sound | form | peak GiB, counted | measured | seconds |"]
+    rows += ["Passes that were run:", "", "| fusion | image | sound | form | peak GiB, counted | measured | seconds |"]
     rows.append("|---|--:|--:|---|--:|--:|--:|")
     for p in measured:
         peak = "-" if p["measured_peak_gib"] is None else f"{p['measured_peak_gib']:.2f}"
@@ -81,7 +81,7 @@ def _where_memory_ends(record: dict) -> str:
         f"({p['num_pairs']:,} pairs, {p['peak_gib']:.1f} GiB)"
         for (fusion, form), p in first.items()
     )
-    return f"More than {room}: {'; '.join(names)}. No other form at any of these sizes."
+    return f"These do not fit into {room}: {'; '.join(names)}. Every other form fits at all these sizes."
 
 
 def bench_media(record: dict) -> str:

@@ -54,11 +54,13 @@ def elastic_matrix(record: dict) -> str:
 
 def estimate(record: dict) -> str:
     """Estimated and measured memory."""
-    rows = ["| model | clips per step | processes | precision | passes | estimated MiB | measured MiB | off by |"]
+    rows = [
+        "| model | clips per step | processes | precision | accumulations | estimated MiB | measured MiB | off by |"
+    ]
     rows.append("|---|--:|---|---|---|--:|--:|--:|")
     for r in record["rows"]:
         many = f"{r['processes']} of `{r['strategy']}`" if r["processes"] > 1 else "1"
-        passes = f"{r['accumulation']}" + (", recomputed" if r["gradient_checkpointing"] else "")
+        passes = f"{r['accumulation']}" + (", checkpointing" if r["gradient_checkpointing"] else "")
         off = f"{100 * (r['estimated_mib'] / r['measured_mib'] - 1):+.1f} %"
         sizes = f"{r['estimated_mib']:,.0f} | {r['measured_mib']:,.0f}"
         rows.append(f"| {r['size']} | {r['batch_size']} | {many} | {r['precision']} | {passes} | {sizes} | {off} |")
@@ -131,12 +133,15 @@ def classification_fusion(record: dict) -> str:
 
 def bandstand_caps(runs: list) -> str:
     """Supervised unimodal classifiers against their caps."""
-    rows = ["| world seed | test solos | sense | class accuracy (cap) | look | timbre |", "|--:|--:|---|--:|--:|--:|"]
+    rows = [
+        "| world seed | test solos | modality | class accuracy (cap) | look | timbre |",
+        "|--:|--:|---|--:|--:|--:|",
+    ]
     for run in runs:
-        for sense in ("picture", "sound"):
-            s = run[sense]
+        for modality, name in (("image", "picture"), ("audio", "sound")):
+            s = run[name]
             rows.append(
-                f"| {run['seed']} | {run['test']} | {sense} | {s['class']:.3f} ({s['cap']:.3f}) "
+                f"| {run['seed']} | {run['test']} | {modality} | {s['class']:.3f} ({s['cap']:.3f}) "
                 f"| {s['look']:.3f} | {s['timbre']:.3f} |"
             )
     return "\n".join(rows) + "\n"
@@ -156,8 +161,8 @@ def bandstand_truth(record: dict) -> str:
     rows = [
         "| decoded clips against their annotations | |",
         "|---|---|",
-        f"| clips looked at | {r['num_clips']} |",
-        f"| boxes that are the tight ones of the masks | {r['boxes_exact']} of {r['num_boxes']} |",
+        f"| clips | {r['num_clips']} |",
+        f"| boxes equal to the tight boxes of the masks | {r['boxes_exact']} of {r['num_boxes']} |",
         f"| stems and room add up to the encoded mixture, sample by sample | {r['mixtures_exact']} of "
         f"{r['num_mixtures']} |",
         f"| decoded sound against that mixture (AAC), SNR | median {r['snr_median_db']:.1f} dB, worst "
