@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, find_clips, quarantined
@@ -50,7 +50,7 @@ PROBE_BATCH = 32
 AUTO_HEADS: tuple[Head, ...] = ("image", "audio", "fusion")
 
 
-class Classification(EncoderTask):
+class Classification(EncoderTask[AudioVisualClassifier]):
     """Train a classifier on clips."""
 
     kind = "classification"
@@ -124,15 +124,14 @@ class Classification(EncoderTask):
             model.freeze_unused()
         return model
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+    def load_published(self, model: AudioVisualClassifier, say: Callable[[str], None]) -> None:
         """The encoder's weights, unless an untrained one is wanted, and the heads' if they are kept."""
         super().load_published(model, say)
-        assert isinstance(model, AudioVisualClassifier)
         if self.config.keep_heads:
             model.load_heads(AudioVisualClassifier.from_pretrained(model_folder(self.config.from_)))
             say(f"heads {', '.join(model.config.heads)} from {self.config.from_}")
 
-    def measure_tokens(self, model: nn.Module, processes: Exchange = HERE) -> None:
+    def measure_tokens(self, model: AudioVisualClassifier, processes: Exchange = HERE) -> None:
         """Heads that are kept have their own statistics."""
         if not self.config.keep_heads:
             super().measure_tokens(model, processes)
@@ -183,7 +182,7 @@ class Classification(EncoderTask):
         draws = torch.rand(len(image_present)).to(image_present.device, non_blocking=True)
         return drop_modalities(image_present, audio_present, draws, rate)
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: AudioVisualClassifier, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """The mean loss over clips of which there is something to see or hear."""
         out = model(inputs["image"], inputs["audio"], inputs["image_present"], inputs["audio_present"])
         return {"class": self.loss(out, inputs)}
@@ -204,9 +203,8 @@ class Classification(EncoderTask):
         """Predictions for held-out clips."""
         return ClassifierEvaluator(model, clips)
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: AudioVisualClassifier, device: torch.device) -> dict[str, float]:
         """Scores on at most `MAX_PROBE_CLIPS` held-out clips of the source; empty if it holds none."""
-        assert isinstance(model, AudioVisualClassifier)
         if not self._held_out:
             return {}
         evaluator = self.evaluator(model, self._held_out)
@@ -219,7 +217,7 @@ class Classification(EncoderTask):
         values = {f"{name}_{head}": numbers_of(own.scores)[name] for head, own in scores.items()}
         return {**values, "num_clips": len(found.ids)}
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: AudioVisualClassifier, device: torch.device) -> dict[str, Figure]:
         """None while training; the confusion picture is made by evaluation."""
         return {}
 

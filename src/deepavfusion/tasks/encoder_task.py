@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol, cast
+from typing import Generic, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.evaluation.loop import Exchange, OneProcess
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.token_norm import recording, token_norms
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
 from deepavfusion.training.task import Task
 
+Model = TypeVar("Model", bound=EncoderModel)
 NUM_MEASURED = 128
 """Training samples, the first ones, that tell how the tokens are scaled which heads read."""
 MEASURED_BATCH = 32
 """Of these at most so many at a time, for a few processes to share them."""
 HERE = OneProcess(torch.device("cpu"))
-
-
-class EncoderModel(Protocol):
-    """A model with an encoder inside."""
-
-    @property
-    def encoder(self) -> EarlyFusionEncoder: ...
-    def layer_ids(self) -> dict[str, int]: ...
 
 
 def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
@@ -43,19 +37,19 @@ def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
     return encoder if config.num_frames is None else replace(encoder, num_frames=config.num_frames)
 
 
-class EncoderTask:
+class EncoderTask(Generic[Model]):
     """Base of the tasks on an encoder; each has a configuration with `from_` and `untrained`."""
 
     config: EncoderRunConfig
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+    def load_published(self, model: Model, say: Callable[[str], None]) -> None:
         """The encoder's weights, unless an untrained one is wanted."""
         if self.config.untrained:
             say(f"untrained encoder as configured in {self.config.from_}")
         else:
-            say(f"encoder from {self.load_weights(cast(EncoderModel, model).encoder)}")
+            say(f"encoder from {self.load_weights(model.encoder)}")
 
-    def measure_tokens(self, model: nn.Module, processes: Exchange = HERE) -> None:
+    def measure_tokens(self, model: Model, processes: Exchange = HERE) -> None:
         """Set the statistics of every `TokenNorm` from the first `NUM_MEASURED` samples of training.
 
         The samples are cut into batches that do not depend on the number of processes and are dealt out to them; every
@@ -69,7 +63,7 @@ class EncoderTask:
         num_steps = -(-num_batches // processes.count)  # in each of which every process takes a batch
         sampler = StepSampler(size * processes.count, 1, processes.count, processes.rank, 0, num_steps)
         own = range(processes.rank, num_batches, processes.count)
-        was_training, device, task = model.training, next(model.parameters()).device, cast(Task, self)
+        was_training, device, task = model.training, next(model.parameters()).device, cast("Task[Model]", self)
         model.to(processes.device).eval()
         seen: dict[int, list[list[Tensor]]] = {}
         loader = task.loader(sampler, self.config.data.num_workers if own else 0, processes.device)
@@ -97,11 +91,11 @@ class EncoderTask:
         """Fill the encoder from the place that the configuration names; says from what."""
         return load_encoder(encoder, self.config.from_)
 
-    def ramped(self, model: nn.Module) -> set[str]:
+    def ramped(self, model: Model) -> set[str]:
         """All of a pre-trained encoder: where `optim.pretrained_ramp` is not 0, new parameters learn first."""
         names = (name for name, _ in model.named_parameters())
         return set() if self.config.untrained else {name for name in names if name.startswith("encoder.")}
 
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+    def layer_ids(self, model: Model) -> Mapping[str, int]:
         """Layers as the model counts them; what is not the encoder belongs to the last."""
-        return cast(EncoderModel, model).layer_ids()
+        return model.layer_ids()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import Batch
@@ -54,10 +54,9 @@ class FeatureProbe(Classification):
         there = {*self.features.ids, *failed}
         self._held_out = [clip for clip in self._held_out if clip.id in there]
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+    def load_published(self, model: AudioVisualClassifier, say: Callable[[str], None]) -> None:
         """The encoder's weights, which must be those that the features were made with."""
         super().load_published(model, say)
-        assert isinstance(model, AudioVisualClassifier)
         check_features(model, self.features)
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
@@ -80,9 +79,8 @@ class FeatureProbe(Classification):
             "targets": smooth(targets, self.config.augmentation.label_smoothing),
         }
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: AudioVisualClassifier, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """The mean loss; the encoder is not run."""
-        assert isinstance(model, AudioVisualClassifier)
         return {"class": self.loss(classify_features(model, inputs["features"]), inputs)}
 
     def evaluator(self, model: AudioVisualClassifier, clips: Sequence[Clip]) -> Evaluator:

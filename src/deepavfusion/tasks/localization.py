@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.audio import LOG_FLOOR, log_mel
 from deepavfusion.data.clips import Clip, find_clips, quarantined
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Localization(EncoderTask):
+class Localization(EncoderTask[Localizer]):
     """Train a localizer on clips."""
 
     kind = "localization"
@@ -165,7 +165,7 @@ class Localization(EncoderTask):
             return torch.ones(len(batch), 1, device=device)
         return multi_hot([split_labels(label) for label in batch.labels], classes).to(device, non_blocking=True)
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: Localizer, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Weighted mean losses: `match` or `patch` for own pairs, `mismatch`, `collage`."""
         out = model(*(inputs[name] for name in ("image", "audio", "image_present", "audio_present")))
         batch, settings, targets = len(inputs["seen"]), self.config.contrast, inputs["targets"]
@@ -189,14 +189,12 @@ class Localization(EncoderTask):
             terms["collage"] = settings.collage_weight * _mean(losses, inputs["in_collage"])
         return terms
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: Localizer, device: torch.device) -> dict[str, Figure]:
         """Maps of a few fixed clips with their own sound and with silence."""
-        assert isinstance(model, Localizer)
         return training_pictures(model, self._held_out or self.clips, device)
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: Localizer, device: torch.device) -> dict[str, float]:
         """Scores on held-out clips of the source that have annotations beside them; empty without any."""
-        assert isinstance(model, Localizer)
         return probe_localization(model, self._held_out, device, self.config.data.num_workers)
 
     def _model_config(self, classes: Sequence[str]) -> LocalizerConfig:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, clips_where, find_clips, quarantined
@@ -74,28 +74,26 @@ class MaskedPretraining:
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
         return model
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+    def load_published(self, model: AudioVisualMAE, say: Callable[[str], None]) -> None:
         """MAE and AudioMAE weights into the two ViTs."""
-        assert isinstance(model, AudioVisualMAE)
         init = self.config.init
         if init.image is not None:
             say(f"image ViT from {load_mae(model.encoder, init.image)}")
         if init.audio is not None:
             say(f"audio ViT from {load_audiomae(model.encoder, init.audio, init.transpose_audio_patches)}")
 
-    def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
+    def measure_tokens(self, model: AudioVisualMAE, processes: Processes) -> None:
         """Decoders take nothing from the samples."""
 
-    def ramped(self, model: nn.Module) -> set[str]:
+    def ramped(self, model: AudioVisualMAE) -> set[str]:
         """All parameters of a ViT that starts from published weights."""
         init = self.config.init
         streams = [name for name, source in (("image", init.image), ("audio", init.audio)) if source is not None]
         prefixes = tuple(f"encoder.{stream}." for stream in streams)
         return {name for name, _ in model.named_parameters() if name.startswith(prefixes)} if prefixes else set()
 
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int]:
+    def layer_ids(self, model: AudioVisualMAE) -> Mapping[str, int]:
         """Layers as the model counts them; decoders belong to the last."""
-        assert isinstance(model, AudioVisualMAE)
         return model.layer_ids()
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
@@ -124,14 +122,13 @@ class MaskedPretraining:
             "audio_present": batch.audio_present,
         }
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: AudioVisualMAE, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Mean squared errors on hidden patches of either modality."""
         out = model(**inputs)
         return {"image": out.loss_image, "audio": out.loss_audio}
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
         """What the other sense is worth to the reconstruction, and the nearest-neighbour accuracy of every stream."""
-        assert isinstance(model, AudioVisualMAE)
         return {**self.worth(model, device), **self.nearest_neighbour(model, device)}
 
     def worth(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
@@ -189,12 +186,11 @@ class MaskedPretraining:
         scores = {f"top1_{name}": leave_one_out_top1([x], numbers) for name, x in streams.items()}
         return {**scores, "top1_all": leave_one_out_top1(list(streams.values()), numbers), "num_clips": len(labels)}
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: AudioVisualMAE, device: torch.device) -> dict[str, Figure]:
         """Masked input, reconstruction and target of a few clips, the same clips and masks every time.
 
         Of several frames the reference is shown, the middle one.
         """
-        assert isinstance(model, AudioVisualMAE)
         batch = self._picture_batch().to(device)
         inputs = self.inputs(batch)
         out = model(**inputs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, ClipError, find_clips, list_clips, quarantined
@@ -50,7 +50,7 @@ WORLD_SPLIT = "segmentation_train"
 """The training split of a Bandstand world."""
 
 
-class Segmentation(EncoderTask):
+class Segmentation(EncoderTask[Segmenter]):
     """Train a segmenter on labelled pictures."""
 
     kind = "segmentation"
@@ -123,7 +123,7 @@ class Segmentation(EncoderTask):
             "truth": batch.truth,
         }
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: Segmenter, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy, and Dice times its weight over the pictures in which something sounds."""
         logits = model(inputs["image"], inputs["audio"], inputs["image_present"], inputs["audio_present"])
         truth, present = inputs["truth"], inputs["image_present"]
@@ -136,9 +136,8 @@ class Segmentation(EncoderTask):
             terms["dice"] = self.config.decoder.dice * losses.mean_where(dice, sounding)
         return terms
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: Segmenter, device: torch.device) -> dict[str, float]:
         """IoU of held-out pictures, and what is left of the mask area in silence; empty if there are none."""
-        assert isinstance(model, Segmenter)
         if not self._watched:
             return {}
         found, areas = {}, {}
@@ -156,9 +155,8 @@ class Segmentation(EncoderTask):
             found["mask_left_in_silence"] = areas["silence"] / areas["own"]
         return found
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: Segmenter, device: torch.device) -> dict[str, Figure]:
         """True and predicted masks over held-out pictures, or training ones where there are none."""
-        assert isinstance(model, Segmenter)
         pictures = self._watched or [Picture(clip, i, 0) for i, clip in enumerate(self.clips)]
         chosen = dict.fromkeys(_spread(range(len(pictures)), NUM_PICTURES), "")
         title = "held-out pictures" if self._watched else "training pictures"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.data.clips import Clip, find_clips, quarantined
 from deepavfusion.data.crops import WHOLE
@@ -48,7 +48,7 @@ PROBE_SEED = 0
 """Of the held-out mixtures: the same for every run."""
 
 
-class Separation(EncoderTask):
+class Separation(EncoderTask[Separator]):
     """Train a separator on clips that hold one sound each."""
 
     kind = "separation"
@@ -157,7 +157,7 @@ class Separation(EncoderTask):
             "present": batch.image_present & batch.audio_present,
         }
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: Separator, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """The mean loss over clips with picture and sound."""
         out = model(inputs["image"], inputs["mixture"])
         losses = separation_loss(
@@ -171,9 +171,8 @@ class Separation(EncoderTask):
         present = inputs["present"]
         return {"separation": torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)}
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: Separator, device: torch.device) -> dict[str, float]:
         """Scores of at most `PROBE_MIXTURES` mixtures of held-out clips; empty if there are too few."""
-        assert isinstance(model, Separator)
         if not self.probes:
             return {}
         evaluator = SeparationEvaluator(model, self.probes, clean=False, full=False)
@@ -188,9 +187,8 @@ class Separation(EncoderTask):
             "num_mixtures": scores.num_scored,
         }
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: Separator, device: torch.device) -> dict[str, Figure]:
         """Spectrograms of the first held-out mixture that can be read."""
-        assert isinstance(model, Separator)
         if not self.probes:
             return {}
         evaluator = SeparationEvaluator(model, self.probes[:1], clean=False, full=False)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -56,7 +56,7 @@ class RunResult:
         return PREEMPTED_EXIT_CODE if self.status == "preempted" else 0
 
 
-def fit(task: Task, config: RunConfig, console: Console | None = None) -> RunResult:
+def fit(task: Task[Any], config: RunConfig, console: Console | None = None) -> RunResult:
     """Train until the last step, or until SIGTERM or Ctrl-C; continue what the run folder holds.
 
     Raises:
@@ -92,7 +92,7 @@ def _sole_run(run_dir: str, processes: Processes) -> Iterator[None]:
         yield
 
 
-def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest, console: Console) -> RunResult:
+def _fit(task: Task[Any], config: RunConfig, processes: Processes, stop: StopRequest, console: Console) -> RunResult:
     settings, folder = config.training, RunFolder(config.run_dir)
     total_steps = num_steps(config.optim.epochs, len(task.clips), settings.batch_size)
     progress = TrainingProgress(console, total_steps, config.optim.epochs, settings.batch_size, visible=processes.first)
@@ -139,7 +139,7 @@ def _fit(task: Task, config: RunConfig, processes: Processes, stop: StopRequest,
 
 
 def _checked_files(
-    task: Task, config: RunConfig, processes: Processes, folder: RunFolder, progress: TrainingProgress
+    task: Task[Any], config: RunConfig, processes: Processes, folder: RunFolder, progress: TrainingProgress
 ) -> Sequence[Clip]:
     """The clips, in the first process with size and time of their files; all raise ValueError if some were replaced.
 
@@ -162,7 +162,7 @@ def _checked_files(
 
 
 def _announce(
-    task: Task, config: RunConfig, processes: Processes, progress: TrainingProgress, total_steps: int
+    task: Task[Any], config: RunConfig, processes: Processes, progress: TrainingProgress, total_steps: int
 ) -> None:
     """Say what is about to be done, and what was asked for in vain."""
     batch_size, num_clips = config.training.batch_size, len(task.clips)
@@ -190,7 +190,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         config: RunConfig,
         processes: Processes,
         state: TrainingState,

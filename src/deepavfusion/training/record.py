@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class RunRecord:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         config: RunConfig,
         clips: Sequence[Clip],
         processes: Processes,

@@ -27,7 +27,7 @@ CONTENT = frozenset({"kind", "step", "means"})
 class LossModule(nn.Module):
     """The model and its loss as one forward pass under autocast: what Fabric wraps, with DDP or FSDP2."""
 
-    def __init__(self, task: Task, model: nn.Module, precision: str, device_type: str) -> None:
+    def __init__(self, task: Task[Any], model: nn.Module, precision: str, device_type: str) -> None:
         super().__init__()
         self.model, self.task, self.device_type = model, task, device_type
         self.dtype = autocast_dtype(precision, device_type)
@@ -42,7 +42,7 @@ class TrainingState:
     """Model and optimiser on the device, as they begin or as the last checkpoint left them."""
 
     def __init__(
-        self, task: Task, config: RunConfig, processes: Processes, directory: Path, progress: TrainingProgress
+        self, task: Task[Any], config: RunConfig, processes: Processes, directory: Path, progress: TrainingProgress
     ) -> None:
         """
         Args:

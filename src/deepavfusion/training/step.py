@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class TrainingStep:
     """Updates a `TrainingState`. The host never waits for the device in here."""
 
     def __init__(
-        self, task: Task, config: RunConfig, processes: Processes, state: TrainingState, guard: FiniteGuard
+        self, task: Task[Any], config: RunConfig, processes: Processes, state: TrainingState, guard: FiniteGuard
     ) -> None:
         self.task, self.config, self.processes, self.state, self.guard = task, config, processes, state, guard
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Task(Protocol):
-    """One kind of training."""
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Task(Protocol[Model]):
+    """One kind of training, of one class of model."""
 
     kind: str
     """Name of the task, kept in its checkpoints."""
@@ -36,22 +39,22 @@ class Task(Protocol):
     def summary(self) -> str:
         """The data in a few words, such as `20 clips of videos (3 quarantined)`."""
 
-    def build_model(self) -> nn.Module:
+    def build_model(self) -> Model:
         """The model with its own initialisation, drawn from torch's global generator. It has `config` and
         `save_pretrained`."""
 
-    def load_published(self, model: nn.Module, say: Callable[[str], None]) -> None:
+    def load_published(self, model: Model, say: Callable[[str], None]) -> None:
         """Load published weights, if any are asked for, and `say` what was and was not found in them. Called when a
         run starts, not when it continues."""
 
-    def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
+    def measure_tokens(self, model: Model, processes: Processes) -> None:
         """Take from the first training samples what the model keeps of them (`models.token_norm`), the same in every
         process and for any number of them; all must call it. Follows `load_published`."""
 
-    def ramped(self, model: nn.Module) -> set[str]:
+    def ramped(self, model: Model) -> set[str]:
         """Names of the parameters that start from published weights."""
 
-    def layer_ids(self, model: nn.Module) -> Mapping[str, int] | None:
+    def layer_ids(self, model: Model) -> Mapping[str, int] | None:
         """Layer number of every parameter, for layer-wise rates; None if the task has none."""
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
@@ -64,14 +67,14 @@ class Task(Protocol):
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """What the loss needs, made from a batch that is on the device already, in float32 (no autocast)."""
 
-    def loss_terms(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    def loss_terms(self, model: Model, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """The terms that add up to the loss, each a mean over the samples that `counts` counts (0 over none).
 
         A column of metrics.csv is named `loss_` and the term's name. Runs under autocast.
         """
 
-    def pictures(self, model: nn.Module, device: torch.device) -> dict[str, Figure]:
+    def pictures(self, model: Model, device: torch.device) -> dict[str, Figure]:
         """Figures by name, from fixed clips and seeds; the model is in evaluation mode, without gradients."""
 
-    def probe(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+    def probe(self, model: Model, device: torch.device) -> dict[str, float]:
         """Numbers that say how good the model is by now; empty if there is nothing to measure."""
