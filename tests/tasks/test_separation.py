@@ -184,7 +184,7 @@ def test_a_run_goes_on_as_if_never_stopped(data: Path, encoder: Path, tmp_path: 
 
 
 def test_unreadable_clips_are_no_part_of_the_loss(data: Path, encoder: Path, tmp_path: Path) -> None:
-    rows = read_manifest(str(data))
+    rows = list(read_manifest(str(data)))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     rows[0] = replace(rows[0], path=str(tmp_path / "broken.mp4"))
     write_manifest(str(tmp_path / "clips.csv"), rows)
