@@ -32,7 +32,7 @@ from tests.tasks.classification_runs import ENCODER, make, quiet, write_data, wr
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight clips, of which the third cannot be read."""
     folder = tmp_path_factory.mktemp("data")
-    rows = find_clips(str(write_data(folder)))
+    rows = list(find_clips(str(write_data(folder))))
     (folder / "broken.mp4").write_bytes(b"not a video")
     rows[2] = replace(rows[2], path=str(folder / "broken.mp4"))
     write_manifest(str(folder / "clips.csv"), rows)

@@ -117,7 +117,7 @@ def test_windows_are_averaged_and_named(data: Path, run: Path, tmp_path: Path) -
 
 
 def test_dropped_modalities_and_unreadable_clips(data: Path, run: Path, tmp_path: Path) -> None:
-    rows = find_clips(str(data))
+    rows = list(find_clips(str(data)))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     rows[2] = replace(rows[2], path=str(tmp_path / "broken.mp4"))
     write_manifest(str(tmp_path / "clips.csv"), rows)

@@ -68,7 +68,7 @@ def test_a_pair_needs_a_picture_and_a_sound(tmp_path: Path) -> None:
 
 
 def test_names_for_people_and_for_folders() -> None:
-    assert display_name("/tmp/x/a\tb\n.mp4") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}.mp4"
+    assert display_name("/tmp/x/a\tb\n.mp4") == r"a\tb\n.mp4"
     long = display_name("/tmp/" + 300 * "x" + ".mp4")
     assert len(long) <= 60
     assert long.endswith("....mp4")

@@ -250,7 +250,7 @@ def test_several_labels_train_with_binary_cross_entropy(data: Path, encoder: Pat
 
 
 def test_unreadable_clips_are_no_part_of_the_loss(data: Path, encoder: Path, tmp_path: Path) -> None:
-    rows = read_manifest(str(data))
+    rows = list(read_manifest(str(data)))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     rows[0] = replace(rows[0], path=str(tmp_path / "broken.mp4"))
     source = tmp_path / "clips.csv"

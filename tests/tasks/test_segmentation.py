@@ -175,7 +175,7 @@ def test_a_frozen_encoder_and_a_deaf_model(world: Path, encoder: Path, tmp_path:
 
 
 def test_counts_and_means_agree_over_parts_of_a_batch(world: Path, encoder: Path, tmp_path: Path) -> None:
-    rows = find_clips(str(world / "segmentation_train.csv"))
+    rows = list(find_clips(str(world / "segmentation_train.csv")))
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     rows[0] = replace(rows[0], path=str(tmp_path / "broken.mp4"))
     write_manifest(str(tmp_path / "clips.csv"), rows)

@@ -124,9 +124,10 @@ def _small_curves(path: Path, rows: Sequence[dict[str, str]]) -> list[Part]:
 
 def _probe(path: Path) -> Part:
     rows = CsvTable(path).rows()
+    names = [name for name in rows[0] if name.startswith("top1_")] if rows else []
+    rows = [row for row in rows if any(row[name] for name in names)]
     if not rows:
         return Missing("The nearest-neighbour probe did not run: it needs labelled clips.", path.name)
-    names = [name for name in rows[0] if name.startswith("top1_")]
     series = [
         Series(STREAM_NAMES.get(name.removeprefix("top1_"), name), _column(rows, name, path), tone_of(name))
         for name in names
