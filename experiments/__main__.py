@@ -15,6 +15,7 @@ from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.localization import Localization
 from experiments.matching import Matching
 from experiments.motion import Motion
+from experiments.objectives import Objectives
 from experiments.segmentation import Segmentation
 from experiments.separation import Separation
 from experiments.shipped import Shipped
@@ -32,6 +33,7 @@ PARTS = (
     "motion",
     "decoder",
     "matching",
+    "objectives",
     "shipped",
 )
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
@@ -92,6 +94,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         Motion(results / "motion", worlds),
         decoders,
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
+        Objectives(results / "objectives", worlds.digits),
         Shipped(results / "shipped", worlds, encoders, segmentation, separation),
     )
     return dict(zip(PARTS, found, strict=True))

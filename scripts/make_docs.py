@@ -205,6 +205,32 @@ def _paired(cell: dict) -> str:
     return text if seeds == 3 else f"{text} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
+def objectives(record: dict) -> str:
+    """What every objective of the pilots taught, draws by draws; the mean where there are several seeds."""
+    names = {
+        "image": "picture",
+        "audio": "sound",
+        "fusion": "fusion",
+        "all": "all",
+        "image_alone": "picture alone",
+        "audio_alone": "sound alone",
+        "worth_image": "worth of sound",
+        "worth_audio": "worth of picture",
+    }
+    rows = [f"| objective | draws | seeds | {' | '.join(names.values())} | core s |"]
+    rows.append("|---|--:|--:|" + "--:|" * (len(names) + 1))
+    for arm, draws in dict.fromkeys((r["arm"], r["draws"]) for r in record["rows"]):
+        own = [r for r in record["rows"] if (r["arm"], r["draws"]) == (arm, draws)]
+        cells = []
+        for key in names:
+            values = [r[key] for r in own if key in r]
+            mean = sum(values) / len(values) if values else 0.0
+            cells.append("" if not values else f"{mean:+.4f}" if key.startswith("worth") else f"{100 * mean:.1f}")
+        seconds = sum(r["core_seconds"] for r in own) / len(own)
+        rows.append(f"| {arm} | {draws:,} | {len(own)} | {' | '.join(cells)} | {seconds:.0f} |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES: dict[str, Callable] = {
     "bandstand_caps": bandstand_caps,
     "bandstand_truth": bandstand_truth,
@@ -227,6 +253,7 @@ TABLES: dict[str, Callable] = {
     "localization": paired_arms,
     "matching": matching,
     "motion": paired_arms,
+    "objectives": objectives,
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
     "scaling": scaling,

@@ -142,8 +142,8 @@ class Digits:
         Raises:
             ValueError: files are missing or not what they should be.
         """
-        pictures, labels = _read_mnist(images)
-        self.take_rate, takes = _read_recordings(recordings)
+        pictures, labels = read_mnist(images)
+        self.take_rate, takes = read_recordings(recordings)
         speakers = sorted({speaker for _, speaker, _ in takes})
         if held_out_speaker not in speakers:
             raise ValueError(f"held_out_speaker {held_out_speaker!r} is not among the speakers {', '.join(speakers)}")
@@ -253,7 +253,7 @@ def _files(place: str) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{place}: neither a folder nor a zip file")
 
 
-def _read_mnist(place: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_mnist(place: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Pictures `K 28 28` and labels `K` of all pairs of idx files."""
     found: dict[str, NDArray[np.uint8]] = {}
     for name, data in _files(place):
@@ -278,7 +278,7 @@ def _parse_idx(data: bytes, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
-def _read_recordings(place: str) -> tuple[int, dict[tuple[int, str, int], NDArray[np.float32]]]:
+def read_recordings(place: str) -> tuple[int, dict[tuple[int, str, int], NDArray[np.float32]]]:
     """Sample rate, and recordings by digit, speaker, take."""
     takes: dict[tuple[int, str, int], NDArray[np.float32]] = {}
     rates = set()
