@@ -56,7 +56,7 @@ def main() -> int:
     docs = results / "docs" if words.quick else DOCS
     worlds = Worlds(results / "worlds", words.digits.resolve() if words.digits.is_dir() else None)
     encoders = Encoders(results / "encoders", worlds, results / "shipped_model" if words.quick else SHIPPED)
-    parts = experiments(results, worlds, encoders)
+    parts = experiments(results, worlds, encoders, words.quick)
     every = [step for seed in SEEDS for part in parts.values() for step in part.steps(seed)]
     goals = [step for seed in words.seeds for name in words.parts for step in parts[name].steps(seed)]
     goals = [step for step in goals if any(text in str(step.product) for text in words.only)]
@@ -80,7 +80,7 @@ class Experiment(Protocol):
     def summarize(self, out: Path) -> None: ...
 
 
-def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, Experiment]:
+def experiments(results: Path, worlds: Worlds, encoders: Encoders, quick: bool = False) -> dict[str, Experiment]:
     """All experiments by name, in the order of `PARTS`."""
     decoders = Decoder(results / "decoder", worlds, encoders)
     segmentation = Segmentation(results / "segmentation", worlds, encoders)
@@ -94,7 +94,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders) -> dict[str, 
         Motion(results / "motion", worlds),
         decoders,
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
-        Objectives(results / "objectives", worlds.digits),
+        Objectives(results / "objectives", worlds.digits, quick),
         Shipped(results / "shipped", worlds, encoders, segmentation, separation),
     )
     return dict(zip(PARTS, found, strict=True))

@@ -56,6 +56,7 @@ def probe(model: Pilot, scenes: Path, alone: bool = True) -> dict[str, float]:
 def features(model: Pilot, part: Scenes, count: int, senses: tuple[bool, bool]) -> dict[str, Tensor]:
     """Mean tokens `(N, D)` of each stream of whole scenes."""
     found: dict[str, list[Tensor]] = {}
+    count = min(count, len(part.digit))
     for start in range(0, count, BATCH):
         image, audio = inputs(part, slice(start, min(start + BATCH, count)))
         with torch.autocast("cpu", torch.bfloat16):

@@ -13,7 +13,7 @@ import math
 import re
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class Objectives:
     root: Path
     digits: Path | None
     """Folder of the digits' files; without it there is nothing to run."""
+    quick: bool = False
+    """Cut to the least, to see that it runs."""
 
     def scenes(self, part: str) -> Path:
         return self.root / "scenes" / part
@@ -71,12 +73,14 @@ class Objectives:
         if self.digits is None:
             return []
         steps: list[AnyStep] = []
+        draws = PROBES * BATCH if self.quick else DRAWS
         for part, what in PARTS.items():
+            what = replace(what, scenes=2 * BATCH) if self.quick else what
             steps.append(Making(partial(write_part, self.digits, what, self.scenes(part)), self.scenes(part)))
         needs = tuple(self.scenes(part) for part in PARTS)
         for name, arm in OBJECTIVES.items():
             out = self.numbers(name, seed)
-            made = partial(train, arm, DRAWS, seed, self.root / "scenes", out)
+            made = partial(train, arm, draws, seed, self.root / "scenes", out)
             steps.append(Making(made, out, needs))
         return steps
 
@@ -136,7 +140,7 @@ def train(arm: Arm, draws: int, seed: int, scenes: Path, out: Path) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), LARGEST_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        sums = {name: sums.get(name, 0.0) + float(value) for name, value in terms.items()}
+        sums = {name: sums.get(name, 0.0) + float(value.detach()) for name, value in terms.items()}
         if (step + 1) % (steps // PROBES) == 0:
             seconds = time.process_time() - began + spent
             means = {f"loss_{name}": value / (steps // PROBES) for name, value in sums.items()}
