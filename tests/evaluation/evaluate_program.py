@@ -2,8 +2,8 @@
 
 import sys
 
-from deepavfusion.evaluation.classification.evaluate import evaluate
 from deepavfusion.evaluation.config import EvaluateConfig, EvaluationData
+from deepavfusion.evaluation.evaluate import evaluate
 
 if __name__ == "__main__":
     run, source, out = sys.argv[1:]

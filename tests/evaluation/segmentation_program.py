@@ -3,10 +3,10 @@
 import sys
 
 from deepavfusion.evaluation.config import EvaluationData
+from deepavfusion.evaluation.evaluate import evaluate
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation
 
 if __name__ == "__main__":
     run, source, out = sys.argv[1:]
     data = EvaluationData(source, "test", 0)
-    evaluate_segmentation(EvaluateSegmentationConfig(run, data, out=out, batch_size=3, pictures=0, device="cpu"))
+    evaluate(EvaluateSegmentationConfig(run, data, out=out, batch_size=3, pictures=0, device="cpu"))

@@ -9,7 +9,7 @@ import pytest
 
 from deepavfusion.evaluation.classification.ensemble import average
 from deepavfusion.evaluation.classification.evaluator import Labelled
-from deepavfusion.evaluation.classification.results import hit_at_1, write_results
+from deepavfusion.evaluation.classification.results import classification_findings, hit_at_1
 from deepavfusion.evaluation.comparison import compare, mean_ap_statistic
 from deepavfusion.evaluation.config import AverageConfig, CompareConfig
 from deepavfusion.evaluation.coverage import ClipSelection, coverage
@@ -24,7 +24,8 @@ def write(folder: Path, ids: list[str], scores: np.ndarray, targets: np.ndarray,
     values = {"average": scores.astype(np.float32), "average_present": np.ones(len(ids), dtype=bool)}
     predictions = Predictions(np.arange(len(ids)), tuple(ids), values, {})
     selection = ClipSelection("somewhere", "test", (), tuple(ids), (), {}, ())
-    write_results(folder, predictions, Labelled(CLASSES, targets, multi_label), selection, "centre window", {})
+    labelled = Labelled(CLASSES, targets, multi_label)
+    classification_findings(predictions, labelled, selection, "centre window", {}).write(folder)
     return str(folder)
 
 
@@ -78,14 +79,14 @@ def test_baselines_are_paired_on_common_samples(tmp_path: Path) -> None:
     selection = ClipSelection("somewhere", "test", (), tuple("wxyz"), (), {}, ())
     truth = Labelled(CLASSES, labels, False)
     predictions = Predictions(np.arange(4), tuple("wxyz"), values, {})
-    write_results(tmp_path / "a", predictions, truth, selection, "centre window", {}, {"half": b})
+    classification_findings(predictions, truth, selection, "centre window", {}, {"half": b}).write(tmp_path / "a")
     shown = read_evaluation(tmp_path / "a" / "results.json")
     half = shown.baselines["half"]["top1 average"]
     assert (shown.scores["top1 average"].value, half.score.value) == (1.0, 0.5)
     assert half.difference is not None
     assert half.difference.value == 0.5
     with pytest.raises(ValueError, match=r"baseline none: .*no values of an evaluation"):
-        write_results(tmp_path / "c", predictions, truth, selection, "", {}, {"none": str(tmp_path / "x")})
+        classification_findings(predictions, truth, selection, "", {}, {"none": str(tmp_path / "x")})
 
 
 def test_the_mean_of_logits_scores_as_by_hand(tmp_path: Path) -> None:
@@ -98,8 +99,8 @@ def test_the_mean_of_logits_scores_as_by_hand(tmp_path: Path) -> None:
     with np.load(tmp_path / "mean" / "predictions.npz") as saved:
         assert saved["ids"].tolist() == list("xyz")
         np.testing.assert_allclose(saved["average"], (one + two)[1:] / 2)
-    assert found.numbers["top1"] == pytest.approx(2 / 3)  # x and y; z goes to the wrong class
-    assert found.coverage.missing == ("w",)
+    assert found.record.scores["top1 average"].value == pytest.approx(2 / 3)  # x and y; z goes to the wrong class
+    assert found.record.coverage.missing == ("w",)
     with pytest.raises(ValueError, match="must name at least two"):
         AverageConfig((a,), "x")
 

@@ -59,10 +59,10 @@ def test_localization(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     clip = read_manifest(str(world / "segmentation_test.csv"))[0].id
     path = f"videos/{clip.replace('/', '_')}.mp4"
     record = evaluated(world, "localization", tmp_path / "out", [path], "--overlay", "3")
-    assert record["videos_failed"].keys() == {clip}
+    assert record["drawings_failed"].keys() == {clip}
     assert len(record["videos"]) == 2
     assert record["pictures"]
-    assert f"no video of {clip}: " in capsys.readouterr().out
+    assert f"no drawing of {clip}: " in capsys.readouterr().out
 
 
 def test_separation_and_classification(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.features import read_features
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.classification.evaluate import evaluate
 from deepavfusion.evaluation.config import EmbedConfig, EvaluateConfig, EvaluationData, NeighboursConfig
+from deepavfusion.evaluation.evaluate import evaluate
 from deepavfusion.evaluation.features.embedding import embed
 from deepavfusion.evaluation.features.neighbours import neighbours, vote
 from deepavfusion.images import normalize
@@ -166,8 +166,8 @@ def test_a_probe_on_features_is_the_probe_on_clips_without_random_views(
     )
     assert on_clips is not None
     assert on_features is not None
-    assert on_features.numbers == on_clips.numbers
-    assert on_features.coverage == on_clips.coverage
+    assert on_features.record.scores == on_clips.record.scores
+    assert on_features.record.coverage == on_clips.record.coverage
     with np.load(tmp_path / "a" / "predictions.npz") as a, np.load(tmp_path / "b" / "predictions.npz") as b:
         np.testing.assert_allclose(a["fusion"], b["fusion"], rtol=1e-4, atol=1e-5)
 
@@ -197,10 +197,10 @@ def test_an_untrained_encoder_is_that_of_the_seed(data: Path, encoder: Path, tmp
 
 def test_neighbours_vote(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
     result = neighbours(NeighboursConfig(str(features), str(features), str(tmp_path / "knn")))
-    assert set(result.heads) == {"average", "image", "audio", "fusion"}
-    assert result.numbers["top1"] == 1.0  # every clip is its own nearest
-    assert result.protocol == "single label, 1 nearest of 7 clips, centre window"
-    assert (result.coverage.num_scored, result.coverage.num_official) == (7, 8)
+    assert set(result.record.details["heads"]) == {"average", "image", "audio", "fusion"}
+    assert result.record.scores["top1 average"].value == 1.0  # every clip is its own nearest
+    assert result.record.protocol == "single label, 1 nearest of 7 clips, centre window"
+    assert (result.record.coverage.num_scored, result.record.coverage.num_official) == (7, 8)
     with pytest.raises(ValueError, match=r"k 8: .* has 7 labelled clips"):
         neighbours(NeighboursConfig(str(features), str(features), str(tmp_path / "x"), k=8))
 

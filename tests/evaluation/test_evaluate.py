@@ -19,9 +19,10 @@ from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import find_clips, read_manifest, write_manifest
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.classification.evaluate import evaluate, show
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, truth
 from deepavfusion.evaluation.config import EvaluateConfig, EvaluationData
+from deepavfusion.evaluation.evaluate import evaluate
+from deepavfusion.evaluation.frame import show
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierConfig
@@ -101,8 +102,8 @@ def test_files_tell_scores_predictions_and_coverage(data: Path, run: Path) -> No
 def test_windows_are_averaged_and_named(data: Path, run: Path, tmp_path: Path) -> None:
     result = evaluate(settings(run, data, windows=3, split="test", out=str(tmp_path)))
     assert result is not None
-    assert result.protocol == "single label, 3 windows"
-    assert result.coverage.num_scored == 2
+    assert result.record.protocol == "single label, 3 windows"
+    assert result.record.coverage.num_scored == 2
     # A second of sound in a window of half a second: three windows differ. By hand, from single windows:
     clips = [clip for clip in find_clips(str(data)) if clip.split == "test"]
     view = CentreView.from_config(ENCODER)
@@ -129,14 +130,14 @@ def test_dropped_modalities_and_unreadable_clips(data: Path, run: Path, tmp_path
     }
     for modalities, result in results.items():
         assert result is not None
-        assert result.coverage.num_scored == 6
-        assert list(result.coverage.failed) == [rows[2].id]
+        assert result.record.coverage.num_scored == 6
+        assert list(result.record.coverage.failed) == [rows[2].id]
         expected = {"average", "image", "audio", "fusion"} - {"both": set(), "image": {"audio"}, "audio": {"image"}}[
             modalities
         ]
-        assert set(result.heads) == expected
+        assert set(result.record.details["heads"]) == expected
     assert results["image"] is not None
-    assert results["image"].protocol == "single label, centre window, image alone at test time"
+    assert results["image"].record.protocol == "single label, centre window, image alone at test time"
     predicted = {name: np.load(tmp_path / name / "predictions.npz") for name in results}
     assert not predicted["image"]["audio_present"].any()
     image_and_fusion = (predicted["image"]["image"] + predicted["image"]["fusion"]) / 2

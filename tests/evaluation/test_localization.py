@@ -17,9 +17,10 @@ from deepavfusion.data.dataset import collate
 from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EvaluationData
-from deepavfusion.evaluation.localization import evaluate as localize
+from deepavfusion.evaluation.evaluate import evaluate, results_folder
+from deepavfusion.evaluation.frame import show
 from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
-from deepavfusion.evaluation.localization.evaluate import evaluate_localization, show
+from deepavfusion.evaluation.localization.evaluate import LocalizationEvaluation
 from deepavfusion.evaluation.localization.evaluator import LocalizationEvaluator, prior_map, sources_chosen
 from deepavfusion.evaluation.localization.items import Item, ItemSet, annotated_items, with_foreign_sounds
 from deepavfusion.evaluation.localization.scores import FOREIGN, IMAGE_ONLY, WHOLE, score_table
@@ -58,23 +59,23 @@ def config(run: Path, source: Path, out: Path, **settings: Any) -> EvaluateLocal
 def test_every_score_of_a_world_with_its_baselines(world: Path, localizer: Path, tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     settings = {"baselines": (f"cosine=untrained:{encoder}",)}
-    result = evaluate_localization(config(localizer, world, tmp_path / "out", **settings))
+    result = evaluate(config(localizer, world, tmp_path / "out", **settings))
     assert result is not None
     show(result, quiet())
-    clips, scores = read_manifest(str(world)), result.scores
-    assert result.headline == "area"
-    assert result.protocol == "head, whole picture, centre window, bilinear to 224 x 224, sounding masks"
+    clips, scores = read_manifest(str(world)), result.record.scores
+    assert result.record.details["headline"] == "area"
+    assert result.record.protocol == "head, whole picture, centre window, bilinear to 224 x 224, sounding masks"
     assert next(iter(scores)) == "cIoU@0.5 area"
     for name in ("AUC fixed", "cIoU@0.3 top50", "source chosen, twins", "extended AP area", "extended max-F1 fixed"):
         assert 0 <= scores[name].value <= 1
     kinds = {name.partition(", ")[2] for name in scores if name.startswith("false positives")}
     assert {"silence", "noise", "foreign", "listening_silence", "listening_noise", "listening_foreign"} <= kinds
     for name in (IMAGE_ONLY, WHOLE):
-        rates = {k: v.score.value for k, v in result.baselines[name].items() if k.startswith("false positives")}
+        rates = {k: v.score.value for k, v in result.record.baselines[name].items() if k.startswith("false positives")}
         assert rates["false positives, silence"] == rates["false positives, noise"] == pytest.approx(0.9)
         assert rates["false positives, listening_noise"] == pytest.approx(0.9)  # the same pictures
-    assert set(result.baselines) == {IMAGE_ONLY, FOREIGN, "centre prior", WHOLE, "cosine"}
-    assert result.baselines["cosine"]["AUC area"].difference is not None
+    assert set(result.record.baselines) == {IMAGE_ONLY, FOREIGN, "centre prior", WHOLE, "cosine"}
+    assert result.record.baselines["cosine"]["AUC area"].difference is not None
     ids, samples, _ = read_samples(str(tmp_path / "out"))
     assert sorted(ids) == sorted(clip.id for clip in clips)
     for name in ("cIoU@0.5 area", "AUC top50", "source chosen", "source chosen, twins"):
@@ -83,7 +84,7 @@ def test_every_score_of_a_world_with_its_baselines(world: Path, localizer: Path,
     still = {"off_screen", "silent", "listening_silence", "listening_noise", "listening_foreign"}
     for name, value in zip(ids, samples["AUC area"], strict=True):
         assert np.isnan(value) == (types[name] in still), types[name]
-    difference = result.baselines[FOREIGN]["AUC area"].difference
+    difference = result.record.baselines[FOREIGN]["AUC area"].difference
     assert difference is not None
     assert difference.num_clips == int((~np.isnan(samples["AUC area"])).sum())
     report = read_evaluation(tmp_path / "out" / "results.json")
@@ -235,22 +236,22 @@ def test_boxes_missing_clips_and_pairs(world: Path, localizer: Path, tmp_path: P
     )
     (tmp_path / "pairs.csv").write_text(f"video,audio,label\n{a},{d},non-sounding\n{a},gone,non-sounding\n")
     settings = {"boxes": str(tmp_path / "b.csv"), "pairs": str(tmp_path / "pairs.csv")}
-    result = evaluate_localization(config(localizer, source, tmp_path / "out", **settings))
+    result = evaluate(config(localizer, source, tmp_path / "out", **settings))
     assert result is not None
-    assert result.headline == "top50"
-    assert result.coverage.missing == ("absent", f"{a}+gone")
-    assert list(result.coverage.failed) == ["broken"]
-    assert result.coverage.num_official == 7
+    assert result.record.details["headline"] == "top50"
+    assert result.record.coverage.missing == ("absent", f"{a}+gone")
+    assert list(result.record.coverage.failed) == ["broken"]
+    assert result.record.coverage.num_official == 7
     content = json.loads((tmp_path / "out" / "results.json").read_text())
     assert content["num_scored"] == 2
     assert content["left_out"]["boxes cover no pixel"] == 1
     assert content["without_truth"] == [c]
     assert content["scenes"] == {"boxes": 2, "non-sounding pairs": 1}
     # The whole picture against a quarter and a half of it, 0.25 and 0.5 exactly.
-    whole = result.baselines[WHOLE]
+    whole = result.record.baselines[WHOLE]
     assert (whole["cIoU@0.3 top50"].score.value, whole["cIoU@0.5 top50"].score.value) == (0.5, 0.5)
-    assert "extended AP top50" in result.scores
-    assert "false positives, non-sounding pairs" in result.scores
+    assert "extended AP top50" in result.record.scores
+    assert "false positives, non-sounding pairs" in result.record.scores
 
 
 def test_one_map_per_class_is_scored_by_class(world: Path, tmp_path: Path) -> None:
@@ -258,28 +259,28 @@ def test_one_map_per_class_is_scored_by_class(world: Path, tmp_path: Path) -> No
     classes = sorted({s.class_name for clip in clips for s in read_annotation(clip.path).sources if s.class_name})
     torch.manual_seed(0)
     Localizer(LocalizerConfig(encoder=ENCODER, dim=16, classes=tuple(classes))).save_pretrained(tmp_path / "model")
-    result = evaluate_localization(config(tmp_path / "model", world, tmp_path / "out", split="duets"))
+    result = evaluate(config(tmp_path / "model", world, tmp_path / "out", split="duets"))
     assert result is not None
-    assert {"CIoU@0.3 classes", "AUC classes", "PIAP", "CAP"} <= set(result.scores)
-    assert 0 < result.scores["PIAP"].value < 1
+    assert {"CIoU@0.3 classes", "AUC classes", "PIAP", "CAP"} <= set(result.record.scores)
+    assert 0 < result.record.scores["PIAP"].value < 1
 
 
 def test_without_truth_there_are_pictures_and_videos(world: Path, localizer: Path, tmp_path: Path) -> None:
     settings = {"truth": False, "overlay": 2, "shifts": 2, "split": "duets"}
-    result = evaluate_localization(config(localizer, world, tmp_path / "out", **settings))
+    result = evaluate(config(localizer, world, tmp_path / "out", **settings))
     assert result is not None
     show(result, quiet())
-    assert result.scores == {}
+    assert result.record.scores == {}
     assert not (tmp_path / "out" / "results.json").exists()
     assert (tmp_path / "out" / "sheet.png").is_file()
-    assert len(result.videos) == 2
-    with av.open(str(result.videos[0])) as video:
+    assert len(result.record.videos) == 2
+    with av.open(str(result.out / result.record.videos[0])) as video:
         assert {stream.type for stream in video.streams} == {"video", "audio"}
         assert sum(1 for _ in video.decode(video=0)) == 20
     bare = replace(read_manifest(str(world))[0], path=str(tmp_path / "x.mp4"))
     write_manifest(str(tmp_path / "bare.csv"), [bare])
     with pytest.raises(ValueError, match="no annotation beside the clip; give --boxes, or --truth false"):
-        evaluate_localization(config(localizer, tmp_path / "bare.csv", tmp_path / "out"))
+        evaluate(config(localizer, tmp_path / "bare.csv", tmp_path / "out"))
 
 
 def test_methods_and_folders(world: Path, localizer: Path, tmp_path: Path) -> None:
@@ -304,9 +305,9 @@ def test_methods_and_folders(world: Path, localizer: Path, tmp_path: Path) -> No
     assert torch.equal(maps[0], maps[1])
     assert not torch.equal(maps[0], maps[2])
     plain = EvaluateLocalizationConfig(str(encoder), EvaluationData(str(world)), method="attention", layers=(0, 1))
-    mapper = load_mapper(str(encoder), "attention", (0, 1), device=CPU)
-    selection = localize.select_items(replace(plain, data=EvaluationData(str(world), split="duets")))
-    assert localize._folder(plain, selection, mapper).name == "localization-manifest-duets-attention-0_1"
+    duets = replace(plain, data=EvaluationData(str(world), split="duets"))
+    folder = results_folder(duets, LocalizationEvaluation(duets, OneProcess(CPU)))
+    assert folder == encoder / "evaluation" / "localization-manifest-duets-attention-0_1"
 
 
 def test_a_clip_without_sound_fails_where_something_should_sound(world: Path) -> None:

@@ -25,8 +25,10 @@ from deepavfusion.data.sets.manifest import ManifestConfig, build_manifest
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.config import EvaluationData, named_places
+from deepavfusion.evaluation.evaluate import evaluate as evaluate_model
+from deepavfusion.evaluation.frame import Evaluated, show
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation, load_segmenter, show
+from deepavfusion.evaluation.segmentation.evaluate import load_segmenter
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.evaluation.segmentation.pictures import (
     PictureSet,
@@ -36,7 +38,6 @@ from deepavfusion.evaluation.segmentation.pictures import (
     select_pictures,
     twin_regions,
 )
-from deepavfusion.evaluation.segmentation.report import SegmentationResult
 from deepavfusion.images import normalize
 from deepavfusion.models import EarlyFusionEncoder, Segmenter, SegmenterConfig
 from tests.evaluation.segmentation_data import write_avss, write_s4
@@ -100,10 +101,10 @@ def make_model(seed: int = 3, **settings: object) -> Segmenter:
     return model.eval()
 
 
-def evaluate(run: Path, source: Path, out: Path, split: str = "test", **changes: object) -> SegmentationResult:
+def evaluate(run: Path, source: Path, out: Path, split: str = "test", **changes: object) -> Evaluated:
     settings = {"batch_size": 4, "pictures": 0, "listening": False, "device": "cpu", **changes}
     data = EvaluationData(str(source), split, 0)
-    result = evaluate_segmentation(EvaluateSegmentationConfig(str(run), data, out=str(out), **settings))  # type: ignore[arg-type]
+    result = evaluate_model(EvaluateSegmentationConfig(str(run), data, out=str(out), **settings))  # type: ignore[arg-type]
     assert result is not None
     return result
 
@@ -140,7 +141,7 @@ def test_binary_scores_are_those_computed_by_hand(s4: Path, run: Path, tmp_path:
             background.append((~truth & ~predicted).sum() / (~truth | ~predicted).sum())
         else:
             ious.append((~truth & ~predicted).mean())
-    found = {name: score.value for name, score in result.scores.items()}
+    found = {name: score.value for name, score in result.record.scores.items()}
     assert len(ious) == 15
     assert found["avsbench miou"] == pytest.approx(np.mean(ious))
     assert found["pooled miou"] == pytest.approx(intersections / unions)
@@ -159,11 +160,11 @@ def test_binary_scores_are_those_computed_by_hand(s4: Path, run: Path, tmp_path:
 
 def test_coverage_accounts_for_every_video_of_the_list(s4: Path, run: Path, tmp_path: Path) -> None:
     result = evaluate(run, s4, tmp_path)
-    assert result.coverage.num_official == 5
-    assert result.coverage.num_scored == 3
-    assert result.coverage.missing == ("d/dog_gone",)
-    assert list(result.coverage.failed) == ["d/dog_torn"]
-    assert "split test" in result.protocol
+    assert result.record.coverage.num_official == 5
+    assert result.record.coverage.num_scored == 3
+    assert result.record.coverage.missing == ("d/dog_gone",)
+    assert list(result.record.coverage.failed) == ["d/dog_torn"]
+    assert "split test" in result.record.protocol
     console = quiet()
     show(result, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
@@ -171,7 +172,7 @@ def test_coverage_accounts_for_every_video_of_the_list(s4: Path, run: Path, tmp_
     assert "1 missing: d/dog_gone; 1 failed: d/dog_torn" in text
     # Training pictures: one labelled of five.
     train = evaluate(run, s4, tmp_path / "train", split="train")
-    assert train.coverage.num_scored == 1
+    assert train.record.coverage.num_scored == 1
     record = json.loads((tmp_path / "train" / "results.json").read_text())
     assert (record["num_scored"], record["left_out"]) == (1, {"unlabelled pictures": 4})
     with pytest.raises(ValueError, match=r"split val: .* has test, train"):
@@ -183,9 +184,9 @@ def test_a_video_of_which_a_picture_is_torn_has_failed_as_a_whole(s4: Path, run:
     table = manifest(root, "avsbench_s4", write_s4(root, {"cat_a": "test", "dog_b": "test"}))
     (root / "gt_masks/test/d/dog_b/dog_b_3.png").write_bytes(b"torn after the manifest was written")
     result = evaluate(run, table, tmp_path / "out")
-    assert result.coverage.num_scored == 1
-    assert list(result.coverage.failed) == ["d/dog_b"]
-    assert "dog_b_3.png" in result.coverage.failed["d/dog_b"]
+    assert result.record.coverage.num_scored == 1
+    assert list(result.record.coverage.failed) == ["d/dog_b"]
+    assert "dog_b_3.png" in result.record.coverage.failed["d/dog_b"]
     assert json.loads((tmp_path / "out" / "results.json").read_text())["num_scored"] == 5
 
 
@@ -202,10 +203,10 @@ def test_semantic_scores_of_5_and_10_pictures(avss: Path, semantic_run: Path, tm
                 sums[number] += (a & b).sum() / (a | b).sum()
                 counts[number] += 1
                 pooled[:, number] += (a & b).sum(), (a | b).sum()
-    found = {name: score.value for name, score in result.scores.items()}
+    found = {name: score.value for name, score in result.record.scores.items()}
     assert found["avss miou"] == pytest.approx((sums / np.maximum(counts, 1)).mean())
     assert found["pooled miou"] == pytest.approx((pooled[0] / pooled[1]).mean())
-    assert "semantic, 4 classes" in result.protocol
+    assert "semantic, 4 classes" in result.record.protocol
     with open(tmp_path / "classes.csv", newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["class"] for row in table] == list(CLASSES)
@@ -221,9 +222,9 @@ def test_flips_and_picture_sizes_are_part_of_the_protocol(s4: Path, run: Path, t
     plain = evaluate(run, s4, tmp_path / "plain")
     flipped = evaluate(run, s4, tmp_path / "flips", flips=True)
     bigger = evaluate(run, s4, tmp_path / "bigger", image_size=(48, 40))
-    assert "flips averaged" in flipped.protocol
-    assert "whole pictures at 48 x 40, positions resampled" in bigger.protocol
-    assert len({r.scores["avsbench f_score"].value for r in (plain, flipped, bigger)}) == 3
+    assert "flips averaged" in flipped.record.protocol
+    assert "whole pictures at 48 x 40, positions resampled" in bigger.record.protocol
+    assert len({r.record.scores["avsbench f_score"].value for r in (plain, flipped, bigger)}) == 3
     model = load_segmenter(str(run))
     image = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
     waveform = torch.randn(2, 32000)
@@ -234,7 +235,7 @@ def test_flips_and_picture_sizes_are_part_of_the_protocol(s4: Path, run: Path, t
 
 
 def test_any_batch_size_gives_the_same_numbers(s4: Path, run: Path, tmp_path: Path) -> None:
-    results = [evaluate(run, s4, tmp_path / str(size), batch_size=size).scores for size in (1, 4, 32)]
+    results = [evaluate(run, s4, tmp_path / str(size), batch_size=size).record.scores for size in (1, 4, 32)]
     for name, score in results[0].items():
         for other in results[1:]:
             assert other[name].value == pytest.approx(score.value, abs=2e-3)  # a pixel at the threshold may tip
@@ -245,8 +246,8 @@ def test_kinds_of_scenes_listening_and_baselines(world: Path, run: Path, tmp_pat
     torch.manual_seed(0)
     EarlyFusionEncoder(ENCODER).save_pretrained(tmp_path / "encoder")
     earlier = evaluate(tmp_path / "deaf", world / "segmentation_test.csv", tmp_path / "earlier")
-    assert "split segmentation_test" in earlier.protocol  # the one whose name ends so
-    assert "image alone" in earlier.protocol
+    assert "split segmentation_test" in earlier.record.protocol  # the one whose name ends so
+    assert "image alone" in earlier.record.protocol
     baselines = (f"deaf={tmp_path / 'deaf'}", f"before={tmp_path / 'earlier'}", f"map={tmp_path / 'encoder'}")
     result = evaluate(
         run, world / "segmentation_test.csv", tmp_path / "out", listening=True, baselines=baselines, pictures=1
@@ -257,24 +258,24 @@ def test_kinds_of_scenes_listening_and_baselines(world: Path, run: Path, tmp_pat
     with np.load(tmp_path / "out" / "samples.npz") as samples:
         values = dict(zip(samples["ids"].tolist(), samples["avsbench miou"].tolist(), strict=True))
         masked = samples["avsbench miou, none_sounding"]
-        own_scores = [name for name in samples.files if name in result.scores]
+        own_scores = [name for name in samples.files if name in result.record.scores]
         for name in own_scores:  # every score with a value per picture is their mean
-            assert result.scores[name].value == pytest.approx(np.nanmean(samples[name]), abs=1e-9), name
+            assert result.record.scores[name].value == pytest.approx(np.nanmean(samples[name]), abs=1e-9), name
         for other in ("deaf", "map (map, best threshold)"):  # and of those it is compared with
             for name in ("avsbench miou", "avsbench f_score", "avsbench miou, one_sounding"):
                 mean = np.nanmean(samples[f"{name} of {other}"])
-                assert result.baselines[other][name].score.value == pytest.approx(mean, abs=1e-9), (name, other)
+                assert result.record.baselines[other][name].score.value == pytest.approx(mean, abs=1e-9), (name, other)
     assert {"avsbench f_score", "avsbench f_score, one_sounding", "mask area, silence"} <= set(own_scores)
     own = [value for name, value in values.items() if kinds[name][0] == "none_sounding"]
-    assert result.scores["avsbench miou, none_sounding"].value == pytest.approx(np.mean(own))
+    assert result.record.scores["avsbench miou, none_sounding"].value == pytest.approx(np.mean(own))
     assert np.nanmean(masked) == pytest.approx(np.mean(own))
     # A kind without truth has no F.
-    assert "avsbench f_score, none_sounding" not in result.scores
-    areas = {name: score.value for name, score in result.scores.items() if name.startswith("mask area")}
+    assert "avsbench f_score, none_sounding" not in result.record.scores
+    areas = {name: score.value for name, score in result.record.scores.items() if name.startswith("mask area")}
     for sound in ("silence", "noise", "foreign"):
         left = areas[f"mask area, {sound}"] / areas["mask area, own sound"]
         assert areas[f"mask area left, {sound}"] == pytest.approx(left)
-    names = set(result.baselines)
+    names = set(result.record.baselines)
     expected = {
         "deaf",
         "before",
@@ -284,16 +285,15 @@ def test_kinds_of_scenes_listening_and_baselines(world: Path, run: Path, tmp_pat
         "whole picture",
     }
     assert names == expected
-    again = result.baselines["deaf"]["avsbench miou"]
-    before = result.baselines["before"]["avsbench miou"]
-    assert (
-        again.score.value == pytest.approx(before.score.value) == pytest.approx(earlier.scores["avsbench miou"].value)
-    )
+    again = result.record.baselines["deaf"]["avsbench miou"]
+    before = result.record.baselines["before"]["avsbench miou"]
+    miou = earlier.record.scores["avsbench miou"].value
+    assert again.score.value == pytest.approx(before.score.value) == pytest.approx(miou)
     assert again.difference is not None
     assert before.difference is not None
     assert again.difference.difference == pytest.approx(before.difference.difference)
-    silent = result.baselines["the same, hearing silence"]["avsbench miou"].score.value
-    assert silent != pytest.approx(result.scores["avsbench miou"].value)
+    silent = result.record.baselines["the same, hearing silence"]["avsbench miou"].score.value
+    assert silent != pytest.approx(result.record.scores["avsbench miou"].value)
     assert (tmp_path / "out" / "overlays.png").stat().st_size > 5000
 
 
@@ -321,7 +321,7 @@ def test_twins_are_told_apart_by_where_more_mask_lies(world: Path, run: Path, tm
             )
         p = torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear")[0, 0].sigmoid().numpy()
         right.append(p[sample.twins == 1].mean() > p[sample.twins == 2].mean())
-    assert result.scores["twins told apart"].value == pytest.approx(np.mean(right))
+    assert result.record.scores["twins told apart"].value == pytest.approx(np.mean(right))
     other = find_clips(str(world / "segmentation_test.csv"))[0]
     assert twin_regions(other, 1.0) is None
 

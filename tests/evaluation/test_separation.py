@@ -23,10 +23,11 @@ from deepavfusion.bandstand.generation import generate
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
 from deepavfusion.data.mixtures import Part, mix_clips
 from deepavfusion.evaluation.config import EvaluationData
+from deepavfusion.evaluation.evaluate import evaluate
+from deepavfusion.evaluation.frame import Evaluated, show
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.record import read_samples
 from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
-from deepavfusion.evaluation.separation.evaluate import SeparationResult, evaluate_separation, show
 from deepavfusion.evaluation.separation.evaluator import MODEL, SeparationEvaluator, attenuation, oracle
 from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import score_systems
@@ -66,8 +67,8 @@ def settings(run: Path, source: Path, **changes: Any) -> EvaluateSeparationConfi
     return EvaluateSeparationConfig(str(run), data, **{"batch_size": 3, "examples": 2, **changes})
 
 
-def score(config: EvaluateSeparationConfig) -> SeparationResult:
-    result = evaluate_separation(config)
+def score(config: EvaluateSeparationConfig) -> Evaluated:
+    result = evaluate(config)
     assert result is not None
     return result
 
@@ -122,7 +123,7 @@ def test_a_head_of_a_bundle_scores_as_its_run_does(data: Path, run: Path, tmp_pa
         settings(Path("shipped:bandstand"), data)
     encoder = replace(settings(tmp_path / "bundle", data), baselines=("a=nowhere",), out=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="nowhere: neither a finished run"):
-        evaluate_separation(encoder)
+        evaluate(encoder)
 
 
 def test_scores_are_those_of_the_models_own_sounds(data: Path) -> None:
@@ -192,7 +193,7 @@ def test_duets_are_scored_against_their_stems(duets: Path, run: Path, tmp_path: 
     ceiling = result.record.baselines["oracle mask"]["SDRi"].score.value
     assert ceiling > 5  # the room's noise is nobody's
     with pytest.raises(ValueError, match="no clip of split all is a recording of 3 sources"):
-        evaluate_separation(settings(run, duets, mixtures="duets", sources=3))
+        evaluate(settings(run, duets, mixtures="duets", sources=3))
 
 
 def test_pairs_of_a_published_list(data: Path, run: Path, tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
     config = parse_arguments(
         EvaluateSeparationConfig, [*words, "--baselines", "[a=runs/x,b c=runs/y=1]"], positional=("run",)
     )
-    assert config.baseline_runs == {"a": "runs/x", "b c": "runs/y=1"}
+    assert config.places == {"a": "runs/x", "b c": "runs/y=1"}
     for extra, message in (
         (["--baselines", "[runs/x]"], "'runs/x' must be NAME=PLACE"),
         (["--baselines", "[mixture=runs/x]"], "'mixture', which there is anyway"),
@@ -265,7 +266,7 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
     other = Separator(SeparatorConfig(encoder=replace(ENCODER, image_size=(16, 16)), decoder_dim=32))
     other.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"baselines small: looks at inputs of \(\(16, 16\), 8000\)"):
-        evaluate_separation(settings(run, data, baselines=(f"small={tmp_path}",)))
+        evaluate(settings(run, data, baselines=(f"small={tmp_path}",)))
 
 
 @pytest.mark.slow
@@ -274,10 +275,10 @@ def test_two_processes_equal_one(data: Path, run: Path, tmp_path: Path) -> None:
     program.write_text(
         "import sys\n"
         "from deepavfusion.evaluation.config import EvaluationData\n"
-        "from deepavfusion.evaluation.separation.evaluate import evaluate_separation\n"
+        "from deepavfusion.evaluation.evaluate import evaluate\n"
         "from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig\n"
         "data = EvaluationData(sys.argv[2], split='all', num_workers=0)\n"
-        "evaluate_separation(EvaluateSeparationConfig(sys.argv[1], data, batch_size=2, examples=1, num_mixtures=5,"
+        "evaluate(EvaluateSeparationConfig(sys.argv[1], data, batch_size=2, examples=1, num_mixtures=5,"
         " out=sys.argv[3]))\n"
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

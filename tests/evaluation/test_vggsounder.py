@@ -10,7 +10,7 @@ import pytest
 
 from deepavfusion.data.sets.vocabularies import shipped_classes
 from deepavfusion.evaluation.classification.evaluator import Labelled
-from deepavfusion.evaluation.classification.results import write_results
+from deepavfusion.evaluation.classification.results import classification_findings
 from deepavfusion.evaluation.classification.vggsounder import score_vggsounder
 from deepavfusion.evaluation.config import VggsounderConfig
 from deepavfusion.evaluation.coverage import ClipSelection
@@ -27,7 +27,8 @@ def write(folder: Path, best: dict[str, int]) -> str:
     targets = np.eye(len(CLASSES), dtype=bool)[[0] * len(best)]
     predictions = Predictions(np.arange(len(best)), tuple(best), values, {})
     selection = ClipSelection("x", "test", (), tuple(best), (), {}, ())
-    write_results(folder, predictions, Labelled(CLASSES, targets, False), selection, "centre window", {})
+    findings = classification_findings(predictions, Labelled(CLASSES, targets, False), selection, "centre window", {})
+    findings.write(folder)
     return str(folder)
 
 

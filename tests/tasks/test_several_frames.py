@@ -16,15 +16,12 @@ from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.features import read_features
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.classification.evaluate import evaluate
 from deepavfusion.evaluation.config import EmbedConfig, EvaluateConfig, EvaluationData
+from deepavfusion.evaluation.evaluate import evaluate
 from deepavfusion.evaluation.features.embedding import embed
 from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
-from deepavfusion.evaluation.localization.evaluate import evaluate_localization
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation
 from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
-from deepavfusion.evaluation.separation.evaluate import evaluate_separation
 from deepavfusion.images import normalize
 from deepavfusion.inference.export import exportable, exported_program
 from deepavfusion.inference.predictor import Predictor
@@ -73,7 +70,7 @@ def test_segmentation(world: Path, tmp_path: Path) -> None:
     config = segmentation_runs.make(world, encoder, tmp_path / "run", num_frames=T)
     assert fit(Segmentation(config), config, quiet()).status == "finished"
     data = EvaluationData(str(world / "segmentation_test.csv"), split="all", num_workers=0)
-    result = evaluate_segmentation(EvaluateSegmentationConfig(str(tmp_path / "run"), data, videos=1))
+    result = evaluate(EvaluateSegmentationConfig(str(tmp_path / "run"), data, videos=1))
     assert result is not None
     found = Predictor(open_models(tmp_path / "run")).segment(str(first_clip(world)), step_seconds=0.5)
     assert found.masks.shape == (4, 32, 32)
@@ -89,12 +86,12 @@ def test_localization(world: Path, tmp_path: Path) -> None:
         assert fit(Localization(config), config, quiet()).status == "finished"
     data = EvaluationData(str(world / "segmentation_test.csv"), split="all", num_workers=0)
     run = str(tmp_path / "supervised")
-    result = evaluate_localization(EvaluateLocalizationConfig(run, data, overlay=1, batch_size=2))
+    result = evaluate(EvaluateLocalizationConfig(run, data, overlay=1, batch_size=2))
     assert result is not None
     shifted = EvaluateLocalizationConfig(run, data, shifts=2, out=str(tmp_path / "shifted"))
-    assert evaluate_localization(shifted) is not None
+    assert evaluate(shifted) is not None
     zero = EvaluateLocalizationConfig(run, data, method="rise", out=str(tmp_path / "rise"))
-    assert evaluate_localization(zero) is not None
+    assert evaluate(zero) is not None
     found = Predictor(open_models(run)).localize(str(first_clip(world)), step_seconds=0.5)
     assert found.maps.shape == (4, 1, 4, 4)
 
@@ -108,7 +105,7 @@ def test_separation(tmp_path: Path) -> None:
     task = Separation(config)
     assert fit(task, config, quiet()).status == "finished"
     data = EvaluationData(str(world / "pretrain.csv"), split="all", num_workers=0)
-    result = evaluate_separation(EvaluateSeparationConfig(str(tmp_path / "run"), data, batch_size=2, examples=1))
+    result = evaluate(EvaluateSeparationConfig(str(tmp_path / "run"), data, batch_size=2, examples=1))
     assert result is not None
     predictor = Predictor(open_models(tmp_path / "run"))
     boxes = [(0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)]

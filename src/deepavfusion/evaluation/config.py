@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deepavfusion.data.cluster import check_address
@@ -28,12 +28,6 @@ def named_places(entries: Sequence[str]) -> dict[str, str]:
     return places
 
 
-def check_out(run: str, out: str | None) -> None:
-    """Raise ValueError if results have no folder of their own and the model is in none that is ours to write to."""
-    if out is None and run.startswith(("shipped:", "hf:")):
-        raise ValueError(f"out: {run} is no folder to put results into; name one with --out")
-
-
 @dataclass(frozen=True)
 class EvaluationData:
     """Which clips are evaluated."""
@@ -51,8 +45,8 @@ class EvaluationData:
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """Score a trained classifier on labelled clips."""
+class EvaluationConfig:
+    """What every evaluation of a trained model is told."""
 
     run: str
     """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
@@ -60,30 +54,56 @@ class EvaluateConfig:
     """Which clips."""
     out: str | None = None
     """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
+    baselines: tuple[str, ...] = field(default=(), kw_only=True)
+    """Other runs on the same clips, [NAME=RUN,...]."""
+    batch_size: int = field(default=32, kw_only=True)
+    """Clips per forward pass of one process."""
+    precision: Literal["auto", "float32", "bfloat16"] = field(default="auto", kw_only=True)
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = field(default="auto", kw_only=True)
+    """Where to compute; auto takes CUDA if there is one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baselines", tuple(self.baselines))
+        if self.out is None and self.run.startswith(("shipped:", "hf:")):
+            raise ValueError(f"out: {self.run} is no folder to put results into; name one with --out")
+        self.at_least(1, "batch_size")
+        _ = self.places
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Run or folder of every baseline by name. Raises ValueError on an entry that is not NAME=PLACE."""
+        return named_places(self.baselines)
+
+    def at_least(self, least: int, *names: str) -> None:
+        """Raise ValueError naming the first of the settings `names` that is below `least`, 0 or 1."""
+        for name in names:
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} must {'not be negative' if not least else 'be at least 1'}"
+                )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(EvaluationConfig):
+    """Score a trained classifier on labelled clips."""
+
     windows: int = 1
     """Windows per clip whose logits are averaged; 1 is the centre."""
     modalities: Modalities = "both"
     """Look at both, or drop one at test time: image or audio alone."""
     features: str | None = None
     """Score what `embed` wrote with this run's encoder, instead of reading clips."""
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = field(default=(), kw_only=True)
     """Earlier evaluations to compare with clip by clip, [NAME=FOLDER,...]."""
     title: str = "Classification"
     """Headline in a report."""
-    batch_size: int = 32
+    batch_size: int = field(default=32, kw_only=True)
     """Windows per forward pass of one process."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "baselines", tuple(self.baselines))
-        check_out(self.run, self.out)
-        named_places(self.baselines)
-        for name in ("windows", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        super().__post_init__()
+        self.at_least(1, "windows")
         if self.features is not None and (self.windows > 1 or self.modalities != "both"):
             raise ValueError(f"features {self.features}: windows and modalities were fixed when they were written")
 

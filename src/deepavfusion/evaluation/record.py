@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ from deepavfusion.metrics.intervals import Interval, paired_interval
 
 RESULTS, SAMPLES = "results.json", "samples.npz"
 CONFIDENCE = 0.95
-Drawn = TypeVar("Drawn")
 OF_BASELINE = " of "
 """Between a score and the baseline whose value it is, in samples.npz."""
 
@@ -79,6 +78,12 @@ class Record:
     baselines: Mapping[str, Mapping[str, Baseline]] = field(default_factory=dict)
     """By baseline, then by score."""
     pictures: Sequence[PictureEntry] = ()
+    sounds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Sound files beside results.json by what they are, by example."""
+    videos: Sequence[str] = ()
+    """Films beside results.json."""
+    undrawn: Mapping[str, str] = field(default_factory=dict)
+    """What could not be drawn, with the cause."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What only this task knows: settings, tables; JSON-ready."""
 
@@ -96,6 +101,10 @@ class Record:
             rows = {name: entry.values for name, entry in own.items() if entry.values is not None}
             arrays |= {f"{name}{OF_BASELINE}{baseline}": np.asarray(row, np.float64) for name, row in rows.items()}
         save_arrays(out / SAMPLES, {"ids": np.array(ids), "protocol": np.array(self.protocol), **arrays})
+        self.write_results(out)
+
+    def write_results(self, out: Path) -> None:
+        """Write `results.json` alone."""
         write_text(out / RESULTS, json.dumps(jsonable(self.to_dict()), indent=1) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,20 +124,11 @@ class Record:
                 for name, own in self.baselines.items()
             },
             "pictures": [asdict(picture) for picture in self.pictures],
+            "sounds": self.sounds,
+            "videos": self.videos,
+            "drawings_failed": self.undrawn,
             **self.details,
         }
-
-
-def try_to_draw(name: str, draw: Callable[[], Drawn], failed: dict[str, str]) -> Drawn | None:
-    """What `draw` gives; None if it fails, with the cause in `failed` under `name`.
-
-    Drawings come after the scores are written: whatever one of them fails with, it takes no score with it.
-    """
-    try:
-        return draw()
-    except Exception as error:  # noqa: BLE001
-        failed[name] = " ".join(str(error).split()) or type(error).__name__
-        return None
 
 
 def mean_score(values: NDArray[np.float64]) -> Score:

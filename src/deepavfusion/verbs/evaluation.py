@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from deepavfusion.evaluation.config import (
+    AverageConfig,
+    CompareConfig,
+    EmbedConfig,
+    EvaluateConfig,
+    NeighboursConfig,
+    VggsounderConfig,
+)
+from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
+from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.verbs.verb import Verb
 
 
@@ -18,82 +30,18 @@ def _exit_code(num_without_numbers: int) -> int:
     return int(num_without_numbers > 0)
 
 
-def _evaluate_config() -> type:
-    from deepavfusion.evaluation.config import EvaluateConfig
-
-    return EvaluateConfig
-
-
-def _evaluate(config: Any) -> int:
+def _evaluate(counted: str, config: Any) -> int:
+    """Score a model; `counted` is what the bar counts."""
     from deepavfusion.counting import counting
-    from deepavfusion.evaluation.classification.evaluate import evaluate, show
+    from deepavfusion.evaluation.evaluate import evaluate
+    from deepavfusion.evaluation.frame import show
 
-    with counting("clips") as progress:
+    with counting(counted) as progress:
         result = evaluate(config, progress)
     if result is None:
         return 0
     show(result)
     return _exit_code(result.num_without_numbers)
-
-
-def _evaluate_localization_config() -> type:
-    from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
-
-    return EvaluateLocalizationConfig
-
-
-def _evaluate_localization(config: Any) -> int:
-    from deepavfusion.counting import counting
-    from deepavfusion.evaluation.localization.evaluate import evaluate_localization, show
-
-    with counting("samples") as progress:
-        result = evaluate_localization(config, progress)
-    if result is None:
-        return 0
-    show(result)
-    return _exit_code(result.num_without_numbers)
-
-
-def _evaluate_separation_config() -> type:
-    from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
-
-    return EvaluateSeparationConfig
-
-
-def _evaluate_separation(config: Any) -> int:
-    from deepavfusion.counting import counting
-    from deepavfusion.evaluation.separation.evaluate import evaluate_separation, show
-
-    with counting("mixtures") as progress:
-        result = evaluate_separation(config, progress)
-    if result is None:
-        return 0
-    show(result)
-    return _exit_code(result.num_without_numbers)
-
-
-def _evaluate_segmentation_config() -> type:
-    from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-
-    return EvaluateSegmentationConfig
-
-
-def _evaluate_segmentation(config: Any) -> int:
-    from deepavfusion.counting import counting
-    from deepavfusion.evaluation.segmentation.evaluate import evaluate_segmentation, show
-
-    with counting("pictures") as progress:
-        result = evaluate_segmentation(config, progress)
-    if result is None:
-        return 0
-    show(result)
-    return _exit_code(result.num_without_numbers)
-
-
-def _compare_config() -> type:
-    from deepavfusion.evaluation.config import CompareConfig
-
-    return CompareConfig
 
 
 def _compare(config: Any) -> int:
@@ -103,24 +51,12 @@ def _compare(config: Any) -> int:
     return 0
 
 
-def _average_config() -> type:
-    from deepavfusion.evaluation.config import AverageConfig
-
-    return AverageConfig
-
-
 def _average(config: Any) -> int:
     from deepavfusion.evaluation.classification.ensemble import average
-    from deepavfusion.evaluation.classification.evaluate import show
+    from deepavfusion.evaluation.frame import show
 
     show(average(config))
     return 0
-
-
-def _vggsounder_config() -> type:
-    from deepavfusion.evaluation.config import VggsounderConfig
-
-    return VggsounderConfig
 
 
 def _vggsounder(config: Any) -> int:
@@ -128,12 +64,6 @@ def _vggsounder(config: Any) -> int:
 
     show(score_vggsounder(config))
     return 0
-
-
-def _embed_config() -> type:
-    from deepavfusion.evaluation.config import EmbedConfig
-
-    return EmbedConfig
 
 
 def _embed(config: Any) -> int:
@@ -148,44 +78,32 @@ def _embed(config: Any) -> int:
     return _exit_code(summary.num_without_numbers)
 
 
-def _neighbours_config() -> type:
-    from deepavfusion.evaluation.config import NeighboursConfig
-
-    return NeighboursConfig
-
-
 def _neighbours(config: Any) -> int:
-    from deepavfusion.evaluation.classification.evaluate import show
     from deepavfusion.evaluation.features.neighbours import neighbours
+    from deepavfusion.evaluation.frame import show
 
     show(neighbours(config))
     return 0
 
 
+def _evaluation(summary: str, config: type, counted: str) -> Verb:
+    return Verb(summary, lambda: config, partial(_evaluate, counted), ("run",), sole_writer=True)
+
+
 EVALUATION: dict[str, Verb] = {
-    "evaluate classification": Verb(
-        "score a classifier on labelled clips", _evaluate_config, _evaluate, ("run",), sole_writer=True
+    "evaluate classification": _evaluation("score a classifier on labelled clips", EvaluateConfig, "clips"),
+    "evaluate localization": _evaluation(
+        "score maps of where the sound comes from", EvaluateLocalizationConfig, "samples"
     ),
-    "evaluate localization": Verb(
-        "score maps of where the sound comes from",
-        _evaluate_localization_config,
-        _evaluate_localization,
-        ("run",),
-        sole_writer=True,
+    "evaluate separation": _evaluation(
+        "score separated sounds against their stems", EvaluateSeparationConfig, "mixtures"
     ),
-    "evaluate separation": Verb(
-        "score separated sounds against their stems",
-        _evaluate_separation_config,
-        _evaluate_separation,
-        ("run",),
-        sole_writer=True,
+    "evaluate segmentation": _evaluation("score masks of what sounds", EvaluateSegmentationConfig, "pictures"),
+    "compare": Verb("two evaluations on their common clips", lambda: CompareConfig, _compare, ("a", "b")),
+    "average": Verb("the mean of several evaluated classifiers", lambda: AverageConfig, _average),
+    "vggsounder": Verb(
+        "score predictions by VGGSounder's labels", lambda: VggsounderConfig, _vggsounder, ("annotations",)
     ),
-    "evaluate segmentation": Verb(
-        "score masks of what sounds", _evaluate_segmentation_config, _evaluate_segmentation, ("run",), sole_writer=True
-    ),
-    "compare": Verb("two evaluations on their common clips", _compare_config, _compare, ("a", "b")),
-    "average": Verb("the mean of several evaluated classifiers", _average_config, _average),
-    "vggsounder": Verb("score predictions by VGGSounder's labels", _vggsounder_config, _vggsounder, ("annotations",)),
-    "embed": Verb("write an encoder's features of clips", _embed_config, _embed, sole_writer=True),
-    "knn": Verb("classify features by their nearest neighbours", _neighbours_config, _neighbours),
+    "embed": Verb("write an encoder's features of clips", lambda: EmbedConfig, _embed, sole_writer=True),
+    "knn": Verb("classify features by their nearest neighbours", lambda: NeighboursConfig, _neighbours),
 }

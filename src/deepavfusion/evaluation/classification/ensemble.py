@@ -8,18 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from deepavfusion.evaluation.classification.evaluator import AVERAGE
-from deepavfusion.evaluation.classification.results import (
-    ClassificationResult,
-    heads_of_saved,
-    read_predictions,
-    write_results,
-)
+from deepavfusion.evaluation.classification.results import classification_findings, heads_of_saved, read_predictions
 from deepavfusion.evaluation.config import AverageConfig
 from deepavfusion.evaluation.coverage import ClipSelection
+from deepavfusion.evaluation.frame import Evaluated
 from deepavfusion.evaluation.loop import Predictions
 
 
-def average(config: AverageConfig) -> ClassificationResult:
+def average(config: AverageConfig) -> Evaluated:
     """Average the logits of evaluations and write the evaluation of the result.
 
     Raises:
@@ -48,8 +44,7 @@ def average(config: AverageConfig) -> ClassificationResult:
     total = np.where(present[..., None], logits, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)[:, None]
     everything = tuple(dict.fromkeys(name for own in members for name in own.ids))
     missing = tuple(name for name in everything if name not in set(names))
-    return write_results(
-        Path(config.out),
+    findings = classification_findings(
         Predictions(
             np.arange(len(names)),
             tuple(names),
@@ -61,3 +56,4 @@ def average(config: AverageConfig) -> ClassificationResult:
         f"mean of the logits of {len(members)} models, {first.protocol}",
         {"settings": asdict(config)},
     )
+    return findings.write(Path(config.out))

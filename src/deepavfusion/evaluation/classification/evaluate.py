@@ -1,70 +1,66 @@
-"""`evaluate`: score a trained model on labelled clips, in one process or under torchrun."""
+"""Evaluation of a classifier: which clips and labels, and by which protocol."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.features import read_features
-from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, truth
+from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, Labelled, truth
 from deepavfusion.evaluation.classification.feature_evaluator import FeatureEvaluator
-from deepavfusion.evaluation.classification.results import ClassificationResult, write_results
-from deepavfusion.evaluation.config import EvaluateConfig, named_places
-from deepavfusion.evaluation.coverage import ClipSelection, select_clips
-from deepavfusion.evaluation.loop import Progress, predict_all
+from deepavfusion.evaluation.classification.results import classification_findings
+from deepavfusion.evaluation.config import EvaluateConfig
+from deepavfusion.evaluation.coverage import select_clips
+from deepavfusion.evaluation.frame import Findings, TaskEvaluation
+from deepavfusion.evaluation.loop import Exchange, Progress
 from deepavfusion.models import AudioVisualClassifier
 from deepavfusion.storage.trained_models import open_models
-from deepavfusion.training.processes import Processes, autocast_dtype
 
 
-def evaluate(config: EvaluateConfig, progress: Progress | None = None) -> ClassificationResult | None:
-    """Score a classifier.
+class ClassificationEvaluation(TaskEvaluation[EvaluateConfig]):
+    """A classifier on labelled clips, or on features of them."""
 
-    Args:
-        config: which model on which clips.
-        progress: is told how many clips this process has done.
+    def __init__(self, config: EvaluateConfig, exchange: Exchange, progress: Progress | None = None) -> None:
+        super().__init__(config, exchange, progress)
+        model = open_models(config.run).load("classification").to(self.device)
+        assert isinstance(model, AudioVisualClassifier)
+        self.model, self.selection = model, select_clips(config.data.source, config.data.split)
+        clips = self.selection.clips
+        self.truth([clip.id for clip in clips])  # a label it does not know shows before the work
+        self.evaluator: FeatureEvaluator | ClassifierEvaluator
+        if config.features is not None:
+            self.evaluator = FeatureEvaluator(model, read_features(config.features), clips)
+        else:
+            self.evaluator = ClassifierEvaluator(model, clips, config.windows, config.modalities, self.dtype)
 
-    Returns:
-        The scores; None in every process but the first, which writes the files.
+    def truth(self, ids: Sequence[str]) -> Labelled:
+        """Targets of clips. Raises ValueError on a label that the model does not know."""
+        cells, own = {clip.id: clip.label for clip in self.selection.clips}, self.model.config
+        return truth([cells[name] for name in ids], ids, own.classes, own.multi_label)
 
-    Raises:
-        ValueError: no such model or clips, or labels that the model does not know.
-    """
-    processes = Processes(TrainingConfig(device=config.device))
-    result = _evaluate(config, processes, progress)
-    processes.close()
-    return result
+    def predict(self) -> None:
+        self.predictions = self.ask(self.evaluator, max(1, self.config.batch_size // self.config.windows))
+        self.predictions.check_some(self.config.data.source)
 
-
-def _evaluate(config: EvaluateConfig, processes: Processes, progress: Progress | None) -> ClassificationResult | None:
-    model = open_models(config.run).load("classification").to(processes.device)
-    assert isinstance(model, AudioVisualClassifier)
-    selection = select_clips(config.data.source, config.data.split)
-    cells = {clip.id: clip.label for clip in selection.clips}
-    classes, multi_label = model.config.classes, model.config.multi_label
-    truth(list(cells.values()), list(cells), classes, multi_label)  # a label it does not know shows before the work
-    clips_per_batch = max(1, config.batch_size // config.windows)
-    if config.features is not None:
-        evaluator: FeatureEvaluator | ClassifierEvaluator = FeatureEvaluator(
-            model, read_features(config.features), selection.clips
+    def findings(self) -> Findings:
+        config, found = self.config, self.predictions
+        return classification_findings(
+            found,
+            self.truth(found.ids),
+            self.selection,
+            protocol_name(config, self.model),
+            {"settings": asdict(config)},
+            config.places,
+            config.title,
         )
-    else:
-        dtype = autocast_dtype(config.precision, processes.device.type)
-        evaluator = ClassifierEvaluator(model, selection.clips, config.windows, config.modalities, dtype)
-    predictions = predict_all(evaluator, processes, clips_per_batch, config.data.num_workers, progress)
-    predictions.check_some(config.data.source)
-    if not processes.first:
-        return None
-    labelled = truth([cells[name] for name in predictions.ids], predictions.ids, classes, multi_label)
-    protocol = protocol_name(config, model)
-    settings = {"settings": asdict(config)}
-    out = _folder(config, selection)
-    baselines = named_places(config.baselines)
-    return write_results(out, predictions, labelled, selection, protocol, settings, baselines, config.title)
+
+    def folder_name(self) -> list[str]:
+        config = self.config
+        name = [self.source_name, self.selection.split]
+        name += [f"{config.windows}windows"] if config.windows > 1 else []
+        name += [config.modalities] if config.modalities != "both" else []
+        name += ["features"] if config.features is not None else []
+        return name
 
 
 def protocol_name(config: EvaluateConfig, model: AudioVisualClassifier) -> str:
@@ -76,29 +72,3 @@ def protocol_name(config: EvaluateConfig, model: AudioVisualClassifier) -> str:
     if config.modalities != "both" and own == "both":
         return f"{views}, {config.modalities} alone at test time"
     return views if own == "both" else f"{views}, {own} alone"
-
-
-def show(result: ClassificationResult, console: Console | None = None) -> None:
-    """Print the coverage line and a table with one row per head."""
-    console = console or Console(markup=False, emoji=False)
-    console.print(result.coverage.line(), soft_wrap=True)
-    names = [name for name in result.numbers if not name.startswith("f1_")]
-    table = Table(title=f"{result.protocol} ({result.out})", title_justify="left")
-    for column in ("head", *names, "clips"):
-        table.add_column(column.replace("_", " "), justify="left" if column == "head" else "right")
-    for head, own in result.heads.items():
-        numbers = numbers_of(own.scores)
-        table.add_row(head, *(f"{100 * numbers[name]:.2f}" for name in names), str(own.scores.num_scored))
-    console.print(table)
-    for what, cause in result.not_drawn.items():
-        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
-
-
-def _folder(config: EvaluateConfig, selection: ClipSelection) -> Path:
-    if config.out is not None:
-        return Path(config.out)
-    name = [Path(config.data.source.rstrip("/")).stem, selection.split]
-    name += [f"{config.windows}windows"] if config.windows > 1 else []
-    name += [config.modalities] if config.modalities != "both" else []
-    name += ["features"] if config.features is not None else []
-    return Path(config.run) / "evaluation" / "-".join(name)

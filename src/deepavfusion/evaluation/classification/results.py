@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,55 +32,32 @@ from deepavfusion.evaluation.classification.evaluator import (
     numbers_of,
     score_heads,
 )
-from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage
+from deepavfusion.evaluation.coverage import ClipSelection, coverage
+from deepavfusion.evaluation.frame import Findings, Printed, picture_drawing
 from deepavfusion.evaluation.loop import Predictions
-from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines, try_to_draw
+from deepavfusion.evaluation.record import PictureEntry, Record, Score, mean_score, paired_baselines
 from deepavfusion.metrics.classification import MultiLabelScores, SingleLabelScores
 
 PREDICTIONS = "predictions.npz"
 
 
-@dataclass(frozen=True)
-class ClassificationResult:
-    """Scores of a classifier over the clips of a selection."""
-
-    out: Path
-    """Folder of the files."""
-    protocol: str
-    """Name of the protocol with everything that could be done otherwise."""
-    heads: dict[str, HeadScores]
-    """By head, the average first."""
-    coverage: Coverage
-    num_without_numbers: int = 0
-    """Clips for which the model's answer is not finite."""
-    not_drawn: Mapping[str, str] = field(default_factory=dict)
-    """Drawings that could not be made, with the cause."""
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        """Scores of the average of the heads, by name."""
-        return numbers_of(self.heads[AVERAGE].scores)
-
-
-def write_results(
-    out: Path,
+def classification_findings(
     predictions: Predictions,
     labelled: Labelled,
     selection: ClipSelection,
     protocol: str,
-    settings: Mapping[str, Any],
+    details: Mapping[str, Any],
     baselines: Mapping[str, str] = {},
     title: str = "Classification",
-) -> ClassificationResult:
-    """Score predictions and write the folder.
+) -> Findings:
+    """What the predictions of a classifier are worth.
 
     Args:
-        out: the folder; files of an earlier evaluation there are replaced.
         predictions: of the selection's clips.
         labelled: truth of the predicted clips, row by row.
         selection: the clips that were to be scored.
         protocol: how windows and modalities were chosen.
-        settings: what else the record should tell.
+        details: what else the record should tell.
         baselines: by name, folders of earlier evaluations to compare with clip by clip.
         title: headline in a report.
 
@@ -92,53 +69,45 @@ def write_results(
         raise ValueError(f"{selection.source}: not one clip could be classified; {covered.line()}")
     heads = score_heads(predictions, labelled)
     scores = heads[AVERAGE].scores
-    result = ClassificationResult(
-        out, f"{scores.protocol}, {protocol}", heads, covered, predictions.num_without_numbers
-    )
     samples = sample_values(predictions.values, labelled)
     numbers = {f"{name} {head}": value for head, own in heads.items() for name, value in numbers_of(own.scores).items()}
     shown = {name: value for name, value in numbers.items() if not name.startswith("f1_") and math.isfinite(value)}
     record = Record(
         title=title,
         task="classification",
-        protocol=result.protocol,
+        protocol=f"{scores.protocol}, {protocol}",
         coverage=covered,
         num_scored=scores.num_scored,
         scores={name: mean_score(samples[name]) if name in samples else Score(v) for name, v in shown.items()},
         counted_as_wrong=dict(scores.counted_as_wrong),
         baselines=paired_baselines(predictions.ids, samples, baselines),
-        details={"heads": {head: _head_record(own) for head, own in heads.items()}, **settings},
+        details={"heads": {head: _head_record(own) for head, own in heads.items()}, **details},
     )
-    record.write(out, predictions.ids, samples)
-    save_arrays(
-        out / PREDICTIONS,
-        {
-            "ids": np.array(predictions.ids),
-            "classes": np.array(labelled.classes),
-            "targets": labelled.targets,
-            "multi_label": np.array(labelled.multi_label),
-            "protocol": np.array(result.protocol),
-            **predictions.values,
-        },
-    )
-    _write_table(out / "classes.csv", scores, labelled.classes)
+
+    def write_tables(out: Path) -> None:
+        save_arrays(
+            out / PREDICTIONS,
+            {
+                "ids": np.array(predictions.ids),
+                "classes": np.array(labelled.classes),
+                "targets": labelled.targets,
+                "multi_label": np.array(labelled.multi_label),
+                "protocol": np.array(record.protocol),
+                **predictions.values,
+            },
+        )
+        _write_table(out / "classes.csv", scores, labelled.classes)
+
+    drawings = {}
     if isinstance(scores, SingleLabelScores):
-        failed: dict[str, str] = {}
-        picture = try_to_draw("confusion.png", partial(_draw_confusion, out, scores, labelled.classes), failed)
-        if picture is None:
-            told = {**record.details, "drawings_failed": failed}
-            replace(record, details=told).write(out, predictions.ids, samples)
-            return replace(result, not_drawn=failed)
-        replace(record, pictures=[picture]).write(out, predictions.ids, samples)
-    return result
-
-
-def _draw_confusion(out: Path, scores: SingleLabelScores, classes: tuple[str, ...]) -> PictureEntry:
-    with replacing(out / "confusion.png") as temporary:
-        figure = confusion_figure(scores.confusion.numpy(), classes, f"top-1 {scores.top1:.3f}")
-        figure.savefig(temporary, format="png")
-    caption = "Shares of each true class's clips by predicted class."
-    return PictureEntry("confusion.png", "confusion matrix", caption)
+        figure = partial(confusion_figure, scores.confusion.numpy(), labelled.classes, f"top-1 {scores.top1:.3f}")
+        caption = "Shares of each true class's clips by predicted class."
+        drawings["confusion.png"] = picture_drawing(PictureEntry("confusion.png", "confusion matrix", caption), figure)
+    lines = [f"{head}: nothing to read in {own.num_absent} clips" for head, own in heads.items() if own.num_absent]
+    printed = Printed(
+        tuple(record.scores), tuple(name for name in samples if name.endswith(AVERAGE)), lines=tuple(lines)
+    )
+    return Findings(record, predictions.ids, samples, printed, write_tables, drawings, predictions.num_without_numbers)
 
 
 def sample_values(values: Mapping[str, NDArray[Any]], labelled: Labelled) -> dict[str, NDArray[np.float64]]:

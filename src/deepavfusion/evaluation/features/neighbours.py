@@ -20,16 +20,17 @@ from deepavfusion.data.features import STREAMS, Features, read_features
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sets.vocabularies import vocabulary
 from deepavfusion.evaluation.classification.evaluator import AVERAGE, truth
-from deepavfusion.evaluation.classification.results import ClassificationResult, write_results
+from deepavfusion.evaluation.classification.results import classification_findings
 from deepavfusion.evaluation.config import NeighboursConfig
 from deepavfusion.evaluation.coverage import ClipSelection
+from deepavfusion.evaluation.frame import Evaluated
 from deepavfusion.evaluation.loop import Predictions
 
 _ROWS = 1024
 """Rows of the similarity matrix computed at a time."""
 
 
-def neighbours(config: NeighboursConfig) -> ClassificationResult:
+def neighbours(config: NeighboursConfig) -> Evaluated:
     """Score the labelled clips of the test features.
 
     Raises:
@@ -66,9 +67,8 @@ def neighbours(config: NeighboursConfig) -> ClassificationResult:
         unlabelled=tuple(name for name, label in zip(test.ids, test.labels, strict=True) if not label),
     )
     protocol = f"{config.k} nearest of {len(known)} clips, centre window"
-    return write_results(
-        Path(config.out), predictions, labelled, selection, protocol, {"settings": asdict(config), "train": train.meta}
-    )
+    details = {"settings": asdict(config), "train": train.meta}
+    return classification_findings(predictions, labelled, selection, protocol, details).write(Path(config.out))
 
 
 def vote(streams: list[tuple[Tensor, Tensor]], targets: Tensor, k: int, temperature: float) -> Tensor:

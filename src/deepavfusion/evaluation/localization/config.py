@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deepavfusion.data.sounding_truth import BoxFormat
-from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
+from deepavfusion.evaluation.config import EvaluationConfig
 
 MapMethod = Literal["auto", "head", "audio_cosine", "fusion_cosine", "attention", "rise"]
 
 
 @dataclass(frozen=True)
-class EvaluateLocalizationConfig:
+class EvaluateLocalizationConfig(EvaluationConfig):
     """Score where a model sees the sound come from, against masks or boxes."""
 
     run: str
     """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME; without a trained head a method that
     needs none is taken."""
-    data: EvaluationData
-    """Which clips."""
-    out: str | None = None
-    """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
     method: MapMethod = "auto"
     """Where maps come from: head (trained), audio_cosine, fusion_cosine, attention or rise; auto is head where there is
     one, else rise, and audio_cosine for an encoder without fusion."""
@@ -41,7 +37,7 @@ class EvaluateLocalizationConfig:
     """Pictures with silent or off-screen sound beside the boxes: a csv with the header video,audio,label."""
     truth: bool = True
     """Whether there is truth to score against; false makes pictures and videos alone."""
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = field(default=(), kw_only=True)
     """Other runs on the same samples, [NAME=RUN,...]; NAME=untrained:RUN takes random weights."""
     upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     """How patch maps come to 224 x 224: bilinear (EZ-VSL) or bicubic (SLAVC)."""
@@ -49,23 +45,14 @@ class EvaluateLocalizationConfig:
     """So many clips become videos with the map over every frame and the sound."""
     seed: int = 0
     """Of foreign sounds, noise and untrained weights."""
-    batch_size: int = 16
+    batch_size: int = field(default=16, kw_only=True)
     """Clips per forward pass of one process."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "layers", tuple(int(i) for i in self.layers))
-        object.__setattr__(self, "baselines", tuple(self.baselines))
-        check_out(self.run, self.out)
-        for name in ("shifts", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
-        for name in ("overlay", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} {getattr(self, name)} must not be negative")
+        self.at_least(1, "shifts")
+        self.at_least(0, "overlay", "seed")
         if self.boxes is None:
             if self.boxes_format != "csv":
                 raise ValueError(f"boxes_format {self.boxes_format} needs --boxes")
@@ -73,4 +60,3 @@ class EvaluateLocalizationConfig:
                 raise ValueError(f"pairs {self.pairs}: they stand beside clips with boxes, give --boxes too")
         if not self.truth and (self.boxes is not None or self.baselines):
             raise ValueError("truth false: without truth nothing is scored, leave out --boxes and --baselines")
-        named_places(self.baselines)

@@ -1,23 +1,16 @@
-"""`evaluate localization`: score where a model sees the sound come from, in one process or under torchrun."""
+"""Evaluation of localization: where a model sees the sound come from, against masks or boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table as Grid
 
-from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.sets.pairs import read_sounding_pairs
 from deepavfusion.data.sounding_truth import read_box_annotations
-from deepavfusion.evaluation.config import named_places
-from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, select_clips
+from deepavfusion.evaluation.coverage import ClipSelection, coverage, select_clips
+from deepavfusion.evaluation.frame import Findings, Printed, TaskEvaluation
 from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
 from deepavfusion.evaluation.localization.evaluator import RULES, SOUNDS_HEARD, LocalizationEvaluator
 from deepavfusion.evaluation.localization.items import (
@@ -27,33 +20,12 @@ from deepavfusion.evaluation.localization.items import (
     paired_items,
     with_foreign_sounds,
 )
-from deepavfusion.evaluation.localization.overlay_video import write_overlay
-from deepavfusion.evaluation.localization.pictures import write_pictures
+from deepavfusion.evaluation.localization.pictures import film_drawings, picture_drawings
 from deepavfusion.evaluation.localization.scores import CONDITIONS, Table, against, as_scores, score_table
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper, load_mapper
-from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.record import RESULTS, Baseline, PictureEntry, Record, Score, try_to_draw
+from deepavfusion.evaluation.loop import Exchange, Predictions, Progress
+from deepavfusion.evaluation.record import Record
 from deepavfusion.metrics.localization import Binarisation
-from deepavfusion.training.processes import Processes, autocast_dtype
-
-
-@dataclass(frozen=True)
-class LocalizationResult:
-    """Scores of a model over a selection of items."""
-
-    out: Path
-    """Folder of the files."""
-    protocol: str
-    headline: Binarisation
-    scores: dict[str, Score]
-    """By name; empty where there is no truth."""
-    baselines: dict[str, dict[str, Baseline]]
-    coverage: Coverage
-    videos: tuple[Path, ...]
-    unreadable: dict[str, str]
-    """Clips of which no video could be made, with the cause."""
-    num_without_numbers: int = 0
-    """Items for which the model's answer is not finite."""
 
 
 @dataclass(frozen=True)
@@ -68,122 +40,111 @@ class Selection:
     """Clips whose boxes cover no pixel."""
 
 
-def evaluate_localization(
-    config: EvaluateLocalizationConfig, progress: Progress | None = None
-) -> LocalizationResult | None:
-    """Score a localizer, or a bare encoder by a method without training.
+class LocalizationEvaluation(TaskEvaluation[EvaluateLocalizationConfig]):
+    """A localizer, or a bare encoder by a method without training, beside others on the same items."""
 
-    Args:
-        config: which model on which clips.
-        progress: is told how many items this process has done.
+    def __init__(
+        self, config: EvaluateLocalizationConfig, exchange: Exchange, progress: Progress | None = None
+    ) -> None:
+        super().__init__(config, exchange, progress)
+        self.mapper, self.selection = self._mapper(config.run), select_items(config)
+        self.rivals = {name: self._mapper(run) for name, run in config.places.items()}
+        self.headline: Binarisation = "area" if config.boxes is None else "top50"
 
-    Returns:
-        The scores; None in every process but the first, which writes the files.
+    def _mapper(self, run: str) -> SoundMapper:
+        config, mine = self.config, run == self.config.run
+        return load_mapper(
+            run,
+            config.method if mine or config.method != "head" else "auto",
+            config.layers if mine else (),
+            device=self.device,
+            untrained=config.untrained and mine,
+            shifts=config.shifts,
+            dtype=self.dtype,
+            seed=config.seed,
+        )
 
-    Raises:
-        ValueError: no such model, clips or boxes, or not one clip can be scored.
-    """
-    processes = Processes(TrainingConfig(device=config.device))
-    result = _evaluate(config, processes, progress)
-    processes.close()
-    return result
+    def predict(self) -> None:
+        self.found, *others = (self._maps(mapper) for mapper in (self.mapper, *self.rivals.values()))
+        self.rivals_found = dict(zip(self.rivals, others, strict=True))
 
-
-def _evaluate(
-    config: EvaluateLocalizationConfig, processes: Processes, progress: Progress | None
-) -> LocalizationResult | None:
-    mapper = _mapper(config, config.run, processes.device)
-    selection = select_items(config)
-    others = {name: _mapper(config, run, processes.device) for name, run in named_places(config.baselines).items()}
-
-    def predict(own: SoundMapper) -> tuple[LocalizationEvaluator, Predictions]:
-        evaluator = LocalizationEvaluator(own, selection.items, config.upsampling, config.seed)
-        found = predict_all(evaluator, processes, config.batch_size, config.data.num_workers, progress)
+    def _maps(self, mapper: SoundMapper) -> Predictions:
+        config = self.config
+        found = self.ask(LocalizationEvaluator(mapper, self.selection.items, config.upsampling, config.seed))
         found.check_some(config.data.source)
-        return evaluator, found
+        return found
 
-    evaluator, found = predict(mapper)
-    rivals = {name: predict(own)[1] for name, own in others.items()}
-    if not processes.first:
-        return None
-    out = _folder(config, selection, mapper)
-    covered = coverage(selection.clips, found.ids, {**selection.failed, **found.failed})
-    headline: Binarisation = "area" if config.boxes is None else "top50"
-
-    def draw() -> tuple[Sequence[PictureEntry], tuple[Path, ...], dict[str, str]]:
-        failed: dict[str, str] = {}
-        write = partial(write_pictures, out, evaluator.items, found, mapper, headline)
-        pictures = try_to_draw("pictures", write, failed)
-        videos = _videos(config, out, evaluator.items, mapper, processes.device, failed)
-        return pictures or (), videos, failed
-
-    result = LocalizationResult(
-        out, protocol_name(config, mapper), headline, {}, {}, covered, (), {}, found.num_without_numbers
-    )
-    if config.truth:
-        return _score(config, result, evaluator.items, found, rivals, selection, draw)
-    _, videos, unreadable = draw()
-    return replace(result, videos=videos, unreadable=unreadable)
-
-
-def _score(
-    config: EvaluateLocalizationConfig,
-    result: LocalizationResult,
-    items: Sequence[Item],
-    found: Predictions,
-    rivals: dict[str, Predictions],
-    selection: Selection,
-    draw: Callable[[], tuple[Sequence[PictureEntry], tuple[Path, ...], dict[str, str]]],
-) -> LocalizationResult:
-    scenes = [items[i].scene for i in found.positions]
-    table = score_table(found.values, scenes, result.headline)
-    tables = {
-        name: score_table(found.values, scenes, result.headline, condition) for name, condition in CONDITIONS.items()
-    }
-    for name, other in rivals.items():
-        tables[name] = _aligned(
-            score_table(other.values, [items[i].scene for i in other.positions], result.headline), other, found
+    def findings(self) -> Findings:
+        config, found, items, selection = self.config, self.found, self.selection.items, self.selection
+        record = Record(
+            title="Visual sound localization",
+            task="localization",
+            protocol=protocol_name(config, self.mapper),
+            coverage=coverage(selection.clips, found.ids, {**selection.failed, **found.failed}),
+            num_scored=0,
+            scores={},
         )
-    sounding = ~np.isnan(np.asarray(found.values["ciou_area_own"], np.float64))
-    if not sounding.any():
-        raise ValueError(f"{config.data.source}: nothing sounds in the picture of any of {len(found.ids)} clips")
-    result = replace(
-        result, scores=as_scores(table), baselines={name: against(table, own) for name, own in tables.items()}
-    )
-    still = {"nothing in the picture sounds (in the extended scores alone)": int((~sounding).sum())}
-    left_out = {**still, "boxes cover no pixel": len(selection.empty)}
-    wrong = int((~np.asarray(found.values["finite_own"], bool) & sounding).sum())
-    record = Record(
-        title="Visual sound localization",
-        task="localization",
-        protocol=result.protocol,
-        coverage=result.coverage,
-        num_scored=int(sounding.sum()),
-        scores=result.scores,
-        left_out={cause: count for cause, count in left_out.items() if count},
-        counted_as_wrong={"map not finite": wrong} if wrong else {},
-        baselines=result.baselines,
-        details={
-            "settings": asdict(config),
-            "headline": result.headline,
-            "scenes": {kind: scenes.count(kind) for kind in sorted(set(scenes))},
-            "lower_is_better": [name for name in result.scores if name.startswith("false positives")],
-            "without_truth": selection.empty,
-            "without_foreign_sound": int(np.isnan(found.values["confidence_foreign"]).sum()),
-        },
-    )
-    confidences = {
-        "confidence" if name == "own" else f"confidence {name}": np.asarray(
-            found.values[f"confidence_{name}"], np.float64
+        samples: dict[str, NDArray[np.float64]] = {}
+        if config.truth:
+            record, samples = self._scored(record)
+        other = tuple(f" {rule}" for rule in RULES if rule != self.headline)
+        drawings = picture_drawings(items, found, self.mapper, self.headline)
+        drawings |= film_drawings(items, config.overlay, self.mapper, self.device)
+        return Findings(
+            record,
+            found.ids,
+            samples,
+            Printed(tuple(name for name in record.scores if not name.endswith(other)), (f"cIoU@0.5 {self.headline}",)),
+            drawings=drawings,
+            num_without_numbers=found.num_without_numbers,
         )
-        for name in SOUNDS_HEARD
-    }
-    samples = {**table.samples, **confidences}
-    record.write(result.out, found.ids, samples)
-    pictures, videos, unreadable = draw()
-    told = {**record.details, "videos": [path.name for path in videos], "videos_failed": unreadable}
-    replace(record, pictures=pictures, details=told).write(result.out, found.ids, samples)
-    return replace(result, videos=videos, unreadable=unreadable)
+
+    def _scored(self, record: Record) -> tuple[Record, dict[str, NDArray[np.float64]]]:
+        """The record with scores, and their values by sample."""
+        config, found, items = self.config, self.found, self.selection.items
+        scenes = [items[i].scene for i in found.positions]
+        sounding = ~np.isnan(np.asarray(found.values["ciou_area_own"], np.float64))
+        if not sounding.any():
+            raise ValueError(f"{config.data.source}: nothing sounds in the picture of any of {len(found.ids)} clips")
+        table = score_table(found.values, scenes, self.headline)
+        tables = {
+            name: score_table(found.values, scenes, self.headline, condition) for name, condition in CONDITIONS.items()
+        }
+        for name, other in self.rivals_found.items():
+            own = score_table(other.values, [items[i].scene for i in other.positions], self.headline)
+            tables[name] = _aligned(own, other, found)
+        scores, empty = as_scores(table), self.selection.empty
+        still = {"nothing in the picture sounds (in the extended scores alone)": int((~sounding).sum())}
+        left_out = {**still, "boxes cover no pixel": len(empty)}
+        wrong = int((~np.asarray(found.values["finite_own"], bool) & sounding).sum())
+        heard = {"confidence" if name == "own" else f"confidence {name}": f"confidence_{name}" for name in SOUNDS_HEARD}
+        confidences = {name: np.asarray(found.values[value], np.float64) for name, value in heard.items()}
+        record = replace(
+            record,
+            num_scored=int(sounding.sum()),
+            scores=scores,
+            left_out={cause: count for cause, count in left_out.items() if count},
+            counted_as_wrong={"map not finite": wrong} if wrong else {},
+            baselines={name: against(table, own) for name, own in tables.items()},
+            details={
+                "settings": asdict(config),
+                "headline": self.headline,
+                "scenes": {kind: scenes.count(kind) for kind in sorted(set(scenes))},
+                "lower_is_better": [name for name in scores if name.startswith("false positives")],
+                "without_truth": empty,
+                "without_foreign_sound": int(np.isnan(found.values["confidence_foreign"]).sum()),
+            },
+        )
+        return record, {**table.samples, **confidences}
+
+    def folder_name(self) -> list[str]:
+        config = self.config
+        method = self.mapper.name.removesuffix(", untrained").replace(" of layers ", "-").replace(" of layer ", "-")
+        name = ["localization", self.source_name, self.selection.clips.split, method.replace(", ", "_")]
+        name += ["untrained"] if config.untrained else []
+        name += [config.boxes_format] if config.boxes else []
+        name += [f"{config.shifts}shifts"] if config.shifts > 1 else []
+        return name
 
 
 def select_items(config: EvaluateLocalizationConfig) -> Selection:
@@ -232,46 +193,6 @@ def protocol_name(config: EvaluateLocalizationConfig, mapper: SoundMapper) -> st
     return ", ".join(parts)
 
 
-def show(result: LocalizationResult, console: Console | None = None) -> None:
-    """Print the coverage line and a table of the scores beside the baselines'."""
-    console = console or Console(markup=False, emoji=False)
-    line = result.coverage.line()
-    console.print(line if result.scores else line.replace("scored", "looked at", 1), soft_wrap=True)
-    if result.scores:
-        grid = Grid(title=f"{result.protocol} ({result.out})", title_justify="left")
-        grid.add_column("score", no_wrap=True)
-        for column in ("model", *result.baselines):
-            grid.add_column(column, justify="right")
-        other = tuple(f" {rule}" for rule in RULES if rule != result.headline)
-        shown = {name: score for name, score in result.scores.items() if not name.endswith(other)}
-        for name, score in shown.items():
-            cells = [own[name].score.value if name in own else None for own in result.baselines.values()]
-            grid.add_row(name, *("" if value is None else f"{100 * value:.1f}" for value in (score.value, *cells)))
-        console.print(grid)
-        if len(shown) < len(result.scores):
-            console.print(f"{len(result.scores) - len(shown)} more under{' and'.join(other)}: {result.out / RESULTS}")
-    else:
-        console.print(f"without truth nothing is scored; pictures are in {result.out}", soft_wrap=True)
-    for path in result.videos:
-        console.print(f"video: {path}", soft_wrap=True)
-    for name, cause in result.unreadable.items():
-        console.print(f"no video of {name}: {cause}", soft_wrap=True, markup=False)
-
-
-def _mapper(config: EvaluateLocalizationConfig, run: str, device: torch.device) -> SoundMapper:
-    mine = run == config.run
-    return load_mapper(
-        run,
-        config.method if mine or config.method != "head" else "auto",
-        config.layers if mine else (),
-        device=device,
-        untrained=config.untrained and mine,
-        shifts=config.shifts,
-        dtype=autocast_dtype(config.precision, device.type),
-        seed=config.seed,
-    )
-
-
 def _aligned(table: Table, own: Predictions, reference: Predictions) -> Table:
     """A table's rows in the order of other predictions; NaN for samples that it lacks."""
     places = {name: place for place, name in enumerate(own.ids)}
@@ -281,34 +202,3 @@ def _aligned(table: Table, own: Predictions, reference: Predictions) -> Table:
         return np.where(chosen >= 0, values[np.maximum(chosen, 0)], np.nan)
 
     return Table({name: row(values) for name, values in table.samples.items()}, table.pooled)
-
-
-def _videos(
-    config: EvaluateLocalizationConfig,
-    out: Path,
-    items: Sequence[Item],
-    mapper: SoundMapper,
-    device: torch.device,
-    failed: dict[str, str],
-) -> tuple[Path, ...]:
-    """Overlay videos of clips spread over the list; those of which none could be made go into `failed`."""
-    written = []
-    clips = list({item.picture.id: item.picture for item in items}.values())
-    count = min(config.overlay, len(clips))
-    for clip in (clips[i * len(clips) // count] for i in range(count)):
-        path = out / "videos" / f"{clip.id.replace('/', '_')}.mp4"
-        try_to_draw(clip.id, partial(write_overlay, mapper, clip, path, device), failed)
-        written += [path] if clip.id not in failed else []
-    return tuple(written)
-
-
-def _folder(config: EvaluateLocalizationConfig, selection: Selection, mapper: SoundMapper) -> Path:
-    if config.out is not None:
-        return Path(config.out)
-    method = mapper.name.removesuffix(", untrained").replace(" of layers ", "-").replace(" of layer ", "-")
-    method = method.replace(", ", "_")
-    name = ["localization", Path(config.data.source.rstrip("/")).stem, selection.clips.split, method]
-    name += ["untrained"] if config.untrained else []
-    name += [config.boxes_format] if config.boxes else []
-    name += [f"{config.shifts}shifts"] if config.shifts > 1 else []
-    return Path(config.run) / "evaluation" / "-".join(name)

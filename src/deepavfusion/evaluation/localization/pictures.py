@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from deepavfusion.atomic import replacing
+from deepavfusion.data.clips import Clip
 from deepavfusion.data.views import CentreView
 from deepavfusion.drawing.localization import (
     SHEET_COLUMNS,
@@ -17,8 +18,10 @@ from deepavfusion.drawing.localization import (
     contact_sheet,
     ranking_figure,
 )
+from deepavfusion.evaluation.frame import Draw, film_drawing, picture_drawing
 from deepavfusion.evaluation.localization.evaluator import truth_map
 from deepavfusion.evaluation.localization.items import Item, ItemSet
+from deepavfusion.evaluation.localization.overlay_video import write_overlay
 from deepavfusion.evaluation.localization.sound_mapper import SoundMapper
 from deepavfusion.evaluation.loop import Predictions
 from deepavfusion.evaluation.record import PictureEntry
@@ -30,13 +33,12 @@ PER_GROUP = 2
 """Samples in each group of the ranking."""
 
 
-def write_pictures(
-    out: Path, items: Sequence[Item], found: Predictions, mapper: SoundMapper, headline: Binarisation
-) -> list[PictureEntry]:
-    """Draw `ranking.png` and `sheet.png` into a folder.
+def picture_drawings(
+    items: Sequence[Item], found: Predictions, mapper: SoundMapper, headline: Binarisation
+) -> dict[str, Draw]:
+    """What draws `ranking.png` and `sheet.png`.
 
     Args:
-        out: the folder.
         items: all of the evaluation.
         found: their predictions.
         mapper: whose view of a clip is shown.
@@ -44,39 +46,48 @@ def write_pictures(
     """
     ciou = np.asarray(found.values[f"ciou_{headline}_own"], np.float64)
     ranked = [int(i) for i in np.argsort(-ciou, kind="stable") if not np.isnan(ciou[i])]
-    entries = []
+    middle = max(0, len(ranked) // 2 - PER_GROUP // 2)
+    count = min(SHEET_SAMPLES, len(found.ids))
 
-    def draw(rows: Sequence[int]) -> list[SoundingPicture]:
+    def shown(rows: Sequence[int]) -> list[SoundingPicture]:
         return [_picture(items[found.positions[row]], found, row, mapper, headline) for row in rows]
 
-    if ranked:
-        middle = max(0, len(ranked) // 2 - PER_GROUP // 2)
-        groups = [
-            ("best", draw(ranked[:PER_GROUP])),
-            ("median", draw(ranked[middle : middle + PER_GROUP])),
-            ("worst", draw(ranked[-PER_GROUP:])),
-        ]
+    def ranking() -> Figure:
         title = f"best, median and worst of {len(ranked)} sounding pictures by cIoU {headline} ({mapper.name})"
-        entries.append(
-            _save(
-                out / "ranking.png",
-                ranking_figure(groups, title),
-                "Frames with the outline of what sounds, heat maps with the own sound and with silence",
-                f"Best, median and worst by cIoU ({headline}); the green outline is what sounds",
-            )
+        median = ranked[middle : middle + PER_GROUP]
+        groups = {"best": ranked[:PER_GROUP], "median": median, "worst": ranked[-PER_GROUP:]}
+        return ranking_figure([(name, shown(rows)) for name, rows in groups.items()], title)
+
+    def sheet() -> Figure:
+        title = f"{count} of {len(found.ids)} clips with their own sound ({mapper.name})"
+        return contact_sheet(shown([i * len(found.ids) // count for i in range(count)]), title)
+
+    drawings = {}
+    if ranked:
+        entry = PictureEntry(
+            "ranking.png",
+            "Frames with the outline of what sounds, heat maps with the own sound and with silence",
+            f"Best, median and worst by cIoU ({headline}); the green outline is what sounds",
         )
-    count = min(SHEET_SAMPLES, len(found.ids))
-    rows = [i * len(found.ids) // count for i in range(count)]
-    title = f"{count} of {len(found.ids)} clips with their own sound ({mapper.name})"
-    entries.append(
-        _save(
-            out / "sheet.png",
-            contact_sheet(draw(rows), title),
-            "Heat maps over the frames of many clips",
-            "Clips evenly over the list; each map from its own smallest to its own largest score",
-        )
+        drawings[entry.file] = picture_drawing(entry, ranking)
+    entry = PictureEntry(
+        "sheet.png",
+        "Heat maps over the frames of many clips",
+        "Clips evenly over the list; each map from its own smallest to its own largest score",
     )
-    return entries
+    return {**drawings, entry.file: picture_drawing(entry, sheet)}
+
+
+def film_drawings(items: Sequence[Item], count: int, mapper: SoundMapper, device: torch.device) -> dict[str, Draw]:
+    """What draws overlay films of `count` clips spread over the list, by clip."""
+    clips = list({item.picture.id: item.picture for item in items}.values())
+    count = min(count, len(clips))
+
+    def write(clip: Clip, path: Path) -> None:
+        write_overlay(mapper, clip, path, device)
+
+    chosen = [clips[i * len(clips) // count] for i in range(count)]
+    return {clip.id: film_drawing(f"videos/{clip.id.replace('/', '_')}.mp4", partial(write, clip)) for clip in chosen}
 
 
 def _picture(item: Item, found: Predictions, row: int, mapper: SoundMapper, headline: str) -> SoundingPicture:
@@ -93,9 +104,3 @@ def _picture(item: Item, found: Predictions, row: int, mapper: SoundMapper, head
         truth=truth_map(item, torch.from_numpy(sample.truth)).numpy(),
         note=f"{score}, peak {float(np.nanmax(heat)):.2f}" if np.isfinite(heat).any() else f"{score}, not finite",
     )
-
-
-def _save(path: Path, figure: Figure, alt: str, caption: str) -> PictureEntry:
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
-    return PictureEntry(path.name, alt, caption)

@@ -17,7 +17,7 @@ from deepavfusion.data.opening import open_clip
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView
 from deepavfusion.drawing.segmentation import Overlay, overlay_figure
-from deepavfusion.evaluation.record import try_to_draw
+from deepavfusion.evaluation.frame import Draw, film_drawing
 from deepavfusion.evaluation.segmentation.evaluator import segment
 from deepavfusion.evaluation.segmentation.overlay_video import predicted_masks, write_overlay_video
 from deepavfusion.evaluation.segmentation.pictures import Picture, PictureBatch, PictureSet, Sound
@@ -85,32 +85,19 @@ def draw_overlays(
     return overlay_figure(overlays, model.config.classes, title)
 
 
-def draw_videos(
-    model: Segmenter,
-    pictures: Sequence[Picture],
-    kept: Sequence[int],
-    out: Path,
-    count: int,
-    flips: bool,
-    failed: dict[str, str],
-) -> list[Path]:
-    """Write overlay videos `overlay_ID.mp4` of `count` videos, evenly over those kept; returns the files.
-
-    Those that cannot be made are put into `failed`, by the clip's name, with the cause.
-    """
+def film_drawings(
+    model: Segmenter, pictures: Sequence[Picture], kept: Sequence[int], count: int, flips: bool
+) -> dict[str, Draw]:
+    """What draws overlay films `overlay_ID.mp4` of `count` videos, evenly over those kept, by clip."""
     first = {pictures[i].video: pictures[i].clip for i in reversed(kept)}  # the first picture of each
     clips = [first[video] for video in sorted(first)]
     chosen = clips if len(clips) <= count else [clips[i * len(clips) // count] for i in range(count)]
-    device = next(model.parameters()).device
 
-    def draw(clip: Clip) -> Path:
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in clip.id)
-        path = out / f"overlay_{name}.mp4"
-        write_overlay_video(model, clip, path, device, flips)
-        return path
+    def write(clip: Clip, path: Path) -> None:
+        write_overlay_video(model, clip, path, next(model.parameters()).device, flips)
 
-    found = [try_to_draw(clip.id, partial(draw, clip), failed) for clip in chosen]
-    return [path for path in found if path is not None]
+    names = {clip.id: "".join(c if c.isalnum() or c in "-_" else "_" for c in clip.id) for clip in chosen}
+    return {clip.id: film_drawing(f"overlay_{names[clip.id]}.mp4", partial(write, clip)) for clip in chosen}
 
 
 def _picture(clip: Clip, truth: Truth, view: CentreView, size: tuple[int, int]) -> NDArray[np.uint8]:

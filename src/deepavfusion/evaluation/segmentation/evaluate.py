@@ -1,4 +1,4 @@
-"""`evaluate segmentation`: the pixels of what sounds, against the truth, against baselines, and without the sound."""
+"""Evaluation of segmentation: the pixels of what sounds, beside baselines, and beside other sounds."""
 
 from __future__ import annotations
 
@@ -6,47 +6,94 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from deepavfusion.configuration import TrainingConfig
-from deepavfusion.data.truth import Truth
-from deepavfusion.evaluation.config import named_places
+from deepavfusion.evaluation.frame import Findings, TaskEvaluation
 from deepavfusion.evaluation.localization.sound_mapper import UNTRAINED, load_mapper
-from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.record import SAMPLES, Score
+from deepavfusion.evaluation.loop import Exchange, Progress
+from deepavfusion.evaluation.record import SAMPLES
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
 from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskModel, MaskScores, SegmenterEvaluator
 from deepavfusion.evaluation.segmentation.localizer import LocalizerMasks, ScoreSurvey, ThresholdSearch, scale_of
-from deepavfusion.evaluation.segmentation.pictures import PictureSelection, Sound, mask_truth, select_pictures
-from deepavfusion.evaluation.segmentation.report import Scored, SegmentationReport, SegmentationResult
+from deepavfusion.evaluation.segmentation.pictures import Sound, mask_truth, select_pictures
+from deepavfusion.evaluation.segmentation.report import Scored, SegmentationReport
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.storage.trained_models import open_models
-from deepavfusion.training.processes import Processes, autocast_dtype
 
 FOREIGN_SOUNDS: tuple[Sound, ...] = ("silence", "noise", "foreign")
 """What is heard in place of the picture's own sound."""
 
 
-def evaluate_segmentation(
-    config: EvaluateSegmentationConfig, progress: Progress | None = None
-) -> SegmentationResult | None:
-    """Score a segmenter on labelled pictures, in one process or under torchrun.
+class SegmentationEvaluation(TaskEvaluation[EvaluateSegmentationConfig]):
+    """A segmenter on labelled pictures, beside other sounds than their own and beside other models."""
 
-    Args:
-        config: which model on which pictures.
-        progress: is told how many pictures this process has done, for every kind of sound anew.
+    def __init__(
+        self, config: EvaluateSegmentationConfig, exchange: Exchange, progress: Progress | None = None
+    ) -> None:
+        super().__init__(config, exchange, progress)
+        self.model = load_segmenter(config.run, config.image_size).to(self.device)
+        classes = self.model.config.classes
+        self.selection = select_pictures(config.data.source, config.data.split)
+        self.truth = mask_truth(self.selection.videos.clips, classes)
+        self.earlier = {name: place for name, place in config.places.items() if (Path(place) / SAMPLES).is_file()}
+        places = {name: place for name, place in config.places.items() if name not in self.earlier}
+        self.rivals = {name: _load_rival(place, self.device) for name, place in places.items()}
+        for name, other in self.rivals.items():
+            if other.config.classes != classes:
+                raise ValueError(f"baseline {name}: {places[name]} was trained on other classes than {config.run}")
 
-    Returns:
-        The scores; None in every process but the first, which writes the files.
+    def predict(self) -> None:
+        self.own = self._scored(self.model)
+        self.heard: dict[str, Scored] = {}
+        if self.config.listening and self.model.config.hears:
+            levels = self.own.values["level"]
+            noise_rms = float(np.nanmean(levels)) if np.isfinite(levels).any() else 0.0
+            for sound in FOREIGN_SOUNDS:
+                self.heard[sound] = self._scored(self.model, sound, noise_rms, counted=sound == "silence")
+        self.compared: dict[str, Scored] = {}
+        for name, other in self.rivals.items():
+            if isinstance(other, LocalizerMasks):
+                other, name = self._with_best_threshold(other), f"{name} (map, best threshold)"
+            self.compared[name] = self._scored(other)
 
-    Raises:
-        ValueError: no such model or pictures, masks of other classes, or not one picture that can be read.
-    """
-    processes = Processes(TrainingConfig(device=config.device))
-    result = _evaluate(config, processes, progress)
-    processes.close()
-    return result
+    def _scored(self, model: MaskModel, sound: Sound = "own", noise_rms: float = 0.0, counted: bool = True) -> Scored:
+        """What a model does with all pictures beside one kind of sound."""
+        pictures, config = self.selection.pictures, self.config
+        evaluator = SegmenterEvaluator(
+            model, pictures, self.truth, sound, noise_rms, config.flips, self.dtype, config.seed, counted
+        )
+        found = self.ask(evaluator)
+        values = {name: np.full(len(pictures), np.nan) for name in VALUES}
+        for name in found.values:
+            values[name][found.positions] = found.values[name]
+        scores: dict[int, MaskScores] = {}
+        constants: dict[str, dict[int, MaskScores]] = {}
+        for own, others in self.exchange.gather((evaluator.scores, evaluator.constants)):
+            scores |= own
+            for name, parts in others.items():
+                constants.setdefault(name, {}).update(parts)
+        return Scored(values, found.failed, scores, constants, found.num_without_numbers)
+
+    def _with_best_threshold(self, masks: LocalizerMasks) -> LocalizerMasks:
+        """A map on its own scale, at the threshold with the highest mean IoU on the pictures."""
+        survey = self.ask(ScoreSurvey(masks, self.selection.pictures, self.truth))
+        if not survey.ids:
+            return masks
+        search = ThresholdSearch(masks, self.selection.pictures, self.truth)
+        search.thresholds = scale_of(survey.values["scores"])
+        found = self.ask(search)
+        return LocalizerMasks(masks.mapper, search.thresholds, int(found.values["iou"].mean(axis=0).argmax()))
+
+    def findings(self) -> Findings:
+        return SegmentationReport(
+            self.config, self.model, self.selection, self.truth, self.own, self.heard, self.compared, self.earlier
+        ).findings()
+
+    def folder_name(self) -> list[str]:
+        config = self.config
+        name = [self.source_name, self.selection.videos.split]
+        name += ["x".join(map(str, config.image_size))] if config.image_size is not None else []
+        name += ["flips"] if config.flips else []
+        return name
 
 
 def load_segmenter(place: str, image_size: tuple[int, int] | None = None) -> Segmenter:
@@ -62,127 +109,8 @@ def load_segmenter(place: str, image_size: tuple[int, int] | None = None) -> Seg
     return model
 
 
-def _load_baseline(place: str, device: torch.device) -> Segmenter | LocalizerMasks:
+def _load_rival(place: str, device: torch.device) -> Segmenter | LocalizerMasks:
     """A segmenter, or of any other model its localization map."""
     if not place.startswith(UNTRAINED) and "segmentation" in open_models(place).tasks:
         return load_segmenter(place).to(device)
     return LocalizerMasks(load_mapper(place, device=device))
-
-
-class _Runner:
-    """Runs models over the pictures of one evaluation."""
-
-    def __init__(
-        self,
-        config: EvaluateSegmentationConfig,
-        selection: PictureSelection,
-        truth: Truth,
-        processes: Processes,
-        progress: Progress | None,
-    ) -> None:
-        self.config, self.selection, self.truth = config, selection, truth
-        self.processes, self.progress = processes, progress
-
-    def with_best_threshold(self, masks: LocalizerMasks) -> LocalizerMasks:
-        """A map on its own scale, at the threshold with the highest mean IoU on the pictures."""
-        survey = self._predictions(ScoreSurvey(masks, self.selection.pictures, self.truth))
-        if not survey.ids:
-            return masks
-        search = ThresholdSearch(masks, self.selection.pictures, self.truth)
-        search.thresholds = scale_of(survey.values["scores"])
-        found = self._predictions(search)
-        return LocalizerMasks(masks.mapper, search.thresholds, int(found.values["iou"].mean(axis=0).argmax()))
-
-    def _predictions(self, evaluator: SegmenterEvaluator) -> Predictions:
-        batch_size, num_workers = self.config.batch_size, self.config.data.num_workers
-        return predict_all(evaluator, self.processes, batch_size, num_workers, self.progress)
-
-    def __call__(self, model: MaskModel, sound: Sound = "own", noise_rms: float = 0.0, counted: bool = True) -> Scored:
-        config, processes, pictures = self.config, self.processes, self.selection.pictures
-        evaluator = SegmenterEvaluator(
-            model,
-            pictures,
-            self.truth,
-            sound,
-            noise_rms,
-            config.flips,
-            autocast_dtype(config.precision, processes.device.type),
-            config.seed,
-            counted,
-        )
-        found = self._predictions(evaluator)
-        values = {name: np.full(len(pictures), np.nan) for name in VALUES}
-        for name in found.values:
-            values[name][found.positions] = found.values[name]
-        scores: dict[int, MaskScores] = {}
-        constants: dict[str, dict[int, MaskScores]] = {}
-        for own, others in processes.gather((evaluator.scores, evaluator.constants)):
-            scores |= own
-            for name, parts in others.items():
-                constants.setdefault(name, {}).update(parts)
-        return Scored(values, found.failed, scores, constants, found.num_without_numbers)
-
-
-def _evaluate(
-    config: EvaluateSegmentationConfig, processes: Processes, progress: Progress | None
-) -> SegmentationResult | None:
-    model = load_segmenter(config.run, config.image_size).to(processes.device)
-    classes = model.config.classes
-    selection = select_pictures(config.data.source, config.data.split)
-    truth = mask_truth(selection.videos.clips, classes)
-    places = named_places(config.baselines)
-    others = {
-        name: _load_baseline(place, processes.device)
-        for name, place in places.items()
-        if not (Path(place) / SAMPLES).is_file()
-    }
-    for name, other in others.items():
-        if other.config.classes != classes:
-            raise ValueError(f"baseline {name}: {places[name]} was trained on other classes than {config.run}")
-    run = _Runner(config, selection, truth, processes, progress)
-    own = run(model)
-    heard: dict[str, Scored] = {}
-    if config.listening and model.config.hears:
-        levels = own.values["level"]
-        noise_rms = float(np.nanmean(levels)) if np.isfinite(levels).any() else 0.0
-        for sound in FOREIGN_SOUNDS:
-            heard[sound] = run(model, sound, noise_rms, counted=sound == "silence")
-    compared = {}
-    for name, other in others.items():
-        if isinstance(other, LocalizerMasks):
-            other, name = run.with_best_threshold(other), f"{name} (map, best threshold)"
-        compared[name] = run(other)
-    if not processes.first:
-        return None
-    return SegmentationReport(config, model, selection, truth, own, heard, compared).write()
-
-
-def show(result: SegmentationResult, console: Console | None = None) -> None:
-    """Print the coverage line and a table: a row per score, the differences from every baseline beside it."""
-    console = console or Console(markup=False, emoji=False)
-    console.print(result.coverage.line(), soft_wrap=True)
-    table = Table(title=f"{result.protocol} ({result.out})", title_justify="left")
-    for column in ("score", "model", *result.baselines):
-        table.add_column(column, justify="left" if column == "score" else "right")
-    for name, own in result.scores.items():
-        cells = [_percent(own)]
-        for entries in result.baselines.values():
-            cells.append(_percent(entries[name].score) if name in entries else "")
-        table.add_row(name, *cells)
-    console.print(table)
-    for what, cause in result.not_drawn.items():
-        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
-    for name, entries in result.baselines.items():
-        for key in ("avsbench miou", "avsbench f_score", "avss miou", "foreground miou"):
-            found = entries[key].difference if key in entries else None
-            if found is not None:
-                low, high = 100 * found.low, 100 * found.high
-                console.print(
-                    f"{key} minus {name}: {100 * found.difference:+.2f} [{low:+.2f}, {high:+.2f}]", soft_wrap=True
-                )
-
-
-def _percent(found: Score) -> str:
-    if found.low is None or found.high is None:
-        return f"{100 * found.value:.2f}"
-    return f"{100 * found.value:.2f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

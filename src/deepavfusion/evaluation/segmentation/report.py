@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 from deepavfusion.atomic import replacing
 from deepavfusion.data.truth import Truth
-from deepavfusion.evaluation.config import named_places
-from deepavfusion.evaluation.coverage import Coverage, coverage
-from deepavfusion.evaluation.record import SAMPLES, Baseline, PictureEntry, Record, Score, paired_baselines, try_to_draw
+from deepavfusion.evaluation.coverage import coverage
+from deepavfusion.evaluation.frame import Draw, Findings, Printed, picture_drawing
+from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, paired_baselines
 from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.segmentation.drawings import draw_overlays, draw_videos
+from deepavfusion.evaluation.segmentation.drawings import draw_overlays, film_drawings
 from deepavfusion.evaluation.segmentation.evaluator import VALUES, MaskScores
 from deepavfusion.evaluation.segmentation.numbers import (
     Number,
@@ -38,21 +39,7 @@ from deepavfusion.evaluation.segmentation.pictures import PictureSelection
 from deepavfusion.metrics.semantic_segmentation import SemanticSegmentation
 from deepavfusion.models.segmenter import Segmenter
 
-
-@dataclass(frozen=True)
-class SegmentationResult:
-    """Scores of a segmenter over the pictures of a split."""
-
-    out: Path
-    """Folder of the files."""
-    protocol: str
-    coverage: Coverage
-    scores: Mapping[str, Score]
-    baselines: Mapping[str, Mapping[str, Baseline]]
-    num_without_numbers: int = 0
-    """Pictures for which the model's answer is not finite."""
-    not_drawn: Mapping[str, str] = field(default_factory=dict)
-    """Drawings that could not be made, by what of, with the cause."""
+HEADLINES = ("avsbench miou", "avsbench f_score", "avss miou", "foreground miou")
 
 
 @dataclass(frozen=True)
@@ -82,12 +69,12 @@ class SegmentationReport:
         own: Scored,
         heard: dict[str, Scored],
         compared: dict[str, Scored],
+        earlier: Mapping[str, str],
     ) -> None:
         """Raises ValueError if not one video could be read whole."""
         self.config, self.model, self.selection, self.truth = config, model, selection, truth
-        self.own, self.heard, self.compared = own, heard, compared
+        self.own, self.heard, self.compared, self.earlier = own, heard, compared, earlier
         self.pictures, self.classes = selection.pictures, model.config.classes
-        self.out = Path(config.out) if config.out is not None else _folder(config, selection)
         failed: dict[str, list[str]] = {}
         for picture in self.pictures:
             if picture.clip.id in own.failed:
@@ -101,50 +88,38 @@ class SegmentationReport:
         self.videos = np.array([self.pictures[i].video for i in self.kept])
         self.main = "foreground miou" if self.classes else "avsbench miou"
 
-    def write(self) -> SegmentationResult:
-        """Score, draw, and write the folder."""
-        self.out.mkdir(parents=True, exist_ok=True)
+    def findings(self) -> Findings:
+        """What it is worth, and what is to be drawn."""
         numbers = self._numbers(self.own) | self._listening()
-        scores = {name: score(number) for name, number in numbers.items()}
         total = self._total(self.own.scores, self.kept)
         samples = self._samples()
         ids = [self.pictures[i].clip.id for i in self.kept]
+        left_out = {
+            "missing videos": len(self.coverage.missing),
+            "failed videos": len(self.coverage.failed),
+            "unlabelled pictures": self.selection.num_unlabelled,
+        }
         record = Record(
             title="Audio-visual segmentation",
             task="segmentation",
             protocol=self._protocol(),
             coverage=self.coverage,
             num_scored=len(self.kept),
-            scores=scores,
-            left_out={
-                name: count
-                for name, count in (
-                    ("missing videos", len(self.coverage.missing)),
-                    ("failed videos", len(self.coverage.failed)),
-                    ("unlabelled pictures", self.selection.num_unlabelled),
-                )
-                if count
-            },
+            scores={name: score(number) for name, number in numbers.items()},
+            left_out={name: count for name, count in left_out.items() if count},
             counted_as_wrong=total.binary.avsbench().counted_as_wrong,
             baselines=self._baselines(numbers, ids, samples),
             details=self._details(),
         )
-        record.write(self.out, ids, samples)
-        if total.semantic is not None:
-            _write_classes(self.out / "classes.csv", self.classes, total.semantic)
-        pictures, failed = self._draw()
-        if pictures or failed:
-            told = {**record.details, "drawings_failed": failed}
-            record = replace(record, pictures=pictures, details=told)
-            record.write(self.out, ids, samples)
-        return SegmentationResult(
-            self.out,
-            record.protocol,
-            self.coverage,
-            record.scores,
-            record.baselines,
+        semantic = total.semantic
+        return Findings(
+            record,
+            ids,
+            samples,
+            Printed(tuple(record.scores), HEADLINES),
+            None if semantic is None else lambda out: _write_classes(out / "classes.csv", self.classes, semantic),
+            self._drawings(),
             self.own.num_without_numbers,
-            failed,
         )
 
     def _samples(self) -> dict[str, NDArray[np.float64]]:
@@ -227,9 +202,7 @@ class SegmentationReport:
             }
             for name, own in found.items()
         }
-        places = named_places(self.config.baselines)
-        earlier = {name: place for name, place in places.items() if (Path(place) / SAMPLES).is_file()}
-        return compared | paired_baselines(ids, samples, earlier)
+        return compared | paired_baselines(ids, samples, self.earlier)
 
     def _groups(self) -> dict[str, list[int]]:
         """Places of the pictures of each kind of scene; empty where all are of one kind."""
@@ -266,25 +239,21 @@ class SegmentationReport:
             "settings": asdict(self.config),
         }
 
-    def _draw(self) -> tuple[list[PictureEntry], dict[str, str]]:
-        """Overlays and videos, and those of which nothing came, with the cause."""
-        failed: dict[str, str] = {}
-        entries = try_to_draw("overlays.png", self._draw_overlays, failed) or []
-        settings = self.config
-        draw_videos(self.model, self.pictures, self.kept, self.out, settings.videos, settings.flips, failed)
-        return entries, failed
-
-    def _draw_overlays(self) -> list[PictureEntry]:
-        chosen = _ranked(self.kept, self.own.values["iou"], self.own.values["true_area"], self.config.pictures)
-        entries = []
-        if chosen:
-            with_silence = "silence" in self.heard
-            figure = draw_overlays(self.model, self.pictures, self.truth, chosen, with_silence, self._protocol())
-            with replacing(self.out / "overlays.png") as temporary:
-                figure.savefig(temporary, format="png")
-            caption = "What sounds, as it is and as predicted, in the best, the middle and the worst pictures."
-            entries.append(PictureEntry("overlays.png", "Pictures with true and predicted masks", caption))
-        return entries
+    def _drawings(self) -> dict[str, Draw]:
+        """Overlays and films."""
+        config = self.config
+        films = film_drawings(self.model, self.pictures, self.kept, config.videos, config.flips)
+        chosen = _ranked(self.kept, self.own.values["iou"], self.own.values["true_area"], config.pictures)
+        if not chosen:
+            return films
+        entry = PictureEntry(
+            "overlays.png",
+            "Pictures with true and predicted masks",
+            "What sounds, as it is and as predicted, in the best, the middle and the worst pictures.",
+        )
+        silence, title = "silence" in self.heard, self._protocol()
+        figure = partial(draw_overlays, self.model, self.pictures, self.truth, chosen, silence, title)
+        return {entry.file: picture_drawing(entry, figure), **films}
 
 
 def _ranked(
@@ -315,10 +284,3 @@ def _write_classes(path: Path, classes: Sequence[str], counts: SemanticSegmentat
         writer.writerow(("class", "num_pictures", "avss_iou", "avss_f_score", "pooled_iou", "pooled_f_score"))
         for name, *cells in zip(classes, *columns, strict=True):
             writer.writerow((name, *("" if math.isnan(cell) else f"{cell:.6g}" for cell in cells)))
-
-
-def _folder(config: EvaluateSegmentationConfig, selection: PictureSelection) -> Path:
-    name = [Path(config.data.source.rstrip("/")).stem, selection.videos.split]
-    name += ["x".join(map(str, config.image_size))] if config.image_size is not None else []
-    name += ["flips"] if config.flips else []
-    return Path(config.run) / "evaluation" / "-".join(name)

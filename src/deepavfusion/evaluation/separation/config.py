@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from deepavfusion.evaluation.config import EvaluationData, check_out, named_places
+from deepavfusion.evaluation.config import EvaluationConfig
 from deepavfusion.models.separator_config import Shown
 
 OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
@@ -13,13 +13,9 @@ OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
 
 
 @dataclass(frozen=True)
-class EvaluateSeparationConfig:
+class EvaluateSeparationConfig(EvaluationConfig):
     """Score a separator on mixtures whose sources are known."""
 
-    run: str
-    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
-    data: EvaluationData
-    """Which clips."""
     mixtures: Literal["clips", "duets"] = "clips"
     """clips: sum clips of one sound each; duets: recordings of several sources with stems (Bandstand)."""
     pairs: str | None = None
@@ -35,7 +31,7 @@ class EvaluateSeparationConfig:
     enlarge the box of what sounds (box), as the model was trained."""
     protocol: Literal["standard", "sound_of_pixels"] = "standard"
     """standard: the model's window at 16 kHz, its mask, levels as they are; or the Sound-of-Pixels protocol."""
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = field(default=(), kw_only=True)
     """Other runs on the same mixtures, [NAME=RUN,...], such as one that hears only."""
     clean: bool = True
     """Also ask for every source when it sounds alone: how much of it is lost?"""
@@ -43,35 +39,20 @@ class EvaluateSeparationConfig:
     """Mixtures of which sounds and spectrograms are written: the best, the worst and evenly between."""
     seed: int = 0
     """Of the drawing of mixtures and wrong pictures."""
-    out: str | None = None
-    """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
-    batch_size: int = 8
+    batch_size: int = field(default=8, kw_only=True)
     """Mixtures per forward pass of one process."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "baselines", tuple(self.baselines))
-        check_out(self.run, self.out)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+        super().__post_init__()
         if not 2 <= self.sources <= 4:
             raise ValueError(f"sources {self.sources} must be 2 to 4")
-        if self.num_mixtures < 0 or self.examples < 0 or self.seed < 0:
-            raise ValueError("num_mixtures, examples and seed must not be negative")
+        self.at_least(0, "num_mixtures", "examples", "seed")
         if self.pairs is not None and (
             (self.mixtures, self.sources, self.num_mixtures, self.pictures) != ("clips", 2, 0, "whole")
         ):
             raise ValueError(
                 f"pairs {self.pairs}: the list says what is mixed; leave mixtures, sources, num_mixtures and pictures"
             )
-        taken = sorted(set(self.baseline_runs) & set(OWN_BASELINES))
+        taken = sorted(set(self.places) & set(OWN_BASELINES))
         if taken:
             raise ValueError(f"baselines names {taken[0]!r}, which there is anyway")
-
-    @property
-    def baseline_runs(self) -> dict[str, str]:
-        """Run of every baseline by name. Raises ValueError on an entry that is not NAME=PLACE."""
-        return named_places(self.baselines)

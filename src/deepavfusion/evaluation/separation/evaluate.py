@@ -1,4 +1,4 @@
-"""`evaluate` of separators: score mixtures whose sources are known, in one process or under torchrun.
+"""Evaluation of separation: mixtures whose sources are known.
 
 results.json   SDR, SIR, SAR and SI-SDR, and their improvements over the mixture; baselines with paired differences
 samples.npz    the same per mixture
@@ -9,29 +9,26 @@ NAME.png       their spectrograms
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from deepavfusion.atomic import replacing
-from deepavfusion.configuration import TrainingConfig
 from deepavfusion.data.mixtures import Mixture
 from deepavfusion.drawing.separation import improvement_figure
-from deepavfusion.evaluation.loop import Predictions, Progress, predict_all
-from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score, try_to_draw
+from deepavfusion.evaluation.frame import Draw, Findings, Printed, TaskEvaluation, picture_drawing
+from deepavfusion.evaluation.loop import Exchange, Predictions, Progress
+from deepavfusion.evaluation.record import Baseline, PictureEntry, Record, mean_baseline, mean_score
 from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.evaluation.separation.evaluator import MODEL, RATIOS, SeparationEvaluator, mixture_scores
-from deepavfusion.evaluation.separation.examples import write_examples
-from deepavfusion.evaluation.separation.plan import MixturePlan, plan_mixtures, protocol_name
-from deepavfusion.metrics.separation import SeparationScores, separation_scores
+from deepavfusion.evaluation.separation.examples import example_drawings
+from deepavfusion.evaluation.separation.plan import plan_mixtures, protocol_name
+from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.storage.trained_models import open_models
-from deepavfusion.training.processes import Processes, autocast_dtype
 
 TITLES = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR"}
 """Names of the ratios in tables."""
@@ -39,136 +36,79 @@ KINDS = {"different classes": False, "same class": True}
 CLEAN, WITHIN = "clean source lost dB", "clean sources within 1 dB"
 
 
-@dataclass(frozen=True)
-class SeparationResult:
-    """Scores of a separator over a list of mixtures."""
+class SeparationEvaluation(TaskEvaluation[EvaluateSeparationConfig]):
+    """A separator on a list of mixtures, beside others and what needs no model."""
 
-    out: Path
-    """Folder of the files."""
-    record: Record
-    scores: SeparationScores
-    """Of the model, with all counts."""
-    num_without_numbers: int = 0
-    """Mixtures for which the model's answer is not finite."""
+    def __init__(self, config: EvaluateSeparationConfig, exchange: Exchange, progress: Progress | None = None) -> None:
+        super().__init__(config, exchange, progress)
+        model, *others = (self._load(run) for run in (config.run, *config.places.values()))
+        self.plan = plan_mixtures(config)
+        rivals = dict(zip(config.places, others, strict=True))
+        self.evaluator = SeparationEvaluator(
+            model, self.plan.mixtures, rivals, config.protocol, config.clean, dtype=self.dtype
+        )
 
+    def _load(self, place: str) -> Separator:
+        model = open_models(place).load("separation").to(self.device)
+        assert isinstance(model, Separator)
+        return model
 
-def evaluate_separation(config: EvaluateSeparationConfig, progress: Progress | None = None) -> SeparationResult | None:
-    """Score a separator.
+    def predict(self) -> None:
+        self.found = self.ask(self.evaluator)
 
-    Args:
-        config: which model on which mixtures.
-        progress: is told how many mixtures this process has done.
+    def findings(self) -> Findings:
+        config, plan, found = self.config, self.plan, self.found
+        silent = found.values["reference_silent"] if found.ids else np.array([True])
+        if silent.all():
+            reasons = [*found.failed.values(), "silent references"]
+            raise ValueError(
+                f"{config.data.source}: not one of {len(plan.official)} mixtures can be scored: {reasons[0]}"
+            )
+        scores = separation_scores(mixture_scores({name: torch.from_numpy(v) for name, v in found.values.items()}))
+        scored = [name for name, without in zip(found.ids, silent, strict=True) if not without]
+        unheard = {name: "silent reference" for name, without in zip(found.ids, silent, strict=True) if without}
+        samples = sample_values(found, [plan.mixtures[i] for i in found.positions])
+        own = {name: values for name, values in samples.items() if "/" not in name}
+        systems = dict.fromkeys(name.partition("/")[2] for name in samples if "/" in name)
+        record = Record(
+            title="Source separation",
+            task="separation",
+            protocol=protocol_name(config, plan.recorded),
+            coverage=plan.coverage(scored, {**found.failed, **unheard}),
+            num_scored=scores.num_scored,
+            scores={name: mean_score(values) for name, values in own.items()},
+            left_out={**scores.left_out, **({"unreadable": len(found.failed)} if found.failed else {})},
+            counted_as_wrong=dict(scores.counted_as_wrong),
+            baselines={system: _baseline(samples, system) for system in systems},
+            details={
+                "predictions_without_sir_and_sar": scores.num_without_sir_sar,
+                "predictions_at_100_db": scores.num_at_limit,
+                "references_too_alike": scores.num_singular,
+                "clips_in_no_mixture": plan.unusable,
+                "settings": asdict(config),
+            },
+        )
+        printed = tuple(name for name in own if name not in ("SIRi", "SARi"))
+        return Findings(
+            record,
+            found.ids,
+            own,
+            Printed(printed, ("SDR",), percent=False),
+            drawings={
+                "improvement.png": _improvements(own),
+                **example_drawings(self.evaluator, found, own["SDRi"], config.examples, self.device),
+            },
+            num_without_numbers=found.num_without_numbers,
+        )
 
-    Returns:
-        The scores; None in every process but the first, which writes the files.
-
-    Raises:
-        ValueError: no such model, clips or pairs, or baselines that do not fit.
-    """
-    processes = Processes(TrainingConfig(device=config.device))
-    result = _evaluate(config, processes, progress)
-    processes.close()
-    return result
-
-
-def _evaluate(
-    config: EvaluateSeparationConfig, processes: Processes, progress: Progress | None
-) -> SeparationResult | None:
-    model, *others = (_load(run).to(processes.device) for run in (config.run, *config.baseline_runs.values()))
-    plan = plan_mixtures(config)
-    dtype = autocast_dtype(config.precision, processes.device.type)
-    evaluator = SeparationEvaluator(
-        model,
-        plan.mixtures,
-        dict(zip(config.baseline_runs, others, strict=True)),
-        config.protocol,
-        config.clean,
-        dtype=dtype,
-    )
-    found = predict_all(evaluator, processes, config.batch_size, config.data.num_workers, progress)
-    if not processes.first:
-        return None
-    if not found.ids or bool(found.values["reference_silent"].all()):
-        reasons = [*found.failed.values(), "silent references"]
-        raise ValueError(f"{config.data.source}: not one of {len(plan.official)} mixtures can be scored: {reasons[0]}")
-    return _write(config, plan, found, evaluator, processes.device)
-
-
-def _load(place: str) -> Separator:
-    model = open_models(place).load("separation")
-    assert isinstance(model, Separator)
-    return model
-
-
-def show(result: SeparationResult, console: Console | None = None) -> None:
-    """Print the coverage line and a table with one row per system."""
-    console, record = console or Console(markup=False, emoji=False), result.record
-    console.print(record.coverage.line(), soft_wrap=True)
-    columns = [name for title in TITLES.values() for name in (title, f"{title}i") if name in record.scores]
-    columns = [name for name in columns if name not in ("SIRi", "SARi")]
-    table = Table(title=f"{record.protocol} ({result.out})", title_justify="left")
-    for column in ("system", *columns, "model - it (SDR)"):
-        table.add_column(column, justify="left" if column == "system" else "right")
-    table.add_row(MODEL, *(f"{record.scores[name].value:.2f}" for name in columns), "")
-    for name, own in record.baselines.items():
-        cells = [f"{own[column].score.value:.2f}" if column in own else "" for column in columns]
-        gap = own["SDR"].difference if "SDR" in own else None
-        table.add_row(name, *cells, "" if gap is None else f"{gap.difference:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]")
-    console.print(table)
-    for what, cause in record.details["drawings_failed"].items():
-        console.print(f"no drawing of {what}: {cause}", soft_wrap=True, markup=False)
-    for name, score in record.scores.items():
-        if name not in (*columns, *(f"{title}i" for title in TITLES.values())):
-            console.print(f"{name}: {score.value:.2f}")
-
-
-def _write(
-    config: EvaluateSeparationConfig,
-    plan: MixturePlan,
-    found: Predictions,
-    evaluator: SeparationEvaluator,
-    device: torch.device,
-) -> SeparationResult:
-    scores = separation_scores(mixture_scores({name: torch.from_numpy(v) for name, v in found.values.items()}))
-    silent = found.values["reference_silent"]
-    scored = [name for name, without in zip(found.ids, silent, strict=True) if not without]
-    unheard = dict.fromkeys((n for n, without in zip(found.ids, silent, strict=True) if without), "silent reference")
-    samples = sample_values(found, [plan.mixtures[i] for i in found.positions])
-    own = {name: values for name, values in samples.items() if "/" not in name}
-    systems = dict.fromkeys(name.partition("/")[2] for name in samples if "/" in name)
-    folder = _folder(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = Record(
-        title="Source separation",
-        task="separation",
-        protocol=protocol_name(config, plan.recorded),
-        coverage=plan.coverage(scored, {**found.failed, **unheard}),
-        num_scored=scores.num_scored,
-        scores={name: mean_score(values) for name, values in own.items()},
-        left_out={**scores.left_out, **({"unreadable": len(found.failed)} if found.failed else {})},
-        counted_as_wrong=dict(scores.counted_as_wrong),
-        baselines={system: _baseline(samples, system) for system in systems},
-        details={
-            "predictions_without_sir_and_sar": scores.num_without_sir_sar,
-            "predictions_at_100_db": scores.num_at_limit,
-            "references_too_alike": scores.num_singular,
-            "clips_in_no_mixture": plan.unusable,
-            "settings": asdict(config),
-        },
-    )
-    record.write(folder, found.ids, own)
-    failed: dict[str, str] = {}
-    improvements = try_to_draw("improvement.png", lambda: _improvements(own, folder), failed)
-    examples = write_examples(evaluator, found, own["SDRi"], config.examples, folder, device, failed)
-    pictures = [improvements] if improvements is not None else []
-    sounds = {example.mixture: example.sounds for example in examples}
-    record = replace(
-        record,
-        pictures=[*pictures, *(example.picture for example in examples)],
-        details={**record.details, "sounds": sounds, "drawings_failed": failed},
-    )
-    record.write(folder, found.ids, own)
-    return SeparationResult(folder, record, scores, found.num_without_numbers)
+    def folder_name(self) -> list[str]:
+        config = self.config
+        name = ["separation", self.source_name, config.data.split]
+        name += [Path(config.pairs).stem] if config.pairs is not None else []
+        name += ["duets"] if config.mixtures == "duets" else []
+        name += [f"{config.sources}sources"] if config.sources != 2 else []
+        name += [config.protocol] if config.protocol != "standard" else []
+        return name
 
 
 def sample_values(found: Predictions, mixtures: Sequence[Mixture]) -> dict[str, NDArray[np.float64]]:
@@ -205,15 +145,14 @@ def _baseline(samples: Mapping[str, NDArray[np.float64]], system: str) -> dict[s
     }
 
 
-def _improvements(samples: Mapping[str, NDArray[np.float64]], folder: Path) -> PictureEntry:
+def _improvements(samples: Mapping[str, NDArray[np.float64]]) -> Draw:
     values = {kind: samples[f"SDRi {kind}"] for kind in KINDS if f"SDRi {kind}" in samples}
     values = {kind: own[~np.isnan(own)] for kind, own in (values or {"all mixtures": samples["SDRi"]}).items()}
     values = {kind: own for kind, own in values.items() if len(own)}
-    with replacing(folder / "improvement.png") as temporary:
-        improvement_figure(values, "SDR improvement").savefig(temporary, format="png")
     told = "; ".join(f"{kind}: mean {own.mean():+.1f} dB of {len(own)}" for kind, own in values.items())
     caption = "SDR improvement over the mixture, one dot per mixture, lines at the means."
-    return PictureEntry("improvement.png", f"dots per mixture; {told}", caption)
+    entry = PictureEntry("improvement.png", f"dots per mixture; {told}", caption)
+    return picture_drawing(entry, partial(improvement_figure, values, "SDR improvement"))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -221,14 +160,3 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     there = ~np.isnan(values)
     total = np.where(there, values, 0.0).sum(axis=1)
     return np.where(there.any(axis=1), total / np.maximum(there.sum(axis=1), 1), np.nan)
-
-
-def _folder(config: EvaluateSeparationConfig) -> Path:
-    if config.out is not None:
-        return Path(config.out)
-    name = ["separation", Path(config.data.source.rstrip("/")).stem, config.data.split]
-    name += [Path(config.pairs).stem] if config.pairs is not None else []
-    name += ["duets"] if config.mixtures == "duets" else []
-    name += [f"{config.sources}sources"] if config.sources != 2 else []
-    name += [config.protocol] if config.protocol != "standard" else []
-    return Path(config.run) / "evaluation" / "-".join(name)
