@@ -52,6 +52,16 @@ def test_help_and_version_do_not_import_torch() -> None:
         assert output.startswith(f"usage: deepavfusion {verb} ")
 
 
+def test_the_overview_loads_no_library() -> None:
+    code = """import sys
+from deepavfusion.cli import main
+main(["--help"])
+heavy = {"numpy", "torch", "rich", "yaml", "av", "jsonargparse"} & set(sys.modules)
+sys.exit(", ".join(heavy) or 0)"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
-from deepavfusion.evaluation.config import (
-    AverageConfig,
-    CompareConfig,
-    EmbedConfig,
-    EvaluateConfig,
-    NeighboursConfig,
-    VggsounderConfig,
-)
-from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
-from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
-from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.verbs.verb import Verb
+
+
+def _config() -> ModuleType:
+    """The settings that no task has for itself; imported when asked for, as all settings are."""
+    from deepavfusion.evaluation import config
+
+    return config
+
+
+def _localization_config() -> type:
+    from deepavfusion.evaluation.localization.config import EvaluateLocalizationConfig
+
+    return EvaluateLocalizationConfig
+
+
+def _separation_config() -> type:
+    from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
+
+    return EvaluateSeparationConfig
+
+
+def _segmentation_config() -> type:
+    from deepavfusion.evaluation.segmentation.config import EvaluateSegmentationConfig
+
+    return EvaluateSegmentationConfig
 
 
 def _exit_code(num_without_numbers: int) -> int:
@@ -86,24 +102,22 @@ def _neighbours(config: Any) -> int:
     return 0
 
 
-def _evaluation(summary: str, config: type, counted: str) -> Verb:
-    return Verb(summary, lambda: config, partial(_evaluate, counted), ("run",), sole_writer=True)
+def _evaluation(summary: str, config: Callable[[], type], counted: str) -> Verb:
+    return Verb(summary, config, partial(_evaluate, counted), ("run",), sole_writer=True)
 
 
 EVALUATION: dict[str, Verb] = {
-    "evaluate classification": _evaluation("score a classifier on labelled clips", EvaluateConfig, "clips"),
-    "evaluate localization": _evaluation(
-        "score maps of where the sound comes from", EvaluateLocalizationConfig, "samples"
+    "evaluate classification": _evaluation(
+        "score a classifier on labelled clips", lambda: _config().EvaluateConfig, "clips"
     ),
-    "evaluate separation": _evaluation(
-        "score separated sounds against their stems", EvaluateSeparationConfig, "mixtures"
-    ),
-    "evaluate segmentation": _evaluation("score masks of what sounds", EvaluateSegmentationConfig, "pictures"),
-    "compare": Verb("two evaluations on their common clips", lambda: CompareConfig, _compare, ("a", "b")),
-    "average": Verb("the mean of several evaluated classifiers", lambda: AverageConfig, _average),
+    "evaluate localization": _evaluation("score maps of where the sound comes from", _localization_config, "samples"),
+    "evaluate separation": _evaluation("score separated sounds against their stems", _separation_config, "mixtures"),
+    "evaluate segmentation": _evaluation("score masks of what sounds", _segmentation_config, "pictures"),
+    "compare": Verb("two evaluations on their common clips", lambda: _config().CompareConfig, _compare, ("a", "b")),
+    "average": Verb("the mean of several evaluated classifiers", lambda: _config().AverageConfig, _average),
     "vggsounder": Verb(
-        "score predictions by VGGSounder's labels", lambda: VggsounderConfig, _vggsounder, ("annotations",)
+        "score predictions by VGGSounder's labels", lambda: _config().VggsounderConfig, _vggsounder, ("annotations",)
     ),
-    "embed": Verb("write an encoder's features of clips", lambda: EmbedConfig, _embed, sole_writer=True),
-    "knn": Verb("classify features by their nearest neighbours", lambda: NeighboursConfig, _neighbours),
+    "embed": Verb("write an encoder's features of clips", lambda: _config().EmbedConfig, _embed, sole_writer=True),
+    "knn": Verb("classify features by their nearest neighbours", lambda: _config().NeighboursConfig, _neighbours),
 }
