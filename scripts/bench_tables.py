@@ -98,7 +98,7 @@ def bench_step(record: dict) -> str:
     """Speed of training steps, float32 and bfloat16 side by side."""
     # The first records tell neither fusion form nor batch of a row, which were the same for all, nor memory.
     same = {"fusion": "factorized", "batch_size": record["config"]["batch_size"], "peak_gib": None}
-    own = [{**same, **s} for s in record["speeds"]]
+    own = [{**same, **s} for s in record["speeds"] if s.get("arrangement", "ours") == "ours"]
     speeds = {(s["size"], s["fusion"], s["mode"], s["precision"]): s for s in own}
     rows = ["| model | fusion | mode | clips per step | samples/s float32 | bfloat16 | bfloat16 / float32 "]
     rows[0] += "| peak GiB | share of matmul rate | waiting for data |"

@@ -2,7 +2,7 @@
 
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; this script fills it from `docs/results/NAME.json`.
 A figure `docs/figures/NAME.png` is drawn from the same and carries the digest of its file. A table whose file is not
-there says so.
+there says so; a GPU's (`gpu_NAME.json`, of scripts/gpu_visit.py) also where the file is of a trial at tiny sizes.
 `--check` changes nothing and fails if a table or figure is not of its file.
 """
 
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench_tables import bench_curves, bench_decoder, bench_media, bench_model, bench_step, reference_deviations
+from gpu_tables import NOT_YET
+from gpu_tables import TABLES as GPU_TABLES
 from PIL import Image
 
 from deepavfusion.atomic import replacing
@@ -79,6 +81,8 @@ def scaling(record: dict) -> str:
         cells = [f"{value / gib:.2f}" for value in (*parts, r["peak"], r["traffic"])]
         hours = f"{24 * r['days'] * r['gpus']:.1f}"
         rows.append(f"| {r['size']} | {r['num_parameters'] / 1e6:.0f} | {many} | {' | '.join(cells)} | {hours} |")
+    shares = dict.fromkeys(f"{r['mfu']:.0%} ({r['mfu_source']})" for r in record["rows"])
+    rows += ["", f"GPU hours are at {' and '.join(shares)} of what an H100's data sheet says, 989 TFLOP/s."]
     return "\n".join(rows) + "\n"
 
 
@@ -259,6 +263,7 @@ TABLES: dict[str, Callable] = {
     "scaling": scaling,
     "segmentation": paired_arms,
     "separation": paired_arms,
+    **GPU_TABLES,
 }
 
 FILES = {"classification_parts": "classification", "classification_fusion": "classification"}
@@ -287,6 +292,16 @@ def stale_figures(check: bool) -> list[str]:
     return stale
 
 
+def table(name: str) -> str:
+    """What stands in the docs under a name: the table of its file, or that there is none yet."""
+    file = DOCS / "results" / f"{FILES.get(name, name)}.json"
+    if name in GPU_TABLES and (not file.exists() or json.loads(file.read_text(encoding="utf-8")).get("quick")):
+        return NOT_YET
+    if not file.exists():
+        return f"`docs/results/{file.name}` is not there yet: the command above writes it.\n"
+    return TABLES[name](json.loads(file.read_text(encoding="utf-8")))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="fail if a table is out of date")
@@ -296,13 +311,7 @@ def main() -> int:
         text = path.read_text(encoding="utf-8")
 
         def fill(match: re.Match[str]) -> str:
-            file = DOCS / "results" / f"{FILES.get(match[2], match[2])}.json"
-            if not file.exists():
-                return (
-                    match[1] + f"`docs/results/{file.name}` is not there yet: the command above writes it.\n" + match[3]
-                )
-            record = json.loads(file.read_text(encoding="utf-8"))
-            return match[1] + TABLES[match[2]](record) + match[3]
+            return match[1] + table(match[2]) + match[3]
 
         filled = BLOCK.sub(fill, text)
         if filled != text:

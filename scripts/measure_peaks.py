@@ -2,10 +2,11 @@
 
     python scripts/measure_peaks.py [--json FILE] [--only TEXT]
 
-Every row runs the training loop's own step on made-up clips in fresh processes, on the CPU: three steps, then the
-largest resident memory (VmHWM, reset before) of a fourth, less what is left of the process when model, optimiser and
-batches are gone again: libraries, and the kernels they made for these shapes. malloc gives freed blocks back at once
+Every row runs the training loop's own step on noise in fresh processes, on the CPU: three steps, then the largest
+resident memory (VmHWM, reset before) of a fourth, less what is left of the process when model, optimiser and batches
+are gone again: libraries, and the kernels they made for these shapes. malloc gives freed blocks back at once
 (MALLOC_MMAP_THRESHOLD_), so that resident memory follows what is alive. Of several processes the largest counts.
+On a GPU scripts/gpu_visit.py does the same with what torch's allocator tells.
 
 Needs Linux (/proc). Exits with 1 if an estimate is off by more than 10 %.
 """
@@ -29,10 +30,10 @@ from rich.table import Table
 from deepavfusion.atomic import write_text
 from deepavfusion.bench.estimate import estimate
 from deepavfusion.bench.estimate_config import EstimateConfig
+from deepavfusion.bench.noise import noise_batch
 from deepavfusion.bench.peak_memory import current, peak, reset_peak
 from deepavfusion.bench.step import SIZES
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
-from deepavfusion.data.dataset import Batch
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.pretraining_config import PretrainConfig
@@ -44,8 +45,6 @@ from deepavfusion.training.step import TrainingStep
 
 ONE = "one"
 UNMEASURED_STEPS = 3
-SAMPLES = 48_000
-"""Of a waveform of 3 s."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class Case:
     precision: str = "float32"
     accumulation: int = 1
     gradient_checkpointing: bool = False
+    device: str = "cpu"
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ class Case:
             training=TrainingConfig(
                 batch_size=self.batch_size,
                 accumulation=self.accumulation,
-                device="cpu",
+                device=self.device,  # type: ignore[arg-type]
                 precision=self.precision,  # type: ignore[arg-type]
                 strategy=self.strategy,  # type: ignore[arg-type]
                 gradient_checkpointing=self.gradient_checkpointing,
@@ -113,6 +113,7 @@ class Row:
     precision: str
     accumulation: int
     gradient_checkpointing: bool
+    device: str
     estimated_mib: float
     measured_mib: float
 
@@ -120,24 +121,6 @@ class Row:
     def error(self) -> float:
         """How far the estimate is off, as a share of what was measured."""
         return self.estimated_mib / self.measured_mib - 1
-
-
-def made_up(config: PretrainConfig, count: int, seed: int) -> Batch:
-    """A batch of noise."""
-    g = torch.Generator().manual_seed(seed)
-    model = config.model
-    return Batch(
-        image=torch.randint(0, 256, (count, 3, *model.image_size), generator=g, dtype=torch.uint8),
-        waveform=torch.randn(count, SAMPLES, generator=g).clamp(-1, 1),
-        image_present=torch.ones(count, dtype=torch.bool),
-        audio_present=torch.ones(count, dtype=torch.bool),
-        image_noise=torch.rand(count, model.num_image_patches, generator=g),
-        audio_noise=torch.rand(count, model.num_audio_patches, generator=g),
-        sample_numbers=list(range(count)),
-        ids=[str(i) for i in range(count)],
-        labels=[None] * count,
-        failures=[],
-    )
 
 
 def measure(case: Case, folder: str) -> int:
@@ -149,24 +132,31 @@ def measure(case: Case, folder: str) -> int:
     step = TrainingStep(task, config, processes, state, FiniteGuard(Path(folder) / "nonfinite"))
     totals = {"image": float(case.batch_size), "audio": float(case.batch_size)}
     count = case.batch_size // case.processes // case.accumulation
-    share = [made_up(config, count, processes.rank + i) for i in range(case.accumulation)]
+    share = [noise_batch(config, count, processes.rank + i) for i in range(case.accumulation)]
     counts = [{"image": count, "audio": count} for _ in share]
     for _ in range(UNMEASURED_STEPS):
         step(share, counts, totals, 10)
-    reset_peak("cpu")
+    reset_peak(case.device)
     processes.wait()
     step(share, counts, totals, 10)
-    highest = peak("cpu")
+    highest = peak(case.device)
     del step, state, share
-    taken = max(processes.gather(highest - current("cpu")))
+    taken = max(processes.gather(highest - current(case.device)))
     if processes.first:
         Path(folder, "taken").write_text(str(taken))
     processes.close()
     return taken
 
 
+def estimated(case: Case) -> float:
+    """Bytes that `estimate` says a step takes."""
+    config = case.config(EstimateConfig, "", gpus=case.processes, clips=1)
+    assert isinstance(config, EstimateConfig)
+    return estimate(config).memory.peak
+
+
 def measured(case: Case) -> int:
-    """The same, in fresh processes."""
+    """Bytes a step takes in each of fresh processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(case.processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}
     with tempfile.TemporaryDirectory(prefix="measure_peaks_") as folder:
@@ -189,10 +179,7 @@ def main() -> int:
     with console.status("measuring") as status:
         for case in cases:
             status.update(case.name)
-            expected = case.config(EstimateConfig, "", gpus=case.processes, clips=1)
-            assert isinstance(expected, EstimateConfig)
-            rows.append(Row(**asdict(case), estimated_mib=estimate(expected).memory.peak / 2**20,
-                            measured_mib=measured(case) / 2**20))  # fmt: skip
+            rows.append(Row(**asdict(case), estimated_mib=estimated(case) / 2**20, measured_mib=measured(case) / 2**20))
     table = Table(title="memory of one process at the fullest moment of a step, MiB")
     for column in ("model", "batch", "processes", "precision", "passes", "estimated", "measured", "off by"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -15,6 +15,7 @@ from deepavfusion.bench.estimate import Estimate, estimate, run
 from deepavfusion.bench.estimate_config import EstimateConfig
 from deepavfusion.bench.live_memory import LiveMemory, fake_mode
 from deepavfusion.bench.model import count_flops, saved_bytes, steps_of
+from deepavfusion.bench.reached_share import ASSUMED, ReachedShare, reached_share
 from deepavfusion.configuration import OptimConfig, TrainingConfig
 from deepavfusion.models.config import EarlyFusionConfig, MaskedDecodingConfig
 
@@ -119,3 +120,34 @@ def test_the_command_takes_a_recipe_and_refuses_what_does_not_divide(tmp_path: P
     assert json.loads(path.read_text())["peak"] == result.memory.peak
     with pytest.raises(UsageError, match=r"--gpus 3 with --training\.accumulation 1 does not divide"):
         parse_arguments(EstimateConfig, ["--gpus", "3"])
+
+
+def test_the_share_of_the_speed_is_the_measured_one_where_there_is_one(tmp_path: Path) -> None:
+    flop, file = 100e9, tmp_path / "gpu_fast.json"
+    assert reached_share(TINY, flop, file) == ReachedShare(ASSUMED, "assumed")
+    assert reached_share(replace(TINY, mfu=0.7), flop, file) == ReachedShare(0.7, "as given")
+    step = {"fusion": "factorized", "mode": "eager", "size": "vit_b", "gflop_per_sample": 108.0}
+    rows = [
+        {**step, "step_samples_per_second": 4000.0, "matmul_share": 0.55},
+        {**step, "step_samples_per_second": 5000.0, "matmul_share": 0.65, "mode": "compiled"},
+        {**step, "step_samples_per_second": 1500.0, "matmul_share": 0.6, "size": "vit_l", "gflop_per_sample": 340.0},
+        {**step, "step_samples_per_second": 100.0, "matmul_share": 0.1, "fusion": "dense"},
+        {"fusion": "factorized", "mode": "eager", "size": "vit_b", "problem": "no time left"},
+    ]
+    record = {"quick": False, "device": "NVIDIA H100 80GB HBM3", "rows": rows}
+    file.write_text(json.dumps(record))
+    found = reached_share(TINY, flop, file)
+    assert found.value == pytest.approx(108e9 * 4000 / 989e12)  # of the data sheet
+    assert found.source == "measured: vit_b factorized eager on NVIDIA H100 80GB HBM3"
+    assert reached_share(TINY, 300e9, file).value == pytest.approx(340e9 * 1500 / 989e12)
+    assert reached_share(with_training(compile=True), flop, file).value == pytest.approx(108e9 * 5000 / 989e12)
+    assert reached_share(replace(TINY, tflops=800.0), flop, file).value == 0.55  # of a matrix product's rate
+    file.write_text(json.dumps({**record, "device": "a card of tomorrow"}))
+    assert reached_share(TINY, flop, file).value == 0.55
+    file.write_text(json.dumps({**record, "quick": True}))
+    assert reached_share(TINY, flop, file).source == "assumed"
+
+
+def test_the_table_says_where_the_share_is_from(capsys: pytest.CaptureFixture[str]) -> None:
+    run(replace(TINY, clips=1000, gpu="h100", mfu=0.25))
+    assert "at 25% of the GPU's speed, as given" in " ".join(capsys.readouterr().out.split())

@@ -78,6 +78,41 @@ def test_the_best_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert speed.batch_size in (1, 2)
 
 
+def test_the_search_begins_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes down from there if that is too much already."""
+    kind, tried, room = step.Kind("small", "dense", "float32", "eager"), [], []
+
+    def trial(config, kind, batch_size, folder, device):
+        tried.append(batch_size)
+        if batch_size > room[0]:
+            raise torch.OutOfMemoryError
+        return 1.0, 0, 0
+
+    monkeypatch.setattr(step, "trial", trial)
+    for fits, order in ((32, [8, 16, 32, 64]), (4, [8, 4, 8])):
+        tried.clear()
+        room[:] = [fits]
+        assert step.best_batch(replace(TINY, min_batch_size=8), kind, "", "cpu") == fits
+        assert tried == order
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_written_out_form_takes_turns_with_ours_and_learns_the_same(tmp_path: Path) -> None:
+    config = replace(TINY, fusions=("dense",), precisions=("float32",), arrangements=("ours", "written_out"))
+    ours, other = step.measure(replace(config, made_up=True))
+    assert (ours.arrangement, other.arrangement) == ("ours", "written_out")
+    assert other.gflop_per_sample > ours.gflop_per_sample
+    step.write_sample_clips(tmp_path / "clips", 2)
+    losses = []
+    for arrangement in config.arrangements:
+        kind = step.Kind("small", "dense", "float32", "eager", arrangement)
+        variant = step.Variant(replace(config, made_up=True), kind, 2, str(tmp_path))
+        variant.repeat(variant.read(), 2, 0)
+        losses.append(variant.state.means.means())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0].keys() == {"image", "audio", "gradient_norm"}
+
+
 def test_a_batch_that_leaves_no_room_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = step.Kind("small", "dense", "float32", "eager")
     monkeypatch.setattr(step, "trial", lambda config, kind, batch, folder, device: (1.0, 40 * batch, 20))
@@ -90,5 +125,7 @@ def test_mistakes_are_named() -> None:
         StepBenchConfig(modes=())
     with pytest.raises(ValueError, match="steps 0 must be at least 1"):
         StepBenchConfig(steps=0)
+    with pytest.raises(ValueError, match="min_batch_size 4 is more than max_batch_size 2"):
+        StepBenchConfig(min_batch_size=4, max_batch_size=2)
     with pytest.raises(ValueError, match="batch_size 0 must be at least 1"):
         StepBenchConfig(batch_size=0)

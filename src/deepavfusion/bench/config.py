@@ -123,7 +123,8 @@ class CurvesBenchConfig:
         return replace(self.model, fusion=form, image_size=(side, side), audio_size=audio_size)
 
 
-StepSize = Literal["small", "vit_s", "vit_b", "vit_l"]
+StepSize = Literal["tiny", "small", "vit_s", "vit_b", "vit_l"]
+Arrangement = Literal["ours", "written_out"]
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,21 @@ class StepBenchConfig:
     """Speed of whole training steps: real clips, the training loop's own step, against the machine's matmul rate."""
 
     sizes: tuple[StepSize, ...] = ("small", "vit_s", "vit_b")
-    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12), vit_l (1024, 24)."""
+    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12), vit_l (1024, 24), and tiny
+    (64, 1, pictures of 64 x 64), to try the benchmark itself."""
     fusions: tuple[FusionForm, ...] = ("factorized",)
     """Fusion forms to measure."""
+    arrangements: tuple[Arrangement, ...] = ("ours",)
+    """How the model is computed: ours, or written_out, as its formulas stand: all pairs formed, fusion tokens through
+    the whole block, all patches embedded. Those named take turns."""
     precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     """Arithmetic of the forward pass."""
     modes: tuple[Literal["eager", "compiled"], ...] = ("eager", "compiled")
     """Whether the model runs as written or through torch.compile."""
     batch_size: int | Literal["best"] = 8
     """Clips per step; best doubles them as long as the eager step gets faster per clip and fits into memory."""
+    min_batch_size: int = 1
+    """Clips per step that the search for the best begins with."""
     max_batch_size: int = 1024
     """The most clips per step that the search for the best tries."""
     steps: int = 3
@@ -148,19 +155,23 @@ class StepBenchConfig:
     """Processes that read clips."""
     source: str | None = None
     """Clips to train on, as data.source of pretrain; a few that the package writes itself by default."""
+    made_up: bool = False
+    """Step on one batch of noise in place of clips that are read: what the device does when it never waits."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to measure; auto takes CUDA if there is one."""
     json: str | None = None
     """Also write the figures to this JSON file."""
 
     def __post_init__(self) -> None:
-        for name in ("sizes", "fusions", "precisions", "modes"):
+        for name in ("sizes", "fusions", "arrangements", "precisions", "modes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: name at least one")
-        for name in ("batch_size", "max_batch_size", "steps"):
+        for name in ("batch_size", "min_batch_size", "max_batch_size", "steps"):
             if getattr(self, name) != "best" and getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.min_batch_size > self.max_batch_size:
+            raise ValueError(f"min_batch_size {self.min_batch_size} is more than max_batch_size {self.max_batch_size}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
 

@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deepavfusion.atomic import write_text
 from deepavfusion.bench.estimate_config import GPUS, EstimateConfig
 from deepavfusion.bench.live_memory import LiveMemory, bytes_of, fake_mode
+from deepavfusion.bench.reached_share import reached_share
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 from deepavfusion.training.schedule import num_steps
 from deepavfusion.training.sharding import units_of
@@ -78,6 +79,10 @@ class Estimate:
     """Of the whole run; None without a number of clips."""
     days: float | None
     """Of the whole run; None without a number of clips or a speed."""
+    mfu: float
+    """Share of the GPU's speed that is reckoned with, where no samples_per_second are given."""
+    mfu_source: str
+    """Where that is from: `as given`, `assumed`, or `measured` and on what."""
 
 
 def estimate(config: EstimateConfig) -> Estimate:
@@ -108,6 +113,7 @@ def estimate(config: EstimateConfig) -> Estimate:
         peak - activations,
     )
     flop, recomputed = _flop(config)
+    share_of_speed = reached_share(config, flop)
     return Estimate(
         weights // 4,
         training.strategy,
@@ -117,7 +123,9 @@ def estimate(config: EstimateConfig) -> Estimate:
         flop,
         recomputed,
         _traffic(weights, sum(units) * (0.5 if half else 1) + weights - sum(units), config, sharded),
-        *_time(config, flop + recomputed),
+        *_time(config, flop + recomputed, share_of_speed.value),
+        share_of_speed.value,
+        share_of_speed.source,
     )
 
 
@@ -189,7 +197,7 @@ def _traffic(weights: float, gathered: float, config: EstimateConfig, sharded: b
     return ring * (weights + 2 * gathered * config.training.accumulation) if sharded else ring * 2 * weights
 
 
-def _time(config: EstimateConfig, flop: float) -> tuple[int | None, float | None]:
+def _time(config: EstimateConfig, flop: float, mfu: float) -> tuple[int | None, float | None]:
     """Steps and days."""
     clips = config.clips
     if clips is None and config.data.source:
@@ -204,7 +212,7 @@ def _time(config: EstimateConfig, flop: float) -> tuple[int | None, float | None
     speed = config.samples_per_second
     if speed is None:
         tflops = config.tflops or (GPUS[config.gpu][0] if config.gpu else None)
-        speed = None if tflops is None else tflops * 1e12 * config.mfu / flop
+        speed = None if tflops is None else tflops * 1e12 * mfu / flop
     return steps, None if speed is None else steps * batch / (speed * config.gpus) / 86400
 
 
@@ -240,7 +248,8 @@ def run(config: EstimateConfig) -> Estimate:
 def _days(result: Estimate, config: EstimateConfig) -> str:
     if result.days is None:
         return "needs --clips, and --gpu, --tflops or --samples_per_second"
-    source = "as measured" if config.samples_per_second else f"at {config.mfu:.0%} of the GPU's speed"
+    share = f"at {result.mfu:.0%} of the GPU's speed, {result.mfu_source}"
+    source = "as measured" if config.samples_per_second else share
     return f"{result.days:.2f} ({source})"
 
 

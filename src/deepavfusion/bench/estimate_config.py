@@ -38,8 +38,9 @@ class EstimateConfig(PretrainConfig):
     """Takes speed and memory from its maker's data sheet."""
     tflops: float | None = None
     """Speed of one GPU in TFLOP/s, measured (bench step) or from a data sheet; over that of gpu."""
-    mfu: float = 0.4
-    """Share of that speed which whole steps reach, 0 to 1: an assumption until bench step has measured it."""
+    mfu: float | None = None
+    """Share of that speed which whole steps reach, 0 to 1; by default what scripts/gpu_visit.py measured in this
+    checkout, else 0.4, which is assumed."""
     samples_per_second: float | None = None
     """Measured speed of one GPU, instead of tflops and mfu."""
     json: str | None = None
@@ -51,7 +52,7 @@ class EstimateConfig(PretrainConfig):
             raise ValueError(f"gpus {self.gpus} must be at least 1")
         if self.clips is not None and self.clips < 1:
             raise ValueError(f"clips {self.clips} must be at least 1")
-        if not 0 < self.mfu <= 1:
+        if self.mfu is not None and not 0 < self.mfu <= 1:
             raise ValueError(f"mfu {self.mfu} must be in (0, 1]")
         for name in ("tflops", "samples_per_second"):
             if (value := getattr(self, name)) is not None and value <= 0:

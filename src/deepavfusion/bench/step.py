@@ -5,17 +5,20 @@ clipping, AdamW). The share is the model's matrix products, counted as in `bench
 of one large matrix product of the same precision on the same device in the same run.
 
 The best batch is looked for with the eager step on one batch of clips that is used again and again. Peak memory is that
-of a step with its weights and optimiser, taken with nothing else alive: on CUDA what the allocator gave out, on a CPU
-the resident memory of the process, of which malloc may hold on to more than is in use.
+of a step with its weights and optimiser: on CUDA what the allocator gave out for it, on a CPU the resident memory of
+the process with nothing else alive, of which malloc may hold on to more than is in use.
+
+The model can be computed as its formulas stand, too (`written_out`): its step then takes turns with ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,8 +29,10 @@ from rich.table import Table
 
 from deepavfusion.atomic import write_text
 from deepavfusion.bench import peak_memory
-from deepavfusion.bench.config import StepBenchConfig
+from deepavfusion.bench.config import Arrangement, StepBenchConfig
 from deepavfusion.bench.model import count_flops, device_name, steps_of
+from deepavfusion.bench.noise import noise_batch
+from deepavfusion.bench.written_out import WrittenOutPretraining
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
@@ -42,6 +47,10 @@ from deepavfusion.training.state import TrainingState
 from deepavfusion.training.step import TrainingStep
 
 SIZES: dict[str, tuple[EarlyFusionConfig, MaskedDecodingConfig]] = {
+    "tiny": (
+        EarlyFusionConfig(image_size=(64, 64), audio_size=(64, 64), embed_dim=64, depth=1, num_heads=4),
+        MaskedDecodingConfig(decoder_dim=32, image_decoder_depth=1, audio_decoder_depth=1, decoder_num_heads=4),
+    ),
     "small": (
         EarlyFusionConfig(embed_dim=192, depth=6, num_heads=3),
         MaskedDecodingConfig(decoder_dim=128, image_decoder_depth=2, audio_decoder_depth=2, decoder_num_heads=4),
@@ -53,7 +62,7 @@ SIZES: dict[str, tuple[EarlyFusionConfig, MaskedDecodingConfig]] = {
     "vit_b": (EarlyFusionConfig(), MaskedDecodingConfig()),
     "vit_l": (EarlyFusionConfig(embed_dim=1024, depth=24, num_heads=16), MaskedDecodingConfig()),
 }
-"""Encoder and decoders by name; pictures of 224 x 224 and 3 s of sound, fusion in every layer."""
+"""Encoder and decoders by name; fusion in every layer, and but for tiny pictures of 224 x 224 and 3 s of sound."""
 UNTIMED_STEPS = 2
 """Steps before the clock starts: compilation, memory pools, the loader's first batches."""
 WORTH_DOUBLING = 1.02
@@ -70,6 +79,8 @@ class StepSpeed:
     fusion: str
     precision: str
     mode: str
+    arrangement: str
+    """`ours` or `written_out`."""
     batch_size: int
     samples_per_second: float
     """Clips per second of whole steps, waiting for data included."""
@@ -77,10 +88,14 @@ class StepSpeed:
     """Clips per second of the median step without the wait."""
     data_wait_share: float
     """Share of the time spent waiting for the loader, 0 to 1."""
+    longest_wait_seconds: float
+    """The longest wait of one step."""
     seconds: float
     """Median seconds of a step without the wait."""
     gflop_per_sample: float
     """Matrix products of forward and backward, attention included."""
+    matmul_tflops: float
+    """That measured rate."""
     matmul_share: float
     """Share of the measured matmul rate of this precision that the step (without the wait) reaches, 0 to 1."""
     peak_gib: float | None
@@ -95,6 +110,7 @@ class Kind:
     fusion: FusionForm
     precision: str
     mode: str
+    arrangement: Arrangement = "ours"
 
     @property
     def autoencoder(self) -> MaskedAutoencoderConfig:
@@ -145,19 +161,30 @@ class Variant:
                 compile=kind.mode == "compiled",
             ),
         )
-        self.task, self.processes = MaskedPretraining(self.config), Processes(self.config.training)
-        self.num_steps = UNTIMED_STEPS + config.steps
+        task = MaskedPretraining if kind.arrangement == "ours" else WrittenOutPretraining
+        self.task, self.processes = task(self.config), Processes(self.config.training)
+        self.num_steps = 2 * (UNTIMED_STEPS + config.steps)
         progress = TrainingProgress(Console(), self.num_steps, 1000, batch_size, visible=False)
         self.state = TrainingState(self.task, self.config, self.processes, Path(folder) / "none", progress)
         guard = FiniteGuard(Path(folder) / "nonfinite")
         self._step = TrainingStep(self.task, self.config, self.processes, self.state, guard)
         sampler = StepSampler(batch_size, 1, 1, 0, 0, self.num_steps)
         self.loader = self.task.loader(sampler, config.num_workers, self.processes.device)
-        self._batches = iter(self.loader)
+        self._batches: Iterator[Batch]
+        if config.made_up:
+            batch = noise_batch(self.config, batch_size, 0)
+            self._batches = itertools.repeat(batch.pin_memory() if self.processes.device.type == "cuda" else batch)
+        else:
+            self._batches = iter(self.loader)
         self.waits: list[float] = []
         """Seconds each step waited for its data."""
         self.seconds: list[float] = []
         """Seconds of each step without the wait."""
+
+    def forget(self) -> None:
+        """Drop the times so far."""
+        self.waits.clear()
+        self.seconds.clear()
 
     def read(self) -> Batch:
         """The next batch, waited for."""
@@ -175,6 +202,21 @@ class Variant:
         _finish(self.processes.device.type)
         self.seconds.append(time.perf_counter() - began)
 
+    def repeat(self, batch: Batch, num_timed: int, before: int) -> tuple[int, int]:
+        """Steps on one batch, again and again.
+
+        Returns:
+            Bytes at the fullest moment of the timed ones and bytes after them, both beyond `before`; 0 where the
+            system does not tell.
+        """
+        device = self.processes.device.type
+        measurable = peak_memory.can_measure(device)
+        for number in range(UNTIMED_STEPS + num_timed):
+            if number == UNTIMED_STEPS and measurable:
+                peak_memory.reset_peak(device)
+            self.step(batch)
+        return (peak_memory.peak(device) - before, peak_memory.current(device) - before) if measurable else (0, 0)
+
 
 def trial(config: StepBenchConfig, kind: Kind, batch_size: int, folder: str, device: str) -> tuple[float, int, int]:
     """Steps on one batch, again and again: median seconds, bytes at the fullest moment, bytes between the steps.
@@ -182,40 +224,43 @@ def trial(config: StepBenchConfig, kind: Kind, batch_size: int, folder: str, dev
     Raises:
         torch.OutOfMemoryError: it does not fit (CUDA).
     """
-    measurable = peak_memory.can_measure(device)
-    before = peak_memory.current(device) if measurable else 0
+    before = taken(device)
     variant = Variant(config, kind, batch_size, folder)
     with variant.loader:
         batch = variant.read()
-    for number in range(UNTIMED_STEPS + config.steps):
-        if number == UNTIMED_STEPS and measurable:
-            peak_memory.reset_peak(device)
-        variant.step(batch)
-    if not measurable:
-        return statistics.median(variant.seconds[UNTIMED_STEPS:]), 0, 0
-    peak = peak_memory.peak(device) - before
-    return statistics.median(variant.seconds[UNTIMED_STEPS:]), peak, peak_memory.current(device) - before
+    peak, resting = variant.repeat(batch, config.steps, before)
+    return statistics.median(variant.seconds[UNTIMED_STEPS:]), peak, resting
+
+
+def taken(device: str) -> int:
+    """Bytes that are taken now; 0 where the system does not tell."""
+    return peak_memory.current(device) if peak_memory.can_measure(device) else 0
 
 
 def best_batch(config: StepBenchConfig, kind: Kind, folder: str, device: str) -> int:
-    """The batch, doubled from 1 on, from which on a step does not do more clips per second.
+    """The batch, doubled from `min_batch_size` on, from which on a step does not do more clips per second.
 
-    It must leave room for the resting weights and optimiser of another precision, which is timed beside it.
+    It must leave room for the resting weights and optimiser of another variant, which is timed beside it. If already
+    the first one does not, it is halved.
 
     Raises:
         ValueError: not even one clip fits.
     """
-    best, rate, batch_size = 0, 0.0, 1
-    while batch_size <= config.max_batch_size:
+    best, rate, batch_size = 0, 0.0, config.min_batch_size
+    while 0 < batch_size <= config.max_batch_size:
         try:
             seconds, peak, resting = trial(config, kind, batch_size, folder, device)
+            fits = peak + resting <= peak_memory.total(device)
         except torch.OutOfMemoryError:
-            break
+            fits = False
         finally:
             release(device)
-        if peak + resting > peak_memory.total(device) or batch_size / seconds < WORTH_DOUBLING * rate:
+        if not fits and not best:
+            batch_size //= 2
+        elif not fits or batch_size / seconds < WORTH_DOUBLING * rate:
             break
-        best, rate, batch_size = batch_size, batch_size / seconds, 2 * batch_size
+        else:
+            best, rate, batch_size = batch_size, batch_size / seconds, 2 * batch_size
     if not best:
         raise ValueError(f"sizes {kind.size}: a step of one clip in {kind.precision} does not fit into the memory")
     return best
@@ -236,57 +281,77 @@ def measure(config: StepBenchConfig) -> Iterator[StepSpeed]:
             write_sample_clips(f"{folder}/clips", 16)
         for size in config.sizes:
             for fusion in config.fusions:
-                eager = [Kind(size, fusion, precision, "eager") for precision in config.precisions]
-                batches = {
-                    k.precision: best_batch(config, k, folder, device)
+                clips: dict[str, int] = {
+                    p: best_batch(config, Kind(size, fusion, p, "eager"), folder, device)
                     if config.batch_size == "best"
                     else config.batch_size
-                    for k in eager
+                    for p in config.precisions
                 }
                 for mode in config.modes:
-                    yield from measure_together(config, [replace(k, mode=mode) for k in eager], batches, folder, device)
+                    batches = {
+                        Kind(size, fusion, p, mode, arrangement): clips[p]
+                        for p in config.precisions
+                        for arrangement in config.arrangements
+                    }
+                    yield from measure_together(config, batches, folder, device)
 
 
-def measure_together(
-    config: StepBenchConfig, kinds: Sequence[Kind], batches: Mapping[str, int], folder: str, device: str
-) -> list[StepSpeed]:
-    """Speeds of a model in several precisions, step by step in turn."""
-    flop = count_flops(steps_of(kinds[0].autoencoder, 1, "meta")[1]["pre-training", "ours"])
+def measure_together(config: StepBenchConfig, batches: Mapping[Kind, int], folder: str, device: str) -> list[StepSpeed]:
+    """Speeds of one model in several precisions and arrangements, step by step in turn.
+
+    Args:
+        config: the settings.
+        batches: clips per step of each.
+        folder: with clips, if none are named.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        torch.OutOfMemoryError: they do not fit (CUDA).
+    """
+    counted = steps_of(next(iter(batches)).autoencoder, 1, "meta")[1]
+    flops = {a: count_flops(counted["pre-training", a.replace("_", " ")]) for a in {k.arrangement for k in batches}}
     torch.compiler.reset()
-    peaks = {}
-    for kind in kinds:
-        peaks[kind] = trial(config, kind, batches[kind.precision], folder, device)[1]
-        release(device)
+    peaks, variants = {}, {}
     with ExitStack() as loaders:
-        variants = {kind: Variant(config, kind, batches[kind.precision], folder) for kind in kinds}
-        for variant in variants.values():
+        if device != "cuda":  # malloc holds on to what another one has freed
+            for kind, batch_size in batches.items():
+                peaks[kind] = trial(config, kind, batch_size, folder, device)[1]
+                release(device)
+        for kind, batch_size in batches.items():
+            before = taken(device)
+            variants[kind] = variant = Variant(config, kind, batch_size, folder)
             loaders.enter_context(variant.loader)
-        rates = {kind: MatmulRate(device, kind.precision) for kind in kinds}
+            if device == "cuda":
+                peaks[kind] = variant.repeat(variant.read(), 1, before)[0]
+                variant.forget()
+        rates = {kind: MatmulRate(device, kind.precision) for kind in batches}
         for _ in range(UNTIMED_STEPS + config.steps):
             for kind, variant in variants.items():
                 variant.step(variant.read())
                 rates[kind].measure()
-    speeds = []
-    for kind, variant in variants.items():
-        seconds, waits = variant.seconds[UNTIMED_STEPS:], variant.waits[UNTIMED_STEPS:]
-        median, whole, batch_size = statistics.median(seconds), sum(seconds) + sum(waits), variant.batch_size
-        speeds.append(
-            StepSpeed(
-                size=kind.size,
-                fusion=kind.fusion,
-                precision=kind.precision,
-                mode=kind.mode,
-                batch_size=batch_size,
-                samples_per_second=batch_size * len(seconds) / whole,
-                step_samples_per_second=batch_size / median,
-                data_wait_share=sum(waits) / whole,
-                seconds=median,
-                gflop_per_sample=flop / 1e9,
-                matmul_share=flop * batch_size / median / rates[kind].flops,
-                peak_gib=peaks[kind] / 2**30 if peaks[kind] else None,
-            )
-        )
-    return speeds
+    return [_speed(kind, v, flops[kind.arrangement], rates[kind].flops, peaks[kind]) for kind, v in variants.items()]
+
+
+def _speed(kind: Kind, variant: Variant, flop: int, rate: float, peak: int) -> StepSpeed:
+    seconds, waits = variant.seconds[UNTIMED_STEPS:], variant.waits[UNTIMED_STEPS:]
+    median, whole, batch_size = statistics.median(seconds), sum(seconds) + sum(waits), variant.batch_size
+    return StepSpeed(
+        size=kind.size,
+        fusion=kind.fusion,
+        precision=kind.precision,
+        mode=kind.mode,
+        arrangement=kind.arrangement,
+        batch_size=batch_size,
+        samples_per_second=batch_size * len(seconds) / whole,
+        step_samples_per_second=batch_size / median,
+        data_wait_share=sum(waits) / whole,
+        longest_wait_seconds=max(waits),
+        seconds=median,
+        gflop_per_sample=flop / 1e9,
+        matmul_tflops=rate / 1e12,
+        matmul_share=flop * batch_size / median / rate,
+        peak_gib=peak / 2**30 if peak else None,
+    )
 
 
 def run(config: StepBenchConfig) -> list[StepSpeed]:
@@ -295,7 +360,7 @@ def run(config: StepBenchConfig) -> list[StepSpeed]:
     with console.status("measuring") as status:
         for speed in measure(config):
             speeds.append(speed)
-            status.update(f"measured {speed.size} {speed.fusion} {speed.precision} {speed.mode}")
+            status.update(f"measured {speed.size} {speed.fusion} {speed.precision} {speed.mode} {speed.arrangement}")
     name = device_name(device)
     table = Table(
         title=f"training step, {config.num_workers} workers, {name}",
@@ -308,7 +373,7 @@ def run(config: StepBenchConfig) -> list[StepSpeed]:
     for i, speed in enumerate(speeds):
         table.add_row(
             speed.size,
-            speed.fusion,
+            speed.fusion if speed.arrangement == "ours" else f"{speed.fusion}, written out",
             speed.mode,
             speed.precision,
             str(speed.batch_size),
