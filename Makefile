@@ -7,7 +7,7 @@ VIDEOS ?=
 RUN_DIR ?= runs/demo
 RESULTS ?= ../results
 
-.PHONY: help env test test-slow test-ray lint types wheel demo results clean
+.PHONY: help env rooms test test-slow test-ray lint types wheel demo results clean
 
 help:
 	@echo "make demo [VIDEOS=folder]  environment, then a small world, a short pre-training, all tasks and a report"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
 	@echo "make results [RESULTS=folder]  the longer runs behind the figures of the docs; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
+	@echo "make rooms                 draw which parts of the package import which, as rooms.svg"
 	@echo "make clean                 remove the environment, builds and caches (runs stay)"
 
 env: $(STAMP)
@@ -40,6 +41,10 @@ lint: env
 	$(BIN)/ruff check src tests scripts experiments
 	$(BIN)/ruff format --check src tests scripts experiments
 	$(BIN)/lint-imports --no-cache
+
+# Needs graphviz (dot).
+rooms: env
+	cd src && ../$(BIN)/import-linter drawgraph deepavfusion | dot -Tsvg -o ../rooms.svg
 
 types: env
 	$(BIN)/mypy
