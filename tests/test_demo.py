@@ -14,7 +14,7 @@ from deepavfusion.demo import DemoConfig, demo
 @pytest.mark.slow
 def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = DemoConfig(str(tmp_path), steps=3, clips=90, task_steps=2)
-    assert demo(config) == 0
+    assert demo(config, main) == 0
     assert (tmp_path / "pretrain" / "model" / "model.safetensors").is_file()
     page = (tmp_path / "report.html").read_text()
     timings = json.loads((tmp_path / "timings.json").read_text())
@@ -38,7 +38,7 @@ def test_demo_makes_a_world_a_model_and_a_report_once(tmp_path: Path, capsys: py
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
     assert len(made) == 180
 
-    assert demo(config) == 0  # all is there: nothing is made or trained again
+    assert demo(config, main) == 0  # all is there: nothing is made or trained again
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")} == made
     assert json.loads((tmp_path / "timings.json").read_text()) == timings
     printed = capsys.readouterr().out
