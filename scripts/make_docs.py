@@ -210,16 +210,16 @@ def _paired(cell: dict) -> str:
 
 
 def objectives(record: dict) -> str:
-    """What every objective of the pilots taught, draws by draws; the mean where there are several seeds."""
+    """Scores of the pilots, one row per objective and number of draws; the mean where there are several seeds."""
     names = {
-        "image": "picture",
-        "audio": "sound",
+        "image": "image",
+        "audio": "audio",
         "fusion": "fusion",
         "all": "all",
-        "image_alone": "picture alone",
-        "audio_alone": "sound alone",
-        "worth_image": "worth of sound",
-        "worth_audio": "worth of picture",
+        "image_alone": "image alone",
+        "audio_alone": "audio alone",
+        "worth_image": "worth_image",
+        "worth_audio": "worth_audio",
     }
     rows = [f"| objective | draws | seeds | {' | '.join(names.values())} | core s |"]
     rows.append("|---|--:|--:|" + "--:|" * (len(names) + 1))
