@@ -94,6 +94,30 @@ def bench_media(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def bench_predict(record: dict) -> str:
+    """Video per CPU second of every task, and where the time goes; beside another version where one was measured."""
+    costs = {(c["model"], c["task"], c["film"], c["version"]): c for c in record["costs"]}
+    stages = list(record["costs"][0]["stages"])
+    compared = any(version == "against" for *_, version in costs)
+    head = ["model", "task", "film", "video s per CPU s", *(["before", "faster"] if compared else []), "peak MiB"]
+    head += [*stages, "rest"]
+    rows = [f"| {' | '.join(head)} |", "|---|---|---" + "|--:" * (len(head) - 3) + "|"]
+    for (model, task, film, version), own in costs.items():
+        if version != "this":
+            continue
+        cells = [model, task, "yes" if film else "no", f"{own['video_seconds'] / own['cpu_seconds']:.2f}"]
+        if compared:
+            earlier = costs[model, task, film, "against"]
+            cells.append(f"{earlier['video_seconds'] / earlier['cpu_seconds']:.2f}")
+            cells.append(f"{earlier['cpu_seconds'] / own['cpu_seconds']:.2f} x")
+        cells.append("-" if own["peak_mib"] is None else f"{own['peak_mib']:.0f}")
+        parts = [own["stages"][stage] for stage in stages]
+        parts.append(own["cpu_seconds"] - sum(parts))
+        cells += [f"{100 * part / own['cpu_seconds']:.0f} %" for part in parts]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n" + _machine(record)
+
+
 def bench_step(record: dict) -> str:
     """Speed of training steps, float32 and bfloat16 side by side."""
     # The first records tell neither fusion form nor batch of a row, which were the same for all, nor memory.

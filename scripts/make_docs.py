@@ -16,7 +16,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench_tables import bench_curves, bench_decoder, bench_media, bench_model, bench_step, reference_deviations
+from bench_tables import (
+    bench_curves,
+    bench_decoder,
+    bench_media,
+    bench_model,
+    bench_predict,
+    bench_step,
+    reference_deviations,
+)
 from gpu_tables import NOT_YET
 from gpu_tables import TABLES as GPU_TABLES
 from PIL import Image
@@ -245,6 +253,7 @@ TABLES: dict[str, Callable] = {
     "bench_media": bench_media,
     "bench_model": bench_model,
     "bench_model_cuda": bench_model,
+    "bench_predict": bench_predict,
     "bench_step": bench_step,
     "bench_step_cuda": bench_step,
     "classification": classification,

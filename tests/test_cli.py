@@ -90,7 +90,8 @@ sys.exit(", ".join(heavy) or 0)"""
         ("pretain", "unknown command 'pretain', did you mean 'pretrain'?"),
         (
             "bench",
-            "bench needs to know what: bench model, bench decoder, bench curves, bench media, bench step, bench all",
+            "bench needs to know what: bench model, bench decoder, bench curves, bench media, bench step, "
+            "bench predict, bench all",
         ),
     ],
 )

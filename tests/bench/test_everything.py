@@ -32,10 +32,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_only_what_is_missing_is_measured(tmp_path: Path, asked: dict[str, Any]) -> None:
     config = AllBenchConfig(out=str(tmp_path), device="cpu")
     (tmp_path / "bench_step.json").write_text("{}")
-    assert everything.run(config) == ["model", "decoder", "curves", "media"]
+    assert everything.run(config) == ["model", "decoder", "curves", "media", "predict"]
     assert asked["curves"].device == "cpu"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "bench_curves.json", "bench_decoder.json", "bench_media.json", "bench_model.json", "bench_step.json"
+        "bench_curves.json", "bench_decoder.json", "bench_media.json", "bench_model.json", "bench_predict.json",
+        "bench_step.json",
     ]  # fmt: skip
     assert everything.run(config) == []
     assert everything.run(AllBenchConfig(str(tmp_path), parts=("step",), again=True, device="cpu")) == ["step"]
@@ -49,7 +50,7 @@ def test_a_gpu_fills_files_of_its_own(
     everything.run(AllBenchConfig(out=str(tmp_path)))
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "bench_curves_cuda.json", "bench_decoder_cuda.json", "bench_media.json", "bench_model_cuda.json",
-        "bench_step_cuda.json",
+        "bench_predict.json", "bench_step_cuda.json",
     ]  # fmt: skip
     assert asked["step"].sizes == ("vit_b", "vit_l")
     assert asked["step"].batch_size == "best"

@@ -176,7 +176,41 @@ class StepBenchConfig:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
 
 
-BenchPart = Literal["model", "decoder", "curves", "step", "media"]
+PredictModel = Literal["bandstand", "vit_s", "tiny"]
+PredictTask = Literal["classification", "embedding", "localization", "segmentation", "separation"]
+
+
+@dataclass(frozen=True)
+class PredictBenchConfig:
+    """What `predict` costs: CPU seconds and memory of every task on one long clip, each in a process of its own."""
+
+    models: tuple[PredictModel, ...] = ("bandstand", "vit_s")
+    """Models to measure: bandstand, which the package ships; vit_s (width 384, depth 12, pictures of 224 x 224) with
+    random weights, all heads on one encoder; and tiny, to try the benchmark itself."""
+    tasks: tuple[PredictTask, ...] = ("classification", "embedding", "localization", "segmentation", "separation")
+    """Tasks to measure."""
+    films: tuple[bool, ...] = (True, False)
+    """Localization, segmentation: with the film, without it, or both."""
+    seconds: int = 600
+    """Length of the clip: 640 x 360 at 25 frames a second, H.264 with a key frame every 10 s, AAC."""
+    repeats: int = 1
+    """Runs of each, in turn."""
+    against: str | None = None
+    """Folder that holds another version of the package (such as `src` of a checkout), to be measured in turn."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        for name in ("models", "tasks", "films"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: name at least one")
+        for name in ("seconds", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+
+
+BenchPart = Literal["model", "decoder", "curves", "step", "media", "predict"]
 
 
 @dataclass(frozen=True)
@@ -189,7 +223,7 @@ class AllBenchConfig:
 
     out: str = "docs/results"
     """Folder of the JSON files; the default is the docs' own in a checkout."""
-    parts: tuple[BenchPart, ...] = ("model", "decoder", "curves", "step", "media")
+    parts: tuple[BenchPart, ...] = ("model", "decoder", "curves", "step", "media", "predict")
     """What to measure."""
     again: bool = False
     """Measure parts that are there once more."""
@@ -199,7 +233,7 @@ class AllBenchConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
         if not self.parts:
-            raise ValueError("parts is empty: name at least one of model, decoder, curves, step, media")
+            raise ValueError("parts is empty: name at least one of model, decoder, curves, step, media, predict")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from deepavfusion.bench import curves, decoder, media, model, step
+from deepavfusion.bench import curves, decoder, media, model, predict, step
 from deepavfusion.bench.config import (
     AllBenchConfig,
     BenchPart,
@@ -21,6 +21,7 @@ from deepavfusion.bench.config import (
     DecoderBenchConfig,
     MediaBenchConfig,
     ModelBenchConfig,
+    PredictBenchConfig,
     StepBenchConfig,
 )
 from deepavfusion.training.processes import resolve_device
@@ -32,6 +33,7 @@ RUNS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "curves": (CurvesBenchConfig, curves.run),
     "step": (StepBenchConfig, step.run),
     "media": (MediaBenchConfig, media.run),
+    "predict": (PredictBenchConfig, predict.run),
 }
 """Configuration and function of every part."""
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -41,6 +43,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "curves": {},
         "step": {"sizes": ("small", "vit_s", "vit_b"), "modes": ("eager",), "batch_size": 4},
         "media": {},
+        "predict": {"seconds": 60},
     },
     "cuda": {
         "model": {"batch_size": 16, "repeats": 10},
@@ -54,10 +57,11 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "num_workers": max(1, (os.cpu_count() or 1) - 2),
         },
         "media": {},
+        "predict": {"seconds": 60},
     },
 }
 """Settings of the docs, by device and part, where they are not the command's defaults."""
-BESIDE_THE_DEVICE: tuple[BenchPart, ...] = ("media",)
+BESIDE_THE_DEVICE: tuple[BenchPart, ...] = ("media", "predict")
 """Parts that no device takes part in."""
 
 

@@ -51,13 +51,14 @@ class MediaSpeed:
     num_views: int
 
 
-def write_clip(path: Path, seed: int, num_seconds: int = 10, frame_rate: int = 30) -> None:
-    """A clip of 640 x 360, H.264 with a key frame every 16 frames, AAC stereo at 44.1 kHz."""
+def write_clip(path: Path, seed: int, num_seconds: int = 10, frame_rate: int = 30, key_frame_every: int = 16) -> None:
+    """A clip of 640 x 360, H.264 with a key frame every so many frames, AAC stereo at 44.1 kHz."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:360, 0:640].astype(np.float32)
     texture = rng.normal(0, 4, (360, 640, 3)).astype(np.float32)
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("libx264", frame_rate, options={"g": "16", "crf": "23", "preset": "veryfast"})
+        picture = container.add_stream("libx264", frame_rate, options={"crf": "23", "preset": "veryfast"})
+        picture.gop_size = key_frame_every
         picture.width, picture.height, picture.pix_fmt = 640, 360, "yuv420p"
         sound = container.add_stream("aac", 44_100, layout="stereo")
         for n in range(num_seconds * frame_rate):

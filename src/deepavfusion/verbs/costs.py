@@ -85,6 +85,19 @@ def _bench_step(config: Any) -> int:
     return 0
 
 
+def _bench_predict_config() -> type:
+    from deepavfusion.bench.config import PredictBenchConfig
+
+    return PredictBenchConfig
+
+
+def _bench_predict(config: Any) -> int:
+    from deepavfusion.bench.predict import run
+
+    run(config)
+    return 0
+
+
 def _bench_all_config() -> type:
     from deepavfusion.bench.config import AllBenchConfig
 
@@ -105,5 +118,6 @@ COSTS: dict[str, Verb] = {
     "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
     "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench predict": Verb("cost of predictions on a long clip", _bench_predict_config, _bench_predict),
     "bench all": Verb("every measurement of docs/performance.md", _bench_all_config, _bench_all),
 }
