@@ -170,7 +170,7 @@ def _demo(config: Any) -> int:
 
 VERBS: dict[str, Verb] = {
     **verbs.VERBS,
-    "demo": Verb("a tour of the package on clips it makes itself, with a report", _demo_config, _demo),
+    "demo": Verb("try the whole package on generated clips, with a report", _demo_config, _demo),
 }
 """All commands: the verbs, and the demo, which calls `main` for each of its stages."""
 

@@ -19,22 +19,22 @@ Config = TypeVar("Config", bound="EncoderRunConfig")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the clips are and how a training view of one is drawn."""
+    """The clips, and how training views of them are drawn."""
 
     source: str
-    """A folder of video files, searched recursively, or a manifest written by this package."""
+    """A folder of video files (searched recursively), a manifest, or shards (a folder or a URL)."""
     num_workers: int = 2
     """Processes that read clips; 0 reads in the training process."""
     accept_changed: bool = False
-    """Go on with a run though files of its clips were replaced or written anew since it began."""
+    """Continue a run although files of its clips were replaced or changed since it began."""
     crop_area: tuple[float, float] = (0.5, 1.0)
-    """Smallest and largest share of the picture that a random crop covers."""
+    """Smallest and largest area of a random crop, as a share of the frame."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
     """Smallest and largest width / height of a random crop."""
     flip: float = 0.5
-    """Probability of mirroring the picture left to right."""
+    """Probability of mirroring the image left to right."""
     gain_db: float = 6.0
-    """Random gain of the sound is uniform in plus or minus this many decibels."""
+    """Largest random gain of the sound in dB; the gain is uniform between minus and plus this value."""
 
     def __post_init__(self) -> None:
         for name in ("crop_area", "crop_ratio"):
@@ -54,32 +54,32 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and schedule: lr = blr * batch_size / 256, linear warm-up, cosine to 0, set at every step."""
+    """Optimiser and learning-rate schedule: lr = blr * batch_size / 256, linear warm-up, then cosine decay to 0."""
 
     FILLED_IN: ClassVar[tuple[str, ...]] = ("warmup_epochs",)
     optimizer: Literal["adamw", "lars"] = "adamw"
-    """adamw, or lars (large batches on frozen features)."""
+    """adamw, or lars (for large batches on frozen features)."""
     blr: float = 1.5e-4
-    """Base learning rate, for a batch of 256."""
+    """Base learning rate, for a batch size of 256."""
     epochs: float = 200.0
-    """Passes over the clips; fractions are fine."""
+    """Passes over the clips; fractions are allowed."""
     warmup_share: float = 0.2
-    """Share of the run that is linear warm-up, however long the run is."""
+    """Share of the run with linear warm-up of the learning rate."""
     warmup_epochs: float | None = None
-    """The same in epochs, counted inside epochs: where it is given, warmup_share does not count."""
+    """Warm-up in epochs, as a part of optim.epochs (fractions are allowed); replaces warmup_share."""
     weight_decay: float = 0.05
-    """Decoupled weight decay; none on 1-D parameters."""
+    """Decoupled weight decay; not applied to 1-D parameters (biases, norms)."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's running-average coefficients; the first is LARS's momentum."""
+    """Coefficients of AdamW's running averages; the first is also the momentum of LARS."""
     layer_decay: float = 1.0
-    """Learning-rate factor from each layer to the one below it; 1 treats all layers alike."""
+    """Factor of the learning rate from each layer to the one below it; 1 is the same rate for all layers."""
     clip_grad: float = 0.0
-    """Largest global gradient norm; 0 does not clip."""
+    """Clip the global gradient norm to this value; 0 does not clip."""
     unusual_blr: bool = False
-    """Accept a base learning rate far outside the task's recipe."""
+    """Accept a base learning rate far outside that of the task's recipe."""
     pretrained_ramp: float = 0.5
-    """Share of training over which what starts from published weights or a pre-trained encoder rises to the full
-    rate, so that new parameters learn first."""
+    """Share of the run over which the learning rate of pre-trained weights rises to its full value, so that new
+    parameters learn first."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -108,40 +108,40 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The loop: batch, precision, device, checkpoints, what is watched."""
+    """The training loop: batch, precision, device, checkpoints, logging."""
 
     batch_size: int = 512
-    """Clips per optimiser step, over all processes and accumulations together."""
+    """Clips per optimiser step, of all processes and accumulations together."""
     accumulation: int = 1
-    """Forward-backward passes per optimiser step."""
+    """Forward and backward passes per optimiser step (gradient accumulation)."""
     seed: int = 0
-    """Seed of initialisation, order, windows, augmentation and masks."""
+    """Seed of initialisation, order of clips, windows, augmentation and masks."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the forward pass; auto is bfloat16 on CUDA, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
-    """How several processes share the model: ddp, each has it whole; fsdp, each has a share of every weight, gradient
-    and optimiser moment (FSDP2)."""
+    """Several processes: ddp, each holds the whole model; fsdp, each holds a share of every weight, gradient and
+    optimiser moment (FSDP2)."""
     compile: bool = False
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
-    """Recompute layers in the backward pass to save memory."""
+    """Recompute the layers in the backward pass, to save memory."""
     checkpoint_every: int = 500
     """Optimiser steps between checkpoints."""
     keep_checkpoints: int = 2
-    """How many of the latest checkpoints stay on disk."""
+    """Number of latest checkpoints that are kept."""
     log_every: int = 10
     """Optimiser steps between rows of metrics.csv."""
     picture_every: float = 10.0
-    """Epochs between the task's pictures, which are also drawn at the end; 0 draws none but the learning curve."""
+    """Epochs between figures of the task, which are also drawn at the end; 0 draws only the learning curve."""
     probe_every: float = 10.0
-    """Epochs between probes, scores on a part of the clips that a task takes while it trains, where the clips allow it;
-    also taken at the end. 0 takes none, a number larger than optim.epochs only that at the end."""
+    """Epochs between probes: scores on some clips during training, for tasks that have them, also taken at the end. 0
+    takes none; a number larger than optim.epochs takes only the one at the end."""
     max_failures: float = 0.05
-    """Largest share of clips drawn that may fail to read; beyond it, and after at least 20, the run stops."""
+    """Share of the drawn clips that may be unreadable; above it, and after at least 20 such clips, the run stops."""
     wandb: str | None = None
-    """Weights & Biases project to send metrics to (needs the extra wandb); none by default."""
+    """Weights & Biases project that metrics are sent to (needs the extra wandb); by default none."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):
@@ -163,16 +163,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The settings that every training command has; each adds its own."""
+    """The settings that all training commands share."""
 
     run_dir: str
-    """Folder of the run; a run that stopped there continues."""
+    """Folder of the run; a run that was stopped continues there."""
     data: DataConfig
-    """Where the clips are and how a training view of one is drawn."""
+    """The clips, and how training views of them are drawn."""
     optim: OptimConfig
-    """Optimiser and schedule."""
+    """Optimiser and learning-rate schedule."""
     training: TrainingConfig
-    """The loop."""
+    """The training loop."""
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
@@ -193,13 +193,14 @@ class EncoderRunConfig(RunConfig):
     a setting `recipe`."""
 
     from_: str
-    """The encoder: a finished run, a model folder or its config.json, hf:OWNER/NAME, or a file of published weights."""
+    """The encoder to start from: a finished run, a model folder, a bundle, shipped:NAME, hf:OWNER/NAME, or a file of
+    published weights. With --untrained also a config.json."""
     num_frames: int | None = None
-    """Frames of a clip seen together, whatever number the encoder was trained on; none is that number."""
+    """Frames per clip, whatever the encoder was trained with; by default the encoder's number."""
     untrained: bool = False
-    """Take the configuration of --from without its weights: what the architecture does by itself."""
+    """Use the configuration of --from without its weights, to train from scratch."""
     freeze_encoder: bool = False
-    """Leave the encoder as it is and train what stands on it alone."""
+    """Keep the encoder fixed and train only the new parts."""
 
     @classmethod
     def with_recipe(cls: type[Config], recipe: str, **settings: Any) -> Config:

@@ -31,18 +31,19 @@ SMALL_STEPS: dict[str, object] = {"optim.blr": 3.2e-2, "data.crop_area": "[0.7,1
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """A small world, a short pre-training, the tasks on the model that ships, and a report to look at."""
+    """Generate clips, pre-train for a short while, train and score all four tasks on the shipped encoder, and write a
+    report."""
 
     run_dir: str = "runs/demo"
-    """Folder of everything the demo makes."""
+    """Folder of all results."""
     videos: str | None = None
-    """Folder of your own video files, for the pre-training alone; by default the package generates its own."""
+    """Folder of your own video files, for pre-training only; by default clips are generated."""
     steps: int = 200
     """Optimiser steps of pre-training."""
     clips: int = 900
-    """How many scenes to generate, and how many solos, when no videos are given."""
+    """Number of generated scenes, and of generated solos (clips of one instrument)."""
     task_steps: int = 400
-    """Optimiser steps of each task's training."""
+    """Optimiser steps of each task."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "clips", "task_steps"):

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """Say what a checkpoint, run folder, model folder or weight file holds."""
+    """Show what a checkpoint, run folder, model folder or weight file contains."""
 
     checkpoint: str
-    """A run folder, one of its checkpoints, a saved model folder, or a safetensors or torch weight file."""
+    """A run folder, one of its checkpoints, a model folder, or a safetensors or PyTorch weight file."""
 
 
 @dataclass(frozen=True)

@@ -8,44 +8,44 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class BandstandConfig:
-    """Generate the embedded audio-visual world: video files with sound, and the whole truth about them."""
+    """Generate Bandstand, a synthetic data set: video files with sound, and their exact ground truth."""
 
     out: str
-    """Folder to write to; a run that stopped there continues, a larger one adds to it."""
+    """Folder to write to. A run that was stopped continues; a run with more clips adds to the clips that are there."""
     clips: int = 1000
-    """How many clips, over all chosen splits together."""
+    """Number of clips of all chosen splits together."""
     seed: int = 0
     """Seed of the data set."""
     splits: tuple[str, ...] = ()
-    """Which splits to write, such as [pretrain,train,test]; empty shares the clips out over all."""
+    """Splits to write, such as [pretrain,train,test]; empty writes all of them, in the default proportions."""
     cast: Literal["band", "digits"] = "band"
-    """Who plays: band (drawn instruments) or digits (handwritten and spoken ones, from local files)."""
+    """Sources of sound: band (drawn instruments) or digits (handwritten and spoken digits, from local files)."""
     size: int = 160
-    """Width and height of the picture in pixels, even."""
+    """Width and height of the frames in pixels; an even number."""
     frame_rate: float = 12.5
     """Frames per second."""
     seconds: float = 4.0
-    """Length of a clip."""
+    """Length of a clip in seconds."""
     sample_rate: int = 16000
     """Sound samples per second."""
     annotate_every: int = 5
-    """Frames from one annotated frame to the next; the first frame is annotated."""
+    """Every N-th frame is annotated, beginning with the first."""
     stems: bool = True
-    """Write every source's own sound, and the room's, as FLAC."""
+    """Write the separate sound of every source (its stem), and the room's noise, as FLAC."""
     masks: bool = True
     """Write a mask for every annotated frame as PNG."""
     sheets: bool = True
     """Write the contact sheets classes.png and scenes.png."""
     shards: float = 0.0
-    """Also store every split as shards in OUT/shards/SPLIT, with so many frames per second; 0 stores none."""
+    """Also store every split as shards in OUT/shards/SPLIT, with this many frames per second; 0 stores none."""
     num_workers: int = 2
-    """Processes that draw, play and encode; 0 works in the calling process."""
+    """Processes that generate clips; 0 works in the calling process."""
     digit_images: str | None = None
-    """For the digits: folder or zip file with MNIST's idx files, images and labels, gzipped or not."""
+    """With --cast digits: folder or zip file with MNIST's idx files (images and labels, gzipped or not)."""
     digit_recordings: str | None = None
-    """For the digits: folder or zip file with recordings named DIGIT_SPEAKER_TAKE.flac or .wav (FSDD)."""
+    """With --cast digits: folder or zip file with recordings named DIGIT_SPEAKER_TAKE.flac or .wav (FSDD)."""
     held_out_speaker: str = "yweweler"
-    """For the digits: the speaker who is heard in the test split and nowhere else."""
+    """With --cast digits: the speaker who is heard only in the test split."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "splits", tuple(self.splits))

@@ -10,10 +10,10 @@ from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAuto
 
 @dataclass(frozen=True)
 class ModelBenchConfig:
-    """Cost of a forward and backward pass of every fusion form, ours against the method written out."""
+    """Cost of a forward and backward pass of every fusion form: our form against the method written out."""
 
     model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
-    """The encoder; ViT-B by default. Its fusion form is replaced by each of forms."""
+    """The encoder; ViT-B by default. Its fusion form is replaced by each of --forms."""
     autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
     """Masks and decoders of the pre-training step."""
     forms: tuple[FusionForm, ...] = ("token", "dense", "factorized", "bilinear")
@@ -21,11 +21,11 @@ class ModelBenchConfig:
     batch_size: int = 1
     """Clips per pass."""
     repeats: int = 3
-    """Timed passes of each variant, interleaved; 0 counts operations and memory only."""
+    """Timed passes of each variant, measured alternately; 0 only counts operations and memory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure time and memory; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "forms", tuple(self.forms))
@@ -40,20 +40,21 @@ class ModelBenchConfig:
 
 @dataclass(frozen=True)
 class DecoderBenchConfig:
-    """Cost of a pre-training step with each decoder: the paper's, cross, and cross with a quarter predicted."""
+    """Cost of a pre-training step with each decoder: the paper's (self), cross, and cross with a quarter of the hidden
+    patches predicted."""
 
     model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder; ViT-B by default."""
     autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
-    """Masks and decoders; decoder_form and predicted_share are replaced by each of those measured."""
+    """Masks and decoders; decoder_form and predicted_share are replaced by those that are measured."""
     batch_size: int = 1
     """Clips per pass."""
     repeats: int = 3
-    """Timed passes of each variant, interleaved; 0 counts operations and memory only."""
+    """Timed passes of each variant, measured alternately; 0 only counts operations and memory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure time and memory; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -69,9 +70,10 @@ FRAMES_PER_SECOND = 64
 
 @dataclass(frozen=True)
 class CurvesBenchConfig:
-    """Cost of an encoder step as pictures and sound grow, of every fusion form, ours against the method written out.
+    """Cost of one encoder step for growing images and sounds, in every fusion form: our form against the method written
+    out.
 
-    Operations and memory are counted without computing anything; the forms named by measured are also run where they
+    Operations and memory are counted without computing anything. The forms in --measured are also run, as far as they
     fit.
     """
 
@@ -80,23 +82,23 @@ class CurvesBenchConfig:
     forms: tuple[FusionForm, ...] = ("token", "dense", "factorized", "bilinear")
     """Fusion forms to count."""
     image_sizes: tuple[int, ...] = (224, 320, 448)
-    """Sides of the square pictures in pixels, each divisible by model.patch_size."""
+    """Sides of the square images in pixels, each divisible by model.patch_size."""
     audio_seconds: tuple[float, ...] = (3, 10, 30)
-    """Lengths of the sound; 64 log-mel frames a second, which model.patch_size must divide."""
+    """Lengths of the sound in seconds, of 64 log-mel frames each; model.patch_size must divide the number of frames."""
     batch_size: int = 1
     """Clips per pass."""
     measured: tuple[FusionForm, ...] = ("dense",)
-    """Fusion forms that are also run, for their time and peak memory; [] only counts."""
+    """Fusion forms that are also run, to measure time and peak memory; [] only counts."""
     max_tflop: float = 4.0
-    """Passes of more operations than this are counted, not run."""
+    """Passes with more operations than this are counted, but not run."""
     memory_gib: float | None = None
-    """What a pass must fit into, to be run and in the figure; by default what the device has."""
+    """Memory limit: larger passes are not run, and the figure shows the limit; by default the device's memory."""
     repeats: int = 1
-    """Timed passes of each variant, interleaved."""
+    """Timed passes of each variant, measured alternately."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         for name in ("forms", "image_sizes", "audio_seconds", "measured"):
@@ -129,38 +131,38 @@ Arrangement = Literal["ours", "written_out"]
 
 @dataclass(frozen=True)
 class StepBenchConfig:
-    """Speed of whole training steps: real clips, the training loop's own step, against the machine's matmul rate."""
+    """Speed of the training loop's step on real clips, and its share of the machine's matrix-product rate."""
 
     sizes: tuple[StepSize, ...] = ("small", "vit_s", "vit_b")
-    """Models to measure: small (width 192, depth 6), vit_s (384, 12), vit_b (768, 12), vit_l (1024, 24), and tiny
-    (64, 1, pictures of 64 x 64), to try the benchmark itself."""
+    """Models to measure, by width and depth: small (192, 6), vit_s (384, 12), vit_b (768, 12), vit_l (1024, 24), and
+    tiny (64, 1, 64-pixel images), to try the benchmark itself."""
     fusions: tuple[FusionForm, ...] = ("factorized",)
     """Fusion forms to measure."""
     arrangements: tuple[Arrangement, ...] = ("ours",)
-    """How the model is computed: ours, or written_out, as its formulas stand: all pairs formed, fusion tokens through
-    the whole block, all patches embedded. Those named take turns."""
+    """How the model is computed: ours, or written_out, the method's formulas computed directly (all pairs formed,
+    fusion tokens through the whole block, all patches embedded). Several are measured alternately."""
     precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-    """Arithmetic of the forward pass."""
+    """Precision of the forward pass."""
     modes: tuple[Literal["eager", "compiled"], ...] = ("eager", "compiled")
-    """Whether the model runs as written or through torch.compile."""
+    """eager, or compiled by torch.compile."""
     batch_size: int | Literal["best"] = 8
-    """Clips per step; best doubles them as long as the eager step gets faster per clip and fits into memory."""
+    """Clips per step; best doubles the batch as long as the eager step gets faster per clip and fits into memory."""
     min_batch_size: int = 1
-    """Clips per step that the search for the best begins with."""
+    """With --batch_size best: clips per step at which the search begins."""
     max_batch_size: int = 1024
-    """The most clips per step that the search for the best tries."""
+    """With --batch_size best: the most clips per step that are tried."""
     steps: int = 3
-    """Timed steps of each variant, after two that are not timed."""
+    """Timed steps of each variant, after two untimed ones."""
     num_workers: int = 1
     """Processes that read clips."""
     source: str | None = None
-    """Clips to train on, as data.source of pretrain; a few that the package writes itself by default."""
+    """Clips to train on, as --data.source of pretrain; by default a few clips that the benchmark generates."""
     made_up: bool = False
-    """Step on one batch of noise in place of clips that are read: what the device does when it never waits."""
+    """Use one batch of random numbers in place of clips: the speed without any wait for data."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         for name in ("sizes", "fusions", "arrangements", "precisions", "modes"):
@@ -215,20 +217,19 @@ BenchPart = Literal["model", "decoder", "curves", "step", "media", "predict"]
 
 @dataclass(frozen=True)
 class AllBenchConfig:
-    """Every measurement behind docs/performance.md with the settings of the docs, each into its own JSON file.
+    """Every measurement of docs/performance.md, with the settings of the docs, each into its own JSON file.
 
-    A part whose file is there is skipped, so that what was stopped goes on. The files of a GPU end in _cuda, beside
-    those of a CPU.
+    A part whose file exists is skipped, so a run that was stopped continues. Files measured on a GPU end in _cuda.
     """
 
     out: str = "docs/results"
-    """Folder of the JSON files; the default is the docs' own in a checkout."""
+    """Folder of the JSON files; the default is that of the docs in a checkout."""
     parts: tuple[BenchPart, ...] = ("model", "decoder", "curves", "step", "media", "predict")
-    """What to measure."""
+    """Benchmarks to run."""
     again: bool = False
-    """Measure parts that are there once more."""
+    """Repeat the parts whose files exist."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
@@ -238,14 +239,15 @@ class AllBenchConfig:
 
 @dataclass(frozen=True)
 class MediaBenchConfig:
-    """Speed of reading training views, from files and from shards with each decoder, in turn on one core."""
+    """Speed of reading training views on one core, from files and from shards with each decoder, measured
+    alternately."""
 
     source: str | None = None
-    """Folder or manifest of media files; by default clips of 10 s, 640 x 360, written for the purpose."""
+    """Folder or manifest of media files; by default generated clips of 10 s, 640 x 360."""
     views: int = 60
-    """Views read in each way."""
+    """Views that are read in each way."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         if self.views < 1:

@@ -21,30 +21,30 @@ GPUS = {
 
 @dataclass(frozen=True)
 class EstimateConfig(PretrainConfig):
-    """Memory per GPU, operations and days of a pre-training configuration, without running it.
+    """Memory per GPU, operations and days of a pre-training run, computed from its configuration without running it.
 
-    Takes every setting of pretrain, its recipes too, and says what they would cost.
+    Takes all settings and recipes of pretrain.
     """
 
     run_dir: str = ""
-    """Not looked at."""
+    """Ignored."""
     data: DataConfig = field(default_factory=lambda: DataConfig(source=""))
-    """Only data.source is looked at: its clips are counted unless clips says how many there are."""
+    """Only data.source is used: its clips are counted, unless --clips gives their number."""
     clips: int | None = None
-    """Clips of an epoch, for the number of steps and the days."""
+    """Clips per epoch, for the number of steps and days."""
     gpus: int = 1
-    """GPUs, one process each."""
+    """Number of GPUs, with one process each."""
     gpu: Literal["a100-40gb", "a100-80gb", "l40s", "h100", "h200", "b200"] | None = None
-    """Takes speed and memory from its maker's data sheet."""
+    """Use the speed and memory of this GPU's data sheet."""
     tflops: float | None = None
-    """Speed of one GPU in TFLOP/s, measured (bench step) or from a data sheet; over that of gpu."""
+    """Peak speed of one GPU in TFLOP/s, measured (bench step) or from a data sheet; replaces that of --gpu."""
     mfu: float | None = None
-    """Share of that speed which whole steps reach, 0 to 1; by default what scripts/gpu_visit.py measured in this
-    checkout, else 0.4, which is assumed."""
+    """Share of the peak speed that training steps reach, 0 to 1; by default the share that scripts/gpu_visit.py
+    measured in this checkout, else an assumed 0.4."""
     samples_per_second: float | None = None
-    """Measured speed of one GPU, instead of tflops and mfu."""
+    """Measured training speed of one GPU in clips per second; replaces tflops and mfu."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -69,24 +69,26 @@ CLIPS_PER_UNIT = 16  # clips that a worker of a cluster looks at before it tells
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Look through a data set and write its manifest."""
+    """Check every clip of a data set and write a manifest."""
 
     source: str
-    """A folder of video files, searched recursively, or a manifest."""
+    """A folder of video files (searched recursively), or a manifest."""
     out: str
     """The manifest to write (.csv); a summary (.json) is written beside it."""
     part: str = "1/1"
-    """Look at one part of the clips only, such as 3/8; run without it afterwards to join the parts."""
+    """Check only one part of the clips, such as 3/8; a run without --part joins the parts afterwards."""
     labels: str = "folder"
-    """Where labels come from: folder (folder names, or the manifest's own), none, or a csv with columns file,label."""
+    """Source of the labels: folder (names of the folders, or the manifest's labels), none, or a csv file with the
+    columns file,label."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
-    """Processes that read clips; 0 reads in this process, unprotected from crashes. On a cluster: of each worker."""
+    """Processes that read clips (on a cluster, of each worker); 0 reads in this process, which a broken file may
+    crash."""
     num_points: int = 5
-    """Moments of each clip that are looked at."""
+    """Moments of each clip that are decoded."""
     min_seconds: float = 1.0
-    """Shorter clips are quarantined."""
+    """Clips shorter than this are quarantined."""
     tolerate: tuple[str, ...] = ("damaged",)
     """Reasons that are noted but do not quarantine a clip, such as [damaged,no audio]."""
     timeout_seconds: float = 60.0

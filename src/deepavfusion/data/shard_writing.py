@@ -47,23 +47,23 @@ class ShardConfig:
     source: str
     """A manifest, or a folder of video files."""
     out: str
-    """The folder to write to; shards that are there already are kept."""
+    """Folder to write to; finished shards in it are kept."""
     part: str = "1/1"
-    """Write one part of the shards only, such as 3/8, for job arrays."""
+    """Write only one part of the shards, such as 3/8, in a job array."""
     frames_per_second: float = 1.0
-    """Frames stored per second."""
+    """Frames stored per second of video."""
     short_side: int = 256
-    """Pictures are scaled down so that their shorter side has this many pixels; smaller ones stay."""
+    """Frames are scaled down to this many pixels on their shorter side; smaller frames keep their size."""
     jpeg_quality: int = 90
     """JPEG quality of the frames."""
     sound: Literal["wav", "flac"] = "wav"
-    """How sound is stored: wav is read twenty times faster, flac takes about a third less space."""
+    """Storage of the sound: wav is read twenty times faster, flac is about a third smaller."""
     clips_per_shard: int = 256
-    """Clips in each shard."""
+    """Clips per shard."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
-    """Processes that decode clips; 0 decodes in this process. On a cluster: of each worker."""
+    """Processes that decode clips (on a cluster, of each worker); 0 decodes in this process."""
     timeout_seconds: float = 600.0
     """A clip that takes longer counts as failed."""
 

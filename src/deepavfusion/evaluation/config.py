@@ -30,12 +30,12 @@ def named_places(entries: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Which clips are evaluated."""
+    """The clips to evaluate on."""
 
     source: str
     """A folder of video files, a manifest, or shards."""
     split: str = "test"
-    """The split to take, or all; of a source without splits, test is all."""
+    """The split to use, or all. A source without splits counts as test."""
     num_workers: int = 2
     """Processes that read clips; 0 reads in this process."""
 
@@ -46,22 +46,22 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What every evaluation of a trained model is told."""
+    """Settings of every evaluation of a trained model."""
 
     run: str
     """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME."""
     data: EvaluationData
-    """Which clips."""
+    """The clips."""
     out: str | None = None
-    """Folder of the results; default: evaluation/ in the run, one folder per source and protocol."""
+    """Folder of the results; by default evaluation/ in the run, with a folder per source and protocol."""
     baselines: tuple[str, ...] = field(default=(), kw_only=True)
-    """Other runs on the same clips, [NAME=RUN,...]."""
+    """Other models to compare with on the same clips, [NAME=RUN,...]."""
     batch_size: int = field(default=32, kw_only=True)
     """Clips per forward pass of one process."""
     precision: Literal["auto", "float32", "bfloat16"] = field(default="auto", kw_only=True)
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the forward pass; auto is bfloat16 on CUDA, else float32."""
     device: Literal["auto", "cpu", "cuda"] = field(default="auto", kw_only=True)
-    """Where to compute; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))
@@ -89,13 +89,13 @@ class EvaluateConfig(EvaluationConfig):
     """Score a trained classifier on labelled clips."""
 
     windows: int = 1
-    """Windows per clip whose logits are averaged; 1 is the centre."""
+    """Windows per clip whose logits are averaged; 1 is the centre window."""
     modalities: Modalities = "both"
-    """Look at both, or drop one at test time: image or audio alone."""
+    """Use both modalities, or only image or audio, of a model trained on both."""
     features: str | None = None
-    """Score what `embed` wrote with this run's encoder, instead of reading clips."""
+    """Score features that `embed` wrote with this run's encoder, instead of reading clips."""
     baselines: tuple[str, ...] = field(default=(), kw_only=True)
-    """Earlier evaluations to compare with clip by clip, [NAME=FOLDER,...]."""
+    """Earlier evaluations to compare with, clip by clip, [NAME=FOLDER,...]."""
     title: str = "Classification"
     """Headline in a report."""
     batch_size: int = field(default=32, kw_only=True)
@@ -110,57 +110,58 @@ class EvaluateConfig(EvaluationConfig):
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Difference of two evaluations on the clips that both scored, with a paired bootstrap interval."""
+    """Difference of two evaluations on the clips that both have scored, with a paired bootstrap interval."""
 
     a: str
-    """Folder of an evaluation; several seeds of one model separated by commas."""
+    """Folder of an evaluation, or of several seeds of one model, separated by commas."""
     b: str
-    """The same of the other model; the seeds belong together in the order given."""
+    """The same of the other model, with its seeds in the same order."""
     metric: str = "auto"
-    """What is compared: top1, mean_ap or hit_at_1 of classifiers, else a score of samples.npz; auto is top1 for one
-    label per clip, mean_ap for several, and the first score of other tasks."""
+    """The score to compare: top1, mean_ap or hit_at_1 of classifiers, or a score in samples.npz of other tasks; auto is
+    top1 for one label per clip, mean_ap for several, and the first score of other tasks."""
     head: str = "average"
-    """Which of a classifier's logits: average, or one head's."""
+    """Which logits of a classifier: average, or those of one head."""
     confidence: float = 0.95
     """Coverage of the interval."""
     num_resamples: int = 10_000
-    """Bootstrap resamples; mean_ap costs far more per resample than the others."""
+    """Bootstrap resamples; mean_ap takes much longer per resample than the others."""
     paired_seeds: bool = True
-    """Whether A's and B's seeds belong together (same encoder, same order of clips)."""
+    """Whether the seeds of A and B belong together (same encoder, same order of clips)."""
     out: str | None = None
-    """JSON file for the result; none by default."""
+    """JSON file of the result; by default none."""
 
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """Write an encoder's features of clips."""
+    """Write an encoder's features of clips to a file."""
 
     from_: str
-    """The encoder: a finished run, a model folder, hf:OWNER/NAME, or a file of published weights."""
+    """The encoder: a finished run, a model folder, a bundle, shipped:NAME, hf:OWNER/NAME, or a file of published
+    weights."""
     data: EvaluationData
-    """Which clips."""
+    """The clips."""
     out: str
-    """The file to write: .npz or .parquet (needs pyarrow)."""
+    """The file to write: .npz, or .parquet (needs pyarrow)."""
     part: str = "1/1"
-    """Embed one part of the clips only, such as 3/8; run without it afterwards to join the parts."""
+    """Embed only one part of the clips, such as 3/8; a run without --part joins the parts afterwards."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     tokens: Literal["pooled", "all"] = "pooled"
-    """The mean token of every stream, or all tokens."""
+    """The mean token of every stream (pooled), or all tokens (all)."""
     modalities: Modalities = "both"
-    """Show the encoder both, or image or audio alone."""
+    """Give the encoder both modalities, or only image or audio."""
     untrained: bool = False
-    """Take the configuration of --from without its weights."""
+    """Use the configuration of --from without its weights."""
     seed: int = 0
-    """Initialisation of an untrained encoder."""
+    """Seed of the initialisation of an untrained encoder."""
     clips_per_part: int = 1024
-    """Clips between two files of intermediate results, from which a stopped run continues."""
+    """Clips per file of intermediate results, from which a stopped run continues."""
     batch_size: int = 32
     """Clips per forward pass of one process."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the forward pass; auto is bfloat16 on CUDA, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
         for name in ("clips_per_part", "batch_size"):
@@ -174,20 +175,21 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class NeighboursConfig:
-    """Classify clips by their nearest neighbours among labelled ones, without any training."""
+    """Classify clips by their nearest neighbours among labelled clips, without training."""
 
     train: str
     """Features of the labelled clips, written by `embed` (.npz)."""
     test: str
-    """Features of the clips to classify, of the same encoder."""
+    """Features of the clips to classify, from the same encoder."""
     out: str
     """Folder of the results."""
     k: int = 1
-    """Neighbours that vote."""
+    """Number of neighbours that vote."""
     temperature: float = 0.07
-    """A neighbour's vote is exp(similarity / temperature), similarity being the mean cosine over the streams."""
+    """The weight of a neighbour's vote is exp(similarity / temperature); the similarity is the mean cosine similarity
+    of the streams."""
     labels: Literal["single", "multi"] = "single"
-    """One label per clip, or several."""
+    """single: one label per clip; multi: several."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -198,20 +200,20 @@ class NeighboursConfig:
 
 @dataclass(frozen=True)
 class VggsounderConfig:
-    """Score saved predictions of VGGSound's test clips against VGGSounder's labels."""
+    """Score saved predictions of VGGSound's test clips with VGGSounder's labels."""
 
     annotations: str
     """The official vggsounder.csv."""
     both: str
-    """Folder of the evaluation with picture and sound."""
+    """Folder of the evaluation with both modalities."""
     image: str | None = None
-    """Folder of the evaluation with --modalities image; with both alone for the modality confusion."""
+    """Folder of the evaluation with --modalities image. VGGSounder's modality confusion needs this and --audio."""
     audio: str | None = None
     """Folder of the evaluation with --modalities audio."""
     head: str = "average"
-    """Which logits: average, or one head's."""
+    """Which logits: average, or those of one head."""
     out: str | None = None
-    """JSON file for the scores; none by default."""
+    """JSON file of the scores; by default none."""
 
     def __post_init__(self) -> None:
         if (self.image is None) != (self.audio is None):
@@ -220,14 +222,14 @@ class VggsounderConfig:
 
 @dataclass(frozen=True)
 class AverageConfig:
-    """Several evaluated classifiers as one: the mean of their logits on the clips that all scored."""
+    """Combine several evaluated classifiers: the mean of their logits on the clips that all have scored."""
 
     members: tuple[str, ...]
     """Folders of the evaluations, [A,B,...]."""
     out: str
     """Folder of the results."""
     head: str = "average"
-    """Which logits of each: average, or one head's."""
+    """Which logits of each: average, or those of one head."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", tuple(self.members))

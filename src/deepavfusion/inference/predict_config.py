@@ -18,42 +18,42 @@ SWITCHES = ("--json", "--arrays", "--consistent", "--overwrite")
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Use trained models on files: classes, places, sources, masks, features."""
+    """Apply trained models to files: classes, maps of the sound's source, separated sounds, masks, features."""
 
     task: Task
-    """What to find out: classification, localization, separation, segmentation or embedding."""
+    """classification, localization, separation, segmentation or embedding."""
     files: tuple[str, ...]
-    """Videos, sounds, photos, and folders of these, searched recursively."""
+    """Videos, sounds, photos, and folders of these, which are searched recursively."""
     out: str | None = None
-    """Folder of the results, one folder per file in it; without it there must be --json."""
+    """Folder of the results, with one folder per file; may be left out with --json."""
     model: str = "shipped:bandstand"
     """A bundle, a finished run, a model folder, shipped:NAME, or hf:OWNER/NAME."""
     json: bool = False
     """Print one line of JSON per file to standard output."""
     sound: str | None = None
-    """A sound file that is heard with every file given: a photo and a wav make a recording."""
+    """A sound file that replaces the sound of every given file; with a photo the two make a recording."""
     pictures: tuple[str, ...] = ()
-    """Separation: photos of the sources, [A,B,...]; default: what the recording's own picture shows."""
+    """Separation: photos of the sources, [A,B,...]; by default the recording's own frames."""
     boxes: tuple[tuple[float, float, float, float], ...] = ()
-    """Separation: parts of the picture, one per source, [[left,top,right,bottom],...] in fractions from 0 to 1."""
+    """Separation: the sources' parts of the frame, [[left,top,right,bottom],...] in fractions from 0 to 1."""
     consistent: bool = False
     """Separation: make the sources add up to the recording."""
     hop_seconds: float | None = None
-    """Classification, embedding: from one window to the next at most; default: half a window."""
+    """Classification, embedding: largest distance from one window to the next; by default half a window."""
     step_seconds: float = 0.1
-    """Localization, segmentation: from one moment to the next."""
+    """Localization, segmentation: time from one map to the next."""
     film: bool = True
-    """Localization, segmentation: write the film with maps over its pictures."""
+    """Localization, segmentation: write a video with the maps over its frames."""
     arrays: bool = False
-    """Localization, segmentation: write all maps as a numpy file too."""
+    """Localization, segmentation: also write all maps as a numpy file."""
     overwrite: bool = False
-    """Predict again what an earlier run has done with the same settings."""
+    """Repeat predictions that exist with the same settings."""
     batch_size: int = 16
     """Windows or frames per forward pass."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the forward pass; auto is bfloat16 on CUDA, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(map(_unquoted, self.files)))

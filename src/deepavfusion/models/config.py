@@ -62,19 +62,19 @@ class EarlyFusionConfig(ModelConfig):
     """The two-stream encoder with fusion tokens; the defaults are ViT-B as in the paper."""
 
     image_size: tuple[int, int] = (224, 224)
-    """Picture height and width in pixels, both divisible by patch_size."""
+    """Image height and width in pixels, both divisible by patch_size."""
     audio_size: tuple[int, int] = (128, 192)
-    """Log-mel bands and frames (64 frames are one second), both divisible by patch_size."""
+    """Bands and frames of the log-mel spectrogram (64 frames per second), both divisible by patch_size."""
     num_frames: int = 1
-    """Frames of a clip that are seen together, evenly spaced over the sound's window."""
+    """Frames per clip, evenly spaced over the window of sound."""
     patch_size: int = 16
-    """Side of a square patch, in pixels and in log-mel cells."""
+    """Side of a square patch, in pixels of the image and in cells of the spectrogram."""
     embed_dim: int = 768
     """Width of all three token streams."""
     depth: int = 12
     """Number of transformer layers."""
     num_heads: int = 12
-    """Attention heads; divides embed_dim."""
+    """Attention heads; must divide embed_dim."""
     mlp_ratio: float = 4.0
     """Hidden width of the image and audio MLPs, as a multiple of embed_dim."""
     fusion: FusionForm = "factorized"
@@ -82,13 +82,13 @@ class EarlyFusionConfig(ModelConfig):
     fusion_layers: Literal["all", "none"] | tuple[int, ...] = "all"
     """Which layers fuse: all, none, or zero-based layer numbers such as [10,11]."""
     num_tokens: tuple[int, int, int] = (16, 8, 8)
-    """Fusion tokens, image-aggregation tokens, audio-aggregation tokens."""
+    """Number of fusion tokens, image-aggregation tokens and audio-aggregation tokens."""
     fusion_attn_ratio: float = 0.25
     """Query and key width of the fusion attention, as a multiple of embed_dim."""
     fusion_mlp_ratio: float = 1.0
     """Hidden width of the fusion MLP, as a multiple of embed_dim."""
     drop_path: float = 0.0
-    """Probability of dropping a residual branch in training, constant over depth."""
+    """Probability of dropping a residual branch in training (stochastic depth), the same for all layers."""
 
     def __post_init__(self) -> None:
         # JSON and YAML know no tuples.
@@ -188,22 +188,22 @@ class MaskedDecodingConfig(ModelConfig):
     audio_decoder_depth: int = 8
     """Layers of the audio decoder."""
     decoder_num_heads: int = 16
-    """Attention heads of the decoders; divides decoder_dim."""
+    """Attention heads of the decoders; must divide decoder_dim."""
     decoder_form: DecoderForm = "self"
-    """How mask tokens find out: self, in attention among all tokens (the paper's); cross, each by itself reads the
-    visible and fusion tokens, which stay as they are: cheaper."""
+    """How mask tokens read the encoder's output: self, by self-attention among all tokens (the paper's); cross, by
+    cross-attention to the visible and fusion tokens (cheaper)."""
     predicted_share: float = 1.0
     """Share of the hidden patches that a training step predicts, drawn anew for every sample; with decoder_form cross
     the others cost nothing. Evaluation predicts all."""
     image_mask_ratio: float = 0.75
-    """Share of image patches removed."""
+    """Share of the image patches that is hidden."""
     audio_mask_ratio: float = 0.8
-    """Share of log-mel patches removed."""
+    """Share of the log-mel patches that is hidden."""
     norm_pix_loss: bool = True
     """Normalise every target patch by its own mean and standard deviation."""
     image_variance_floor: float = 0.0
-    """Added to an image patch's variance before it is normalised, so that flat patches do not become noise targets; in
-    units of ImageNet-normalised pixels squared. 0 is the paper's."""
+    """Added to the variance of an image patch before normalisation, so that flat patches do not become noise targets;
+    in squared units of ImageNet-normalised pixels. The paper has 0."""
     audio_variance_floor: float = 0.0
     """The same for log-mel patches, in squared units of log10 power."""
 
@@ -279,20 +279,20 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(ModelConfig):
-    """The encoder with one linear classifier per stream, whose logits are averaged."""
+    """The encoder with one linear classifier per stream; their logits are averaged."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
     classes: tuple[str, ...]
-    """Class names in the order of their numbers."""
+    """Class names, in the order of their numbers."""
     heads: tuple[Head, ...] = ("image", "audio", "fusion")
-    """What the classifiers read: a stream's pooled tokens, or concat, those of image and audio side by side."""
+    """Inputs of the classifiers: the pooled tokens of a stream, or concat, those of image and audio concatenated."""
     modalities: Modalities = "both"
-    """Which inputs are looked at; the other one is dropped wherever it is given."""
+    """Inputs that are used; the other modality is ignored where it is given."""
     pooling: Literal["mean", "attentive"] = "mean"
-    """How a stream's tokens become one vector: their mean, or what a learned query reads from them."""
+    """How the tokens of a stream become one vector: their mean, or attention pooling by one learned query."""
     batch_norm: bool = False
-    """Normalise every pooled feature by batch statistics, without scale and shift, as a linear probe wants."""
+    """Normalise every pooled feature by BatchNorm without scale and shift, as in a linear probe."""
     multi_label: bool = False
     """Whether a clip may have several labels."""
 

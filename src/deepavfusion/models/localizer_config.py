@@ -12,22 +12,23 @@ MapPooling = Literal["top", "logsumexp"]
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizerHeadConfig(ModelConfig):
-    """What the head reads and how it pools its map."""
+    """What the head reads and how it pools its map to one score."""
 
     layers: tuple[int, ...] = ()
-    """Zero-based layers whose image tokens are read; empty takes three, evenly spaced, the last one included."""
+    """Zero-based layers whose image tokens are read; empty is three layers, evenly spaced, including the last."""
     dim: int = 256
     """Width in which patch and sound are compared."""
     view_dim: int = 48
-    """Width of the convolutional view of the picture that patches are seen by beside their tokens, a multiple of 8."""
+    """Width of the convolutions through which the head also sees the image, a multiple of 8."""
     readings: int = 2
-    """Blocks in which patches read the tokens of the sound one by one; 0 compares them with its mean alone."""
+    """Cross-attention blocks in which patches read the audio and fusion tokens; 0 compares them only with the means of
+    these tokens."""
     pooling: MapPooling = "top"
-    """How a map becomes one number: the mean of its top share, or a log-sum-exp."""
+    """How a map becomes one score: top, the mean of its highest patches, or logsumexp, a log-sum-exp of all."""
     top_share: float = 0.1
-    """Share of patches that top pooling averages; at least one patch."""
+    """Share of the patches that top pooling averages; at least one patch."""
     sharpness: float = 5.0
-    """Factor on the logits inside the log-sum-exp: towards 0 it is the mean, for large ones the maximum."""
+    """Factor on the logits in the log-sum-exp: near 0 it gives their mean, for large values their maximum."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(int(i) for i in self.layers))
@@ -47,12 +48,12 @@ class LocalizerHeadConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizerConfig(LocalizerHeadConfig):
-    """The encoder with a head that gives every image patch a score of sounding, or one for each class."""
+    """The encoder with a head that gives every image patch a score of whether it sounds, or one score per class."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
     classes: tuple[str, ...] = ()
-    """Class names, one map each, in the order of their numbers; empty gives a single map of all that sounds."""
+    """Class names, with one map each, in the order of their numbers; empty gives one map of everything that sounds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

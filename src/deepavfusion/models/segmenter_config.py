@@ -14,26 +14,28 @@ NUM_MAPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterConfig(ModelConfig):
-    """The early-fusion encoder with a decoder from picture and sound to the pixels of what sounds."""
+    """The early-fusion encoder with a decoder that marks the pixels of what sounds."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
     classes: tuple[str, ...] = ()
-    """Class names in the order of their numbers, background first; none for one mask of whatever sounds."""
+    """Class names in the order of their numbers, background first; empty gives one mask of whatever sounds."""
     decoder: SegmentationDecoderForm = "attentive"
-    """attentive: image tokens read fusion and audio tokens; release: the mean audio token is spread over the maps."""
+    """attentive: image tokens read fusion and audio tokens by cross-attention; release: the published decoder, which
+    concatenates the mean audio token to the feature maps."""
     decoder_dim: int = 128
-    """Width of the attentive decoder; the least width of the release's."""
+    """Width of the attentive decoder; smallest width of the release's."""
     stride: int = 4
-    """Pixels from one logit of the attentive decoder to the next, a power of 2; the rest of the way to full size is
-    bilinear. Full resolution (1) costs many times what the encoder does."""
+    """The attentive decoder has a logit for every N x N pixels, N a power of 2, which are upsampled bilinearly. Full
+    resolution (1) costs many times what the encoder does."""
     layers: tuple[int, ...] = ()
-    """Zero-based layers whose image tokens are read, ascending; none takes four, evenly spaced to the last."""
+    """Zero-based layers whose image tokens are read, ascending; empty is four layers, evenly spaced, including the
+    last."""
     modalities: Literal["both", "image"] = "both"
-    """image never hears anything: the baseline that guesses from the picture what sounds."""
+    """image: without sound, as the image-only baseline."""
     positions_grid: tuple[int, int] | None = None
-    """Patch rows and columns over whose range the positions of the picture's patches are spread: the grid that the
-    encoder was trained on, where this picture size is another. None: patch i is at position i."""
+    """Rows and columns of patches in the encoder's training, where this image size is another: the position embedding
+    is resampled over the same range. None: patch i has position i."""
 
     def __post_init__(self) -> None:
         for name in ("classes", "layers"):

@@ -15,17 +15,18 @@ NUM_MAPS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SeparationDecodingConfig(ModelConfig):
-    """What stands on the encoder: which mask is predicted, and how."""
+    """The mask that is predicted on top of the encoder, and the decoder that predicts it."""
 
     decoder: Literal["unet", "release"] = "unet"
-    """unet: ours, a mask on the bins of the STFT, with a convolutional road from the spectrogram itself; release: the
-    published form, a mask on mel bands, from tokens and the mean of the picture alone."""
+    """unet: ours, convolutions over the spectrogram with a mask on STFT bins; release: the published decoder, with a
+    mask on mel bands from the audio tokens and the mean image token."""
     target: Literal["ratio", "dominance"] = "ratio"
-    """What a mask aims at: the source's share of the magnitude, or whether it is the loudest."""
+    """Target of the mask: ratio, the source's share of the magnitude, or dominance, whether the source is the
+    loudest."""
     condition: Literal["picture", "none"] = "picture"
-    """none hides the picture, from the encoder too: a baseline that hears only, of the same size."""
+    """none hides the image, also from the encoder: a baseline of the same size that only hears."""
     decoder_dim: int = 256
-    """Width of the decoder at its coarsest level; every finer one has half, at least 8."""
+    """Width of the decoder at its coarsest level; every finer level has half of it, at least 8."""
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -37,13 +38,14 @@ class SeparationDecodingConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SeparatorConfig(SeparationDecodingConfig):
-    """The encoder and a decoder that predicts the mask of the source a picture shows."""
+    """The encoder and a decoder that predicts the mask of the source that an image shows."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
     shows: Shown = "whole"
-    """What pictures it was trained to be asked by (`--mixing.pictures`), so that a part of a recording's picture is
-    brought to it likewise: enlarged, kept at its size with the others painted over, or enlarged with some room."""
+    """How images showed a source in training (`--mixing.pictures`); a part of a recording's frame is prepared in the
+    same way: whole, cut out and enlarged; source, at its size with the other parts painted over; box, enlarged with
+    some margin."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

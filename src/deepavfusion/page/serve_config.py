@@ -8,34 +8,35 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """Serve a page on which trained models can be tried: files in, classes, places, sources and masks out."""
+    """Serve a web page on which trained models can be tried on files: classes, heat maps, separated sounds, masks,
+    features."""
 
     model: str = "shipped:bandstand"
     """A bundle, a finished run, a model folder, shipped:NAME, or hf:OWNER/NAME."""
     host: str = "127.0.0.1"
-    """Address to listen at; the default is reached from this machine alone, 0.0.0.0 from everywhere."""
+    """Address to listen on: the default is reachable only from this machine, 0.0.0.0 from everywhere."""
     port: int = 7860
-    """Port to listen at; 0 takes one that is free."""
+    """Port to listen on; 0 takes a free one."""
     max_upload_mib: float = 64.0
-    """Largest file that is taken, in MiB."""
+    """Largest file that is accepted, in MiB."""
     max_seconds: float = 120.0
-    """Longest recording that is taken."""
+    """Longest recording that is accepted."""
     max_waiting: int = 16
-    """Requests that may wait in the queue; they are done one after the other."""
+    """Requests that may wait in the queue; one is computed at a time."""
     keep_minutes: float = 60.0
-    """Files of a tab that is left open and idle are deleted after so long; those of a closed one at once."""
+    """The files of an open tab without requests are deleted after this time; those of a closed tab at once."""
     examples: bool = True
-    """Offer clips of the embedded world, generated at the start."""
+    """Offer clips of Bandstand as examples, generated at the start."""
     hop_seconds: float | None = None
-    """Classification, embedding: from one window to the next at most; default: half a window."""
+    """Classification, embedding: largest distance from one window to the next; by default half a window."""
     step_seconds: float = 0.1
-    """Localization, segmentation: from one moment to the next."""
+    """Localization, segmentation: time from one map to the next."""
     batch_size: int = 16
     """Windows or frames per forward pass."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the forward pass; auto is bfloat16 on CUDA, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
         if not self.host:

@@ -9,10 +9,10 @@ from deepavfusion.models.tasks import TASK_MODELS
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """Put trained models of several tasks into one folder that holds each encoder once."""
+    """Put trained models of several tasks into one folder, which holds a shared encoder once."""
 
     out: str
-    """The folder to write; a bundle that is there is replaced."""
+    """The folder to write; a bundle in it is replaced."""
     classification: str | None = None
     """A finished run of this task, or its model folder."""
     localization: str | None = None
@@ -22,20 +22,20 @@ class BundleConfig:
     segmentation: str | None = None
     """A finished run of this task, or its model folder."""
     encoder: str | None = None
-    """The encoder for features and for further training, such as the pre-training run; default: the one that most
-    heads stand on."""
+    """The encoder for features and further training, such as the pre-training run; by default the one that most heads
+    use."""
     float16: bool = False
-    """Store matrices in half precision: half the size, a relative error of up to 0.0005 in every weight."""
+    """Store matrices in half precision: half the size, with a relative error of up to 0.0005 in every weight."""
     name: str = "deepavfusion bundle"
-    """Headline of the model card."""
+    """Title of the model card."""
     summary: str = ""
-    """A sentence or two for the card."""
+    """For the model card: one or two sentences."""
     data: str = ""
-    """For the card: what the models were trained on."""
+    """For the model card: the training data."""
     licence: str = "apache-2.0"
-    """For the card: licence of the weights."""
+    """For the model card: licence of the weights."""
     results: tuple[str, ...] = ()
-    """For the card: evaluation folders whose scores it shows, [A,B,...]."""
+    """For the model card: evaluation folders whose scores it shows, [A,B,...]."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", tuple(self.results))

@@ -50,16 +50,18 @@ method); the attentive probe is ours."""
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is done to a batch and to the network in training, beside the random views."""
+    """Augmentation and regularisation in training, beside the random views."""
 
     mixup: float = 0.0
-    """Parameter of the beta distribution of mixing weights, one per clip for picture and sound; 0 does not mix."""
+    """Parameter of the beta distribution of mixup weights, one per clip for image and audio together; 0 turns mixup
+    off."""
     label_smoothing: float = 0.0
-    """Share of every target that goes to all classes alike."""
+    """Share of every target that is spread evenly over all classes."""
     drop_path: float = 0.0
-    """Probability of dropping a residual branch of the encoder; only where it is trained."""
+    """Probability of dropping a residual branch of the encoder (stochastic depth); only where the encoder is
+    trained."""
     modality_dropout: float = 0.0
-    """Probability of hiding either the picture or the sound of a clip that has both."""
+    """Probability of hiding the image or the audio of a clip that has both."""
 
     def __post_init__(self) -> None:
         if self.mixup < 0:
@@ -76,28 +78,30 @@ class ClassificationConfig(EncoderRunConfig):
     RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
 
     augmentation: AugmentationConfig
-    """Mixing and dropping; defaults are the recipe's."""
+    """Augmentation and regularisation; defaults are those of the recipe."""
     recipe: Recipe = "finetune"
-    """probe: a linear layer on the frozen encoder; attentive: with a learned pooling; finetune: all weights."""
+    """probe: linear probe on the frozen encoder; attentive: attentive probe on the frozen encoder; finetune: train all
+    weights."""
     labels: Literal["single", "multi"] = "single"
-    """One label per clip, or several (joined by | in a manifest)."""
+    """single: one label per clip; multi: several, joined by | in a manifest."""
     classes: str | None = None
-    """A file with a class name per line, or a list that ships (vggsound); default: the training labels, sorted."""
+    """A file with a class name per line, or a shipped list (vggsound); by default the labels of the training clips,
+    sorted."""
     heads: Literal["auto"] | tuple[Head, ...] = "auto"
-    """Some of image, audio, fusion, concat; auto is the first three, without those that would have nothing to read."""
+    """Classifiers: some of image, audio, fusion, concat; auto is the first three, as far as they have an input."""
     modalities: Modalities = "both"
-    """Train on both, or on image or audio alone."""
+    """Train on both modalities, or only on image or audio."""
     pooling: Literal["auto", "mean", "attentive"] = "auto"
-    """What a head reads of its stream when fine-tuning: the mean token, or what one learned query reads, which serves
-    objects of few patches; auto is the published mean. Probes pool as their recipe says."""
+    """Pooling of a stream in fine-tuning: mean, the mean token, or attentive, attention pooling, which helps with
+    objects of few patches; auto is mean, as published. Probes pool as their recipe says."""
     balance: Literal["none", "sampling", "loss"] = "none"
-    """Treat all classes alike by drawing their clips equally often, or by weights in the loss."""
+    """Give all classes the same weight: sampling draws them equally often, loss weights the loss."""
     keep_heads: bool = False
-    """Go on from the heads of --from too, a classifier of the same classes, such as a probe: heads first, then all
-    weights, which keeps features that a new head's gradients would spoil (Kumar et al., ICLR 2022)."""
+    """Also start from the heads of --from, a classifier of the same classes: training a probe first and all weights
+    then keeps features that the gradients of new heads would spoil (Kumar et al., ICLR 2022)."""
     features: str | None = None
-    """Train a probe on what `embed` wrote with this encoder (--tokens all for an attentive one) instead of on clips:
-    quick, and always on centre views."""
+    """Train a probe on features that `embed` wrote with this encoder (--tokens all for an attentive probe) instead of
+    on clips: faster, always on centre views."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.heads, str):

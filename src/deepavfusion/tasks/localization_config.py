@@ -39,20 +39,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """Pairs of picture and sound that do not belong together, made from each batch."""
+    """Mismatched pairs of image and sound, made from each batch."""
 
     mismatch_weight: float = 1.0
-    """Weight of pictures with silence or another clip's sound, where nothing sounds; 0 makes none."""
+    """Weight of the loss of images with silence or another clip's sound, where nothing sounds; 0 makes no such
+    pairs."""
     mismatch_share: float = 1.0
-    """Share of a batch's pictures that are encoded a second time with such a sound; at least one picture."""
+    """Share of a batch's images that are also encoded with a mismatched sound; at least one image."""
     silence_share: float = 0.3
-    """Probability that such a picture gets digital silence; otherwise another clip's sound."""
+    """Probability that the mismatched sound is digital silence; else it is another clip's sound."""
     collage_weight: float = 1.0
-    """Weight of collages: four pictures in one, one of whose sounds is heard, and the map must tell which; 0 makes
-    none."""
+    """Weight of the loss of collages: four images in one, with the sound of one of them, whose quarter the map must
+    find; 0 makes none."""
     quiet_db: float = -60.0
-    """Clips whose sound is quieter than this, root mean square against full scale, are no example of a sounding
-    picture."""
+    """Clips whose sound is quieter than this (root mean square relative to full scale, in dB) do not count as
+    sounding."""
 
     def __post_init__(self) -> None:
         for name in ("mismatch_weight", "collage_weight"):
@@ -66,29 +67,29 @@ class ContrastConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizationConfig(EncoderRunConfig):
-    """Train a localizer, which says where in the picture the sound comes from."""
+    """Train a localizer, which marks where in the image the sound comes from."""
 
     RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
 
     contrast: ContrastConfig
-    """Pairs that do not belong together; defaults are the recipe's."""
+    """Mismatched pairs; defaults are those of the recipe."""
     head: LocalizerHeadConfig = field(default_factory=LocalizerHeadConfig)
     """The head on the encoder."""
     recipe: Recipe = "self_supervised"
-    """Without boxes or labels: self_supervised, from pairs that belong together and others; synchrony, from what moves
-    when it sounds. With them: supervised, from masks or boxes."""
+    """self_supervised: from matching and mismatched pairs; synchrony: from what moves when it sounds; both without
+    boxes or labels. supervised: from masks or boxes."""
     splits: tuple[str, ...] = ()
-    """Splits to train on, such as [pretrain,twins_train]; empty takes all but the held-out ones."""
+    """Splits to train on, such as [pretrain,twins_train]; empty is all except the held-out ones."""
     exclude: str | None = None
     """A csv or text file whose first column names clips that must not be trained on, such as a test list."""
     boxes: str | None = None
-    """Boxes for the supervised recipe; default: the annotations that lie beside Bandstand's clips."""
+    """Boxes for the supervised recipe; by default the annotations beside Bandstand's clips."""
     boxes_format: BoxFormat = "csv"
-    """Form of --boxes: csv (id,label,x1,y1,x2,y2), or the official file of vggss, flickr or music."""
+    """Format of --boxes: csv (id,label,x1,y1,x2,y2), or the official file of vggss, flickr or music."""
     boxes_folder: str | None = None
-    """For --boxes_format flickr: the folder of XML files."""
+    """With --boxes_format flickr: the folder of XML files."""
     classes: str | None = None
-    """One map per class: a file with a class name per line, or a list that ships (vggsound, bandstand)."""
+    """One map per class: a file with a class name per line, or a shipped list (vggsound, bandstand)."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder in training."""
 

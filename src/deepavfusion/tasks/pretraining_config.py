@@ -10,14 +10,14 @@ from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfi
 
 @dataclass(frozen=True)
 class InitConfig:
-    """Published weights to start from; without them the model starts from its own initialisation."""
+    """Published weights to start from; without them the weights are initialised at random."""
 
     image: str | None = None
     """MAE weights of the image ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
     audio: str | None = None
     """AudioMAE weights of the audio ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
     transpose_audio_patches: bool = True
-    """Turn AudioMAE's (time, frequency) kernels to our (frequency, time); the release did not."""
+    """Transpose AudioMAE's (time, frequency) patch kernels to our (frequency, time); the release did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class PretrainConfig(RunConfig):
     init: InitConfig = field(default_factory=InitConfig)
     """Published weights to start from."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """Optimiser and schedule."""
+    """Optimiser and learning-rate schedule."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """The loop."""
+    """The training loop."""
 
     def __post_init__(self) -> None:
         try:  # the two against each other

@@ -36,18 +36,20 @@ decoder on a frozen encoder is ours."""
 
 @dataclass(frozen=True)
 class MaskDecodingConfig:
-    """How masks are made of tokens, and what they are compared with."""
+    """The decoder and its loss."""
 
     form: SegmentationDecoderForm = "attentive"
-    """attentive: image tokens read fusion and audio tokens; release: the mean audio token is spread over the maps."""
+    """attentive: image tokens read fusion and audio tokens by cross-attention; release: the published decoder, which
+    concatenates the mean audio token to the feature maps."""
     dim: int = 128
-    """Width of the attentive decoder; the least width of the release's."""
+    """Width of the attentive decoder; smallest width of the release's."""
     stride: int = 4
-    """Pixels from one logit of the attentive decoder to the next; the rest of the way to full size is bilinear."""
+    """The attentive decoder has a logit for every N x N pixels, which are upsampled bilinearly."""
     layers: tuple[int, ...] = ()
-    """Zero-based layers whose image tokens are read, ascending; none takes four, evenly spaced to the last."""
+    """Zero-based layers whose image tokens are read, ascending; empty is four layers, evenly spaced, including the
+    last."""
     dice: float = 1.0
-    """Weight of the Dice loss beside the cross-entropy; 0 leaves it out."""
+    """Weight of the Dice loss, which is added to the cross-entropy; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -57,14 +59,14 @@ class MaskDecodingConfig:
 
 @dataclass(frozen=True)
 class ListeningConfig:
-    """Training samples whose sound is taken away or exchanged: nothing in their pictures sounds."""
+    """Training samples whose sound is removed or replaced, with an empty mask as the target."""
 
     silent_share: float = 0.1
-    """Share of samples given silence."""
+    """Share of the samples that get silence."""
     noise_share: float = 0.0
-    """Share given white noise of any level."""
+    """Share of the samples that get white noise of random level."""
     foreign_share: float = 0.0
-    """Share given another clip's sound, of another class where clips have labels."""
+    """Share of the samples that get another clip's sound, of another class where clips have labels."""
 
     def __post_init__(self) -> None:
         for name in ("silent_share", "noise_share", "foreign_share"):
@@ -82,31 +84,33 @@ class ListeningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConfig(EncoderRunConfig):
-    """Train a segmenter: the pixels of what sounds, from pictures with masks and their sound."""
+    """Train a segmenter, which marks the pixels of what sounds, on frames with masks and their sound."""
 
     RECIPES: ClassVar[Mapping[str, Mapping[str, Any]]] = RECIPES
 
     data: DataConfig
-    """A table of pictures with masks, or the clips of a Bandstand world; and how a training view is drawn."""
+    """A table of frames with masks, or the clips of a Bandstand data set; and how training views are drawn."""
     decoder: MaskDecodingConfig = field(default_factory=MaskDecodingConfig)
     """Decoder and loss."""
     listening: ListeningConfig = field(default_factory=ListeningConfig)
-    """Samples without their sound."""
+    """Samples whose sound is removed or replaced."""
     recipe: Recipe = "finetune"
-    """finetune: all weights; frozen: the decoder alone, on a frozen encoder."""
+    """finetune: train all weights; frozen: train only the decoder, on a frozen encoder."""
     split: str = "auto"
     """The split to train on; auto is segmentation_train if there is one, else train, else a source without splits."""
     val_source: str | None = None
-    """Pictures that are scored while training; default: the held-out splits of the same source."""
+    """Frames that are scored during training; by default the held-out splits of the same source."""
     classes: str | None = None
-    """Semantic masks: avss, a file with a class per line, background first, or a label2idx.json, or looks (Bandstand:
-    the looks of what sounds); none is one mask of whatever sounds."""
+    """Semantic masks: avss, looks (the looks of Bandstand's instruments), a file with a class per line, background
+    first, or a label2idx.json; by default one mask of whatever sounds."""
     image_size: tuple[int, int] | None = None
-    """Height and width of the pictures, the encoder's positions resampled; none is the size it was trained on."""
+    """Height and width of the images, with the encoder's position embedding resampled; by default those of its
+    training."""
     modalities: Literal["both", "image"] = "both"
-    """image never hears anything: the baseline that guesses from the picture what sounds."""
+    """image: train without sound, as the image-only baseline."""
     drop_path: float = 0.0
-    """Probability of dropping a residual branch of the encoder; only where it is trained."""
+    """Probability of dropping a residual branch of the encoder (stochastic depth); only where the encoder is
+    trained."""
 
     def __post_init__(self) -> None:
         if self.image_size is not None:

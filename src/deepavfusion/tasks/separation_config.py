@@ -14,19 +14,19 @@ BLR, BATCH = 3e-4, 512
 
 @dataclass(frozen=True)
 class MixingConfig:
-    """How training mixtures are made of clips that hold one sound each."""
+    """How training mixtures are made of clips with one sound each."""
 
     sources: tuple[int, int] = (2, 2)
     """Fewest and most sources of a mixture, 2 to 4."""
     silent: float = 0.05
-    """Probability that the source shown is silent in the mixture, and silence is the answer."""
+    """Probability that the source shown is silent in the mixture; the target is silence."""
     single: float = 0.05
-    """Probability that the source shown sounds alone, and is to be left as it is."""
+    """Probability that the source shown sounds alone; the target is the mixture itself."""
     partners: Literal["any", "different"] = "any"
-    """Mix any clips, or only clips of different classes."""
+    """any: mix any clips; different: only clips of different classes."""
     pictures: Shown = "whole"
-    """Show the whole picture; paint over what else stands in it (source); or enlarge the box of what sounds (box). The
-    last two need Bandstand's annotations."""
+    """Image of a source: whole, the whole frame; source, the frame with the other sources painted over; box, the
+    source's box, enlarged. The last two need Bandstand's annotations."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -43,21 +43,21 @@ class MixingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SeparationConfig(EncoderRunConfig):
-    """Train the encoder and a decoder to separate the sound that a picture shows from a mixture."""
+    """Train the encoder and a decoder to separate, from a mixture, the sound of the source that an image shows."""
 
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(blr=BLR, epochs=300.0, warmup_share=40 / 300, pretrained_ramp=0.0)
     )
-    """Optimiser and schedule."""
+    """Optimiser and learning-rate schedule."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """The loop."""
+    """The training loop."""
     mixing: MixingConfig = field(default_factory=MixingConfig)
-    """How mixtures are made."""
+    """How training mixtures are made."""
     decoding: SeparationDecodingConfig = field(default_factory=SeparationDecodingConfig)
     """The decoder and its masks."""
     loss: Literal["auto", "bce", "magnitude", "spectrum", "snr"] = "auto"
-    """bce: cross-entropy of the mask, weighted by the mixture's level; magnitude, spectrum: absolute error of masked
-    magnitudes or complex values; snr: signal-to-noise ratio of the waveform; auto is spectrum."""
+    """bce: cross-entropy of the mask, weighted by the mixture's level; magnitude, spectrum: absolute error of the
+    masked magnitudes or complex values; snr: signal-to-noise ratio of the waveform; auto is spectrum."""
 
     def __post_init__(self) -> None:
         check_rate(self.optim, self.training.batch_size, "separation", recipe_blr=BLR, recipe_batch=BATCH)

@@ -112,12 +112,14 @@ def _bench_all(config: Any) -> int:
 
 
 COSTS: dict[str, Verb] = {
-    "estimate": Verb("memory, operations and days of a pre-training, without running it", _estimate_config, _estimate),
-    "bench model": Verb("operations, memory and time of every fusion form", _bench_model_config, _bench_model),
-    "bench decoder": Verb("cost of pre-training with each decoder", _bench_decoder_config, _bench_decoder),
-    "bench curves": Verb("cost of every fusion form as pictures and sound grow", _bench_curves_config, _bench_curves),
-    "bench media": Verb("speed of reading clips, from files and shards", _bench_media_config, _bench_media),
-    "bench step": Verb("speed of training steps on this machine", _bench_step_config, _bench_step),
-    "bench predict": Verb("cost of predictions on a long clip", _bench_predict_config, _bench_predict),
-    "bench all": Verb("every measurement of docs/performance.md", _bench_all_config, _bench_all),
+    "estimate": Verb("estimate memory, operations and days of a pre-training run", _estimate_config, _estimate),
+    "bench model": Verb("measure operations, memory and time of every fusion form", _bench_model_config, _bench_model),
+    "bench decoder": Verb("measure the cost of pre-training with each decoder", _bench_decoder_config, _bench_decoder),
+    "bench curves": Verb(
+        "measure the cost of every fusion form for larger images and longer sound", _bench_curves_config, _bench_curves
+    ),
+    "bench media": Verb("measure the speed of reading clips, from files and shards", _bench_media_config, _bench_media),
+    "bench step": Verb("measure the speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench predict": Verb("measure the cost of predictions on a long clip", _bench_predict_config, _bench_predict),
+    "bench all": Verb("run every benchmark of docs/performance.md", _bench_all_config, _bench_all),
 }

@@ -75,13 +75,13 @@ def _bandstand(config: Any) -> int:
 
 DATA: dict[str, Verb] = {
     "audit": Verb(
-        "look through a data set and write its manifest", _audit_config, _audit, ("source",), sole_writer=True
+        "check every clip of a data set and write its manifest", _audit_config, _audit, ("source",), sole_writer=True
     ),
-    "manifest": Verb("turn official annotations into a manifest", _manifest_config, _manifest, ("dataset",)),
+    "manifest": Verb("convert official annotations to a manifest", _manifest_config, _manifest, ("dataset",)),
     "shard": Verb(
         "write a data set as shards for fast training", _shard_config, _shard, ("source", "out"), sole_writer=True
     ),
     "bandstand": Verb(
-        "generate the embedded audio-visual world", _bandstand_config, _bandstand, ("out",), sole_writer=True
+        "generate Bandstand, a synthetic data set", _bandstand_config, _bandstand, ("out",), sole_writer=True
     ),
 }

@@ -110,14 +110,22 @@ EVALUATION: dict[str, Verb] = {
     "evaluate classification": _evaluation(
         "score a classifier on labelled clips", lambda: _config().EvaluateConfig, "clips"
     ),
-    "evaluate localization": _evaluation("score maps of where the sound comes from", _localization_config, "samples"),
-    "evaluate separation": _evaluation("score separated sounds against their stems", _separation_config, "mixtures"),
-    "evaluate segmentation": _evaluation("score masks of what sounds", _segmentation_config, "pictures"),
-    "compare": Verb("two evaluations on their common clips", lambda: _config().CompareConfig, _compare, ("a", "b")),
-    "average": Verb("the mean of several evaluated classifiers", lambda: _config().AverageConfig, _average),
+    "evaluate localization": _evaluation(
+        "score maps of where the sound comes from, against boxes or masks", _localization_config, "samples"
+    ),
+    "evaluate separation": _evaluation(
+        "score separated sounds against the true sources", _separation_config, "mixtures"
+    ),
+    "evaluate segmentation": _evaluation("score masks of what sounds", _segmentation_config, "frames"),
+    "compare": Verb(
+        "compare two evaluations on their common clips", lambda: _config().CompareConfig, _compare, ("a", "b")
+    ),
+    "average": Verb("average the logits of several evaluated classifiers", lambda: _config().AverageConfig, _average),
     "vggsounder": Verb(
         "score predictions by VGGSounder's labels", lambda: _config().VggsounderConfig, _vggsounder, ("annotations",)
     ),
-    "embed": Verb("write an encoder's features of clips", lambda: _config().EmbedConfig, _embed, sole_writer=True),
-    "knn": Verb("classify features by their nearest neighbours", lambda: _config().NeighboursConfig, _neighbours),
+    "embed": Verb(
+        "write an encoder's features of clips to a file", lambda: _config().EmbedConfig, _embed, sole_writer=True
+    ),
+    "knn": Verb("nearest-neighbour classification of features", lambda: _config().NeighboursConfig, _neighbours),
 }

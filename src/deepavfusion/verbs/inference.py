@@ -80,10 +80,12 @@ def _inspect(config: Any) -> int:
 
 INFERENCE: dict[str, Verb] = {
     "predict": Verb(
-        "use trained models on files", _predict_config, _predict, ("task", "files"), as_options=_predict_words
+        "apply trained models to files", _predict_config, _predict, ("task", "files"), as_options=_predict_words
     ),
-    "serve": Verb("a page in the browser to try trained models on", _serve_config, _serve, ("model",)),
+    "serve": Verb("open a web page to try trained models", _serve_config, _serve, ("model",)),
     "bundle": Verb("put the models of several tasks into one folder", _bundle_config, _bundle, ("out",)),
-    "export": Verb("write a model as ONNX or as torch's exported program", _export_config, _export, ("run",)),
-    "inspect": Verb("say what a checkpoint, run or weight file holds", _inspect_config, _inspect, ("checkpoint",)),
+    "export": Verb("write a model as ONNX or PyTorch exported program", _export_config, _export, ("run",)),
+    "inspect": Verb(
+        "show what a run, checkpoint, model or weight file contains", _inspect_config, _inspect, ("checkpoint",)
+    ),
 }

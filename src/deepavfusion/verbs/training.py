@@ -73,13 +73,17 @@ def _train_segmentation(config: Any) -> int:
 
 
 TRAINING: dict[str, Verb] = {
-    "pretrain": Verb("pre-train the early-fusion model on clips without labels", _pretrain_config, _pretrain),
+    "pretrain": Verb(
+        "pre-train the encoder on clips without labels (masked reconstruction)", _pretrain_config, _pretrain
+    ),
     "train classification": Verb(
-        "probe or fine-tune an encoder on labelled clips", _classification_config, _train_classification
+        "linear or attentive probe, or fine-tuning, on labelled clips", _classification_config, _train_classification
     ),
     "train localization": Verb(
-        "learn where in the picture the sound comes from", _localization_config, _train_localization
+        "train to find where in the image the sound comes from", _localization_config, _train_localization
     ),
-    "train separation": Verb("learn to take sounds apart by pictures", _separation_config, _train_separation),
-    "train segmentation": Verb("learn the pixels of what sounds", _segmentation_config, _train_segmentation),
+    "train separation": Verb(
+        "train to separate sounds by images of their sources", _separation_config, _train_separation
+    ),
+    "train segmentation": Verb("train to mark the pixels of what sounds", _segmentation_config, _train_segmentation),
 }

@@ -43,22 +43,23 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ManifestConfig:
-    """Turn an official annotation file and a folder of clips into a manifest."""
+    """Convert the official annotation file of a data set, and a folder of its clips, to a manifest."""
 
     dataset: str
-    """Which data set, such as vggsound, audioset, vggss or avsbench_s4."""
+    """The data set, such as vggsound, audioset, vggss or avsbench_s4."""
     clips: str
-    """The folder of the clips, in any layout; for AVSBench the folder of the data."""
+    """Folder of the clips, in any of the usual layouts; for AVSBench the folder of the data."""
     out: str
     """The manifest to write (.csv); missing clips, classes and a report are written beside it."""
     annotations: str | None = None
-    """The official annotation file; none for folders (where it may be a list of classes) and mask_folders."""
+    """The official annotation file. The data set folders takes a list of classes here, or none; mask_folders takes
+    none."""
     split: str | None = None
-    """Keep this split; for a list that does not tell splits, the split its clips are given."""
+    """Keep only this split; for a list without splits, the split that its clips get."""
     exclude: str | None = None
-    """A list of clips to leave out, such as the test list when training on another."""
+    """A list of clips to leave out, such as the test list when preparing training clips."""
     boxes: str | None = None
-    """The folder of boxes where they are kept apart from the list (flickr_soundnet)."""
+    """Folder of the box annotations where they are separate files (flickr_soundnet)."""
     check: Check = "open"
     """How files are checked: none, open (header and tracks), or decode (a frame and some sound from the middle)."""
     num_workers: int = 2

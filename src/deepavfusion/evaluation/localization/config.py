@@ -13,38 +13,40 @@ MapMethod = Literal["auto", "head", "audio_cosine", "fusion_cosine", "attention"
 
 @dataclass(frozen=True)
 class EvaluateLocalizationConfig(EvaluationConfig):
-    """Score where a model sees the sound come from, against masks or boxes."""
+    """Score a model's maps of where the sound comes from, against masks or boxes."""
 
     run: str
-    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME; without a trained head a method that
-    needs none is taken."""
+    """A finished run, a model folder, a bundle, shipped:NAME, or hf:OWNER/NAME. A model without a trained head is
+    evaluated by a method that needs none."""
     method: MapMethod = "auto"
-    """Where maps come from: head (trained), audio_cosine, fusion_cosine, attention or rise; auto is head where there is
+    """How maps are made: head (trained), audio_cosine, fusion_cosine, attention or rise; auto is head where there is
     one, else rise, and audio_cosine for an encoder without fusion."""
     layers: tuple[int, ...] = ()
-    """For methods without a head: zero-based layers to average; empty takes the last (of attention, that fuses)."""
+    """For methods without a head: zero-based layers whose maps are averaged; empty is the last layer (with attention,
+    the last layer that fuses)."""
     untrained: bool = False
-    """For methods without a head: take the configuration of RUN without its weights."""
+    """For methods without a head: use the configuration of RUN without its weights."""
     shifts: int = 1
-    """Finer maps: encode N x N copies of the picture shifted by fractions of a patch, and put their maps together."""
+    """Finer maps: N x N copies of the image, shifted by fractions of a patch, are encoded and their maps combined."""
     boxes: str | None = None
-    """Boxes of the clips; default: the annotations that lie beside Bandstand's clips."""
+    """Box annotations of the clips; by default the annotations beside Bandstand's clips."""
     boxes_format: BoxFormat = "csv"
-    """Form of --boxes: csv (id,label,x1,y1,x2,y2), or the official file of vggss, flickr or music."""
+    """Format of --boxes: csv (id,label,x1,y1,x2,y2), or the official file of vggss, flickr or music."""
     boxes_folder: str | None = None
-    """For --boxes_format flickr: the folder of XML files."""
+    """With --boxes_format flickr: the folder of XML files."""
     pairs: str | None = None
-    """Pictures with silent or off-screen sound beside the boxes: a csv with the header video,audio,label."""
+    """Image-sound pairs with silent or off-screen sound, in addition to the boxes: a csv file with the header
+    video,audio,label."""
     truth: bool = True
-    """Whether there is truth to score against; false makes pictures and videos alone."""
+    """Whether there is ground truth; false only draws figures and videos."""
     baselines: tuple[str, ...] = field(default=(), kw_only=True)
-    """Other runs on the same samples, [NAME=RUN,...]; NAME=untrained:RUN takes random weights."""
+    """Other models to compare with on the same samples, [NAME=RUN,...]; NAME=untrained:RUN uses random weights."""
     upsampling: Literal["bilinear", "bicubic"] = "bilinear"
-    """How patch maps come to 224 x 224: bilinear (EZ-VSL) or bicubic (SLAVC)."""
+    """How patch maps are scaled to 224 x 224: bilinear (EZ-VSL) or bicubic (SLAVC)."""
     overlay: int = 0
-    """So many clips become videos with the map over every frame and the sound."""
+    """Number of clips for which a video with the map over every frame and the sound is written."""
     seed: int = 0
-    """Of foreign sounds, noise and untrained weights."""
+    """Seed of foreign sounds, noise and untrained weights."""
     batch_size: int = field(default=16, kw_only=True)
     """Clips per forward pass of one process."""
 

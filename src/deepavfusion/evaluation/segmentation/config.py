@@ -9,29 +9,31 @@ from deepavfusion.evaluation.config import EvaluationConfig, EvaluationData
 
 @dataclass(frozen=True)
 class EvaluateSegmentationConfig(EvaluationConfig):
-    """Score a trained segmenter on labelled pictures, and look whether it listens."""
+    """Score a trained segmenter on frames with masks, and test whether it uses the sound."""
 
     data: EvaluationData
-    """A table of pictures with masks, or the clips of a Bandstand world."""
+    """A table of frames with masks, or the clips of a Bandstand data set."""
     image_size: tuple[int, int] | None = None
-    """Height and width of the pictures the model gets, its positions resampled; none is the size it was trained on."""
+    """Height and width of the images that the model gets, with its position embedding resampled; by default those of
+    its training."""
     flips: bool = False
-    """Average the logits of every picture and its mirror image."""
+    """Average the logits of every image and of its mirror image."""
     videos_per_batch: int = 4
-    """For the variant of avsbench that averages inside batches of videos first, as the public code does."""
+    """Videos per batch in the variant of the avsbench scores that first averages within batches of videos, as the
+    public code does."""
     listening: bool = True
-    """Also segment the same pictures beside silence, noise and foreign sounds."""
+    """Also segment the same images with silence, noise and foreign sounds."""
     baselines: tuple[str, ...] = field(default=(), kw_only=True)
-    """Models to compare with on the same pictures, [NAME=RUN,...] of segmenters, or of a localizer or encoder for its
-    map; or NAME=FOLDER of an earlier evaluation."""
+    """Models to compare with on the same frames, [NAME=RUN,...]: segmenters, or a localizer or encoder, whose map is
+    used; or NAME=FOLDER, an earlier evaluation."""
     pictures: int = 3
-    """Overlays drawn of the best, the middle and the worst pictures each; 0 draws none."""
+    """Number of overlays drawn of the best, of the middle and of the worst frames each; 0 draws none."""
     videos: int = 0
-    """Overlay videos of so many clips, spread over the split."""
+    """Number of clips, spread over the split, for which an overlay video is written."""
     batch_size: int = field(default=32, kw_only=True)
-    """Pictures per forward pass of one process."""
+    """Frames per forward pass of one process."""
     seed: int = 0
-    """Of the noise and of who hears whose sound."""
+    """Seed of the noise and of the choice of foreign sounds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,28 +17,32 @@ class EvaluateSeparationConfig(EvaluationConfig):
     """Score a separator on mixtures whose sources are known."""
 
     mixtures: Literal["clips", "duets"] = "clips"
-    """clips: sum clips of one sound each; duets: recordings of several sources with stems (Bandstand)."""
+    """clips: sums of clips with one sound each; duets: recordings of several sources with stems, the separate sound of
+    each source (Bandstand)."""
     pairs: str | None = None
-    """A published list of pairs to mix, such as vggmusic_eval_ss.csv, instead of drawn ones."""
+    """A published list of pairs to mix, such as vggmusic_eval_ss.csv, instead of random pairs."""
     sources: int = 2
-    """Sources per mixture; of duets, those with as many are taken."""
+    """Sources per mixture; with duets, recordings with this many sources are used."""
     num_mixtures: int = 0
-    """How many mixtures are drawn; 0 draws one per clip."""
+    """Number of random mixtures; 0 makes one per clip."""
     pairing: Literal["auto", "any", "different", "same"] = "auto"
-    """Classes of what is mixed; auto: in turn of different classes and of one, where clips have classes, else any."""
+    """Classes that are mixed; auto alternates between different classes and one class where clips have classes, else
+    any."""
     pictures: Shown = "whole"
-    """Show whole pictures; paint over what else stands in them (source: needs annotations; duets are never whole); or
-    enlarge the box of what sounds (box), as the model was trained."""
+    """Image of a source: whole, the whole frame; source, the frame with the other sources painted over (needs
+    annotations); box, the source's box, cut out and enlarged. Take what the model was trained with; duets need source
+    or box."""
     protocol: Literal["standard", "sound_of_pixels"] = "standard"
-    """standard: the model's window at 16 kHz, its mask, levels as they are; or the Sound-of-Pixels protocol."""
+    """standard: the model's window at 16 kHz, its own mask, original levels; or sound_of_pixels, the protocol of The
+    Sound of Pixels."""
     baselines: tuple[str, ...] = field(default=(), kw_only=True)
-    """Other runs on the same mixtures, [NAME=RUN,...], such as one that hears only."""
+    """Other models to compare with on the same mixtures, [NAME=RUN,...], such as one that only hears."""
     clean: bool = True
-    """Also ask for every source when it sounds alone: how much of it is lost?"""
+    """Also give the model every source alone, to measure how much of a clean sound it removes."""
     examples: int = 3
-    """Mixtures of which sounds and spectrograms are written: the best, the worst and evenly between."""
+    """Number of mixtures whose sounds and spectrograms are written: the best, the worst, and some evenly between."""
     seed: int = 0
-    """Of the drawing of mixtures and wrong pictures."""
+    """Seed of the choice of mixtures and of wrong images."""
     batch_size: int = field(default=8, kw_only=True)
     """Mixtures per forward pass of one process."""
 
