@@ -50,6 +50,7 @@ def test_help_and_version_do_not_import_torch() -> None:
     assert all(verb in outputs[1] for verb in VERBS)
     for verb, output in zip(VERBS, outputs[2:], strict=True):
         assert output.startswith(f"usage: deepavfusion {verb} ")
+        assert "from_" not in output  # the flag is --from
 
 
 def test_the_overview_loads_no_library() -> None:

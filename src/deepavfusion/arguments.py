@@ -43,10 +43,14 @@ def parse_arguments(
     """
     from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
+    class Parser(ArgumentParser):
+        def format_help(self, *given: Any) -> str:
+            return super().format_help(*given).replace("--from_ FROM_", "--from FROM")
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     places = "".join(f"{name.upper()} " for name in positional)
     usage = f"{prog} {places}[--config FILE_OR_RECIPE] [--SETTING VALUE ...]"
-    parser = ArgumentParser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = Parser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False, allow_abbrev=False)
     parser.add_argument(
         "--config", action=ActionConfigFile, help="YAML file with any of these settings, or the name of a recipe"
     )
