@@ -1,4 +1,5 @@
-"""From command-line words and YAML to a configuration dataclass, with messages that name the flag and the fix.
+"""Turns command-line words and YAML files into a configuration dataclass, with error messages that name the flag and
+the fix.
 
 Never imports torch. The same function serves the command line and Python code that wants a recipe:
 

@@ -1,7 +1,6 @@
-"""Files that are whole or absent: written under a temporary name in the same folder, then renamed.
+"""Atomic writing of files: under a temporary name in the same folder, then renamed, so a file is complete or absent.
 
-A disk that is full, or a place that must not be written, is no fault of what is written: `NotWrittenError` says in one
-line which file it was, whatever the library that wrote it makes of it.
+A full disk or a read-only place raises `NotWrittenError`, one line with the file's name, whatever library was writing.
 """
 
 from __future__ import annotations

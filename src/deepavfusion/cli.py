@@ -1,11 +1,11 @@
-"""The command line: words to a verb of the table and its configuration.
+"""The command line: finds the command (verb) in the table, parses its settings, and runs it.
 
-A verb's options are the fields of its configuration dataclass, so YAML, command line and Python share one source.
-Nothing here imports torch: help, version and a configuration error answer at once, and the function that does the
-work is imported when its verb runs.
+The options of a command are the fields of its configuration dataclass, so YAML, command line and Python share one
+source. Nothing here imports torch: help, version and configuration errors are immediate, and the function that does the
+work is imported when its command runs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be continued, 130 interrupted, 141 nobody
-reads the output any more (`... | head`), which ends a command quietly as it ends others.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped on request and can be continued, 130 interrupted, 141 the reader
+of the output is gone (`... | head`).
 """
 
 from __future__ import annotations

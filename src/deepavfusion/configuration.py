@@ -1,9 +1,9 @@
 """Training configuration: one typed source for YAML, command line and Python. Never imports torch.
 
-Every command's settings are one frozen dataclass made of the sections below. A field's docstring is its help text
-and its name is its flag: `OptimConfig.blr` under `optim` is `--optim.blr` and `optim: {blr: ...}` in YAML.
-Checks that cross sections live in the command's own dataclass and name the flags. Each command's dataclass stands
-beside its task; those of trainings are a `RunConfig`.
+The settings of a command are one frozen dataclass made of the sections below. A field's docstring is its help text and
+its name is its flag: `OptimConfig.blr` under `optim` is `--optim.blr` and `optim: {blr: ...}` in YAML. Checks across
+sections are in the command's own dataclass and name the flags. That dataclass stands beside the command's task; those
+of training commands extend `RunConfig`.
 """
 
 from __future__ import annotations

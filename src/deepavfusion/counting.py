@@ -1,4 +1,4 @@
-"""A bar for work that is counted, and a table of what came out: what commands that go through many clips show."""
+"""Progress bar and table of results, for commands that process many clips."""
 
 from __future__ import annotations
 

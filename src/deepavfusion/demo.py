@@ -1,10 +1,10 @@
-"""`demo`: a small world, a short pre-training, the tasks on the model that ships, and a report to look at.
+"""`demo`: generated clips, a short pre-training, all four tasks on the shipped encoder, and a report.
 
-Every stage is a command that could be typed; a second run skips what is done. On a folder of the user's own videos,
-about which nothing is known, only the pre-training runs.
+Every stage is a command that could be typed; a second run skips the stages that are done. With a folder of the user's
+own videos, which have no labels, only the pre-training runs.
 
-A few minutes of pre-training are enough to watch it learn and too few to be of use to a task, so heads are trained on
-the encoder that ships with the package (`shipped:bandstand`), and scored beside the heads that ship with it.
+A few minutes of pre-training are enough to see the loss fall, but too few to help a task. So the heads are trained on
+the encoder that ships with the package (`shipped:bandstand`), and scored beside the shipped heads.
 """
 
 from __future__ import annotations

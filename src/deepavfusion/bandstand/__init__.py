@@ -1,18 +1,19 @@
-"""Bandstand, the embedded audio-visual world: real video files with sound in which every quantity is known exactly.
+"""Bandstand, the generator of a synthetic audio-visual data set: video files with sound and exact ground truth.
 
-Drawn instruments play synthesised music. What can be discovered: which look tends to have which timbre, that bigger
-bodies sound lower, that a stroke is seen and heard at one moment. Everything else is left to chance.
+Drawn instruments play synthesised music. A model can learn which look usually has which timbre, that bigger instruments
+sound lower, and that a stroke is seen and heard at the same moment. Everything else is random. In this folder the data
+set is called the *world*, a *cast* is a set of sources of sound, and a *look* and a *timbre* are what an instrument
+looks and sounds like.
 
-    world          version of the world, sources of chance
+    world          version of the world, random generators
     shapes, looks  distance fields, and the six instruments drawn with them
-    timbres        the four voices
-    score          melodies, and the pose that follows from their strokes
-    sources        sprite and sound tied together
+    timbres        the four timbres
+    score          melodies, and the movement (pose) that follows from their strokes
+    sources        a sprite and its sound, as one source
     backdrop       background, clutter, light
     stage          composition, camera, noise, mixing
-    splits, scenes who plays what in which split
+    splits, scenes which instruments play in the clips of each split
     digits         the second cast: handwritten and spoken digits
-    annotation     the truth about a clip
-    writer         its files
+    writer         files of a clip (its annotation is in data/scenes)
     generation     many clips, in parallel
 """

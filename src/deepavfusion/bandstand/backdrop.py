@@ -1,4 +1,4 @@
-"""What stands behind the sources and means nothing: texture, floor, clutter, colour of the light."""
+"""The background of a scene, which carries no information: texture, floor, clutter, colour of the light."""
 
 from __future__ import annotations
 

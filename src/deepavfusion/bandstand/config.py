@@ -1,4 +1,4 @@
-"""Settings of the embedded world's generator; field docstrings are the command line's help. Never imports torch."""
+"""Settings of `bandstand`; field docstrings are the help texts of the command line. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The second cast: real handwriting and real speech on the same stage.
+"""The second cast: handwritten and spoken digits of real people, in the same scenes as the instruments.
 
-Two to four handwritten digits (MNIST) stand in the picture; one is spoken (FSDD), or one that is not shown, or two at
-once. The label needs both senses: is the spoken digit on the left, on the right, or absent? Each sense alone is at
-1/3. Digits do not move. One speaker is left out of all splits but the test, and so are the test's handwritings.
+Two to four handwritten digits (MNIST) stand in the frame. Of the recordings (FSDD) either one shown digit is heard, or
+one that is not shown, or two at once. The label needs both modalities: is the spoken digit on the left, on the right,
+or absent? Each modality alone is at 1/3. Digits do not move. One speaker, and the handwriting of the test split, occur
+only in the test split.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fills a folder with clips of the world, in parallel, continuing where a run stopped."""
+"""Fills a folder with clips of the world, in parallel; a run that was stopped continues."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The six look families: instruments drawn from distance fields in flat colours with a dark outline.
+"""The six looks: instruments drawn from distance fields in flat colours with a dark outline.
 
-A look is a shape, nothing else: colour, tilt, light and size are drawn independently of it. A stroke moves every
-look by the same pose (0 at rest, 1 at the stroke): a hop, a stretch, a glow, and one part of its own that follows
-the same number. So pose says when a stroke falls and how strong it is, never which timbre sounds.
+A look is only a shape: colour, tilt, light and size are drawn independently of it. A stroke moves every look by the
+same pose (0 at rest, 1 at the stroke): a hop, a stretch, a glow, and one part of its own that follows the same number.
+So the pose shows when a stroke falls and how strong it is, but never which timbre sounds.
 """
 
 from __future__ import annotations

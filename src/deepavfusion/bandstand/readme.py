@@ -1,4 +1,4 @@
-"""The README that lies in every folder of generated clips."""
+"""The README that is written into every folder of generated clips."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The scenes of the band: who plays, who mimes, what is heard from off screen, split by split.
+"""The scenes of the instruments, split by split: who plays, who only mimes, what sounds from off screen.
 
-Looks and timbres are paired loosely (`sources.USUAL_TIMBRE`) everywhere but in the classification splits, where all 24
-pairs are equally frequent, so that neither sense alone can tell the class: 1/4 by picture, 1/6 by sound.
+A look usually has the same timbre (`sources.USUAL_TIMBRE`), except in the classification splits. There all 24 pairs are
+equally frequent, so that neither modality alone can tell the class: 1/4 by the image, 1/6 by the audio.
 """
 
 from __future__ import annotations

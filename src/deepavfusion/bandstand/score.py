@@ -1,4 +1,5 @@
-"""Scores: when a source strikes, which note, how hard; and the pose that follows from the strokes alone."""
+"""Scores in the musical sense: when a source strikes, which note, how hard; and the pose that follows from the
+strokes."""
 
 from __future__ import annotations
 

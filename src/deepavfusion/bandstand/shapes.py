@@ -1,4 +1,4 @@
-"""Signed distance fields of plain shapes, and the ink that paints them with smooth edges.
+"""Signed distance fields of simple shapes, and painting them with smooth edges.
 
 A distance field holds, for every point of a grid, the distance to the edge of a shape: negative inside, positive
 outside. All fields here are float32 arrays `H W` over coordinates `x` (to the right) and `y` (down) in units of half

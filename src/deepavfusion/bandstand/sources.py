@@ -1,7 +1,7 @@
-"""Sources: whatever can stand on the stage, a sprite and a sound tied together; and the instruments of the band.
+"""Sources, each a sprite and its sound, and the instruments as sources.
 
-The stage knows nothing of instruments: it asks a source for its picture at a pose and for its dry sound. Another cast
-is another list of sources.
+The stage knows nothing of instruments: it asks a source for its sprite at a pose and for its dry sound. Another cast is
+another list of sources.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Splits of a world and how many clips each gets."""
+"""The splits of a world, and how many clips each gets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The stage: puts sources before a backdrop and a camera, and their sounds into a room.
+"""Composition of a clip: sources in front of a background, seen by a camera; their sounds mixed in a room.
 
-Pictures and sounds are made here as arrays, with the truth about them; files are the writer's business. Positions are
-in stage units (160 across), whatever the size of the picture.
+Frames and sound are made here as arrays, together with their ground truth; `writer` writes the files. Positions are in
+stage units (160 across), whatever the size of the frames.
 
 Shapes: `T` frames, `H W` pixels, `N` samples.
 """

@@ -1,10 +1,10 @@
-"""The four timbre families: notes synthesised from partials, with clearly different spectra and envelopes.
+"""The four timbres: notes synthesised from partials, with clearly different spectra and envelopes.
 
 `pluck` is a string: all harmonics, quick attack, high ones die first. `chime` is a struck bar: a few partials off the
 harmonic series (those of a free bar), long ring. `reed` is a stopped pipe: odd harmonics, soft attack, vibrato and
 breath. `brass` is a horn: all harmonics under a formant, the high ones arriving late.
 
-Every family plays the same notes over the same range; a note lasts as long as the score says whatever the family.
+All timbres play the same notes over the same range; the score alone decides how long a note lasts.
 """
 
 from __future__ import annotations

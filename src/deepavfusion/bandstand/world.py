@@ -1,10 +1,9 @@
-"""What the world is called and how chance is drawn in it.
+"""Version of the world and its random generators.
 
-`WORLD_VERSION` names the world: the shapes, the sounds, the laws that tie them, the distributions, the splits and the
-annotation. Any change that changes a single picture, sound or annotation of a clip there was raises the first number,
-and every table that quotes the world is made anew. The second number counts splits that were added: all others stay bit
-by bit as they were, and an annotation names the version that brought its split. A test holds a fingerprint of the world
-against its version.
+`WORLD_VERSION` stands for the shapes, the sounds, the relations between them, the distributions, the splits and the
+annotation. A change that alters a frame, a sound or an annotation of an existing clip raises the first number, and
+every table measured on the world is made anew. The second number counts added splits: all others stay bit-equal, and an
+annotation names the version that brought its split. A test checks a fingerprint of clips against the version.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes one clip: mp4, stems, masks, and at last its annotation, whose presence says that the clip is complete."""
+"""Writes one clip: mp4, stems, masks and, last, its annotation, whose presence marks the clip as complete."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Measurements: what a model, a reader, a training step costs, each ratio taken side by side in one run."""
+"""Benchmarks: cost of models, of reading and of training steps. Variants are measured alternately in one run."""

@@ -1,4 +1,4 @@
-"""Settings of the benchmarks; torch-free, for the command line."""
+"""Settings of the benchmarks. Never imports torch."""
 
 from __future__ import annotations
 

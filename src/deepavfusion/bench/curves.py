@@ -1,14 +1,14 @@
-"""`bench curves`: what a step of the encoder costs as pictures and sound grow, every fusion form, ours and written out.
+"""`bench curves`: cost of an encoder step for growing images and sounds, in every fusion form, ours and written out.
 
-Counted, without computing anything, on tensors that have no content:
+Counted on tensors without content, so without computing anything:
 
 - FLOPs: matrix products of forward and backward, attention included, as in `bench model`.
-- Saved: unique storages kept for the backward pass, without parameters.
+- Saved: memory of the tensors kept for the backward pass, without parameters; shared memory counts once.
 - Peak: everything alive at the fullest moment, weights and gradients included (`LiveMemory`).
 
-A form runs out of memory where its counted peak is more than the device has. Forms that are also run are timed in turn,
-ours and written out at one size after the other; their peak memory is taken apart from that, on a CPU in a process of
-its own.
+A form runs out of memory where its counted peak is above the device's memory. Forms that are also run are timed
+alternately, ours and written out at each size. Their peak memory is measured separately, on a CPU in a process of its
+own.
 """
 
 from __future__ import annotations

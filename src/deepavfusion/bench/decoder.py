@@ -1,6 +1,6 @@
 """`bench decoder`: operations, memory and time of the pre-training step with each decoder.
 
-Counted and timed as in `bench model`; passes of the decoders take turns.
+Counted and timed as in `bench model`; the decoders are timed alternately.
 """
 
 from __future__ import annotations

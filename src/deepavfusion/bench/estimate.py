@@ -1,14 +1,14 @@
-"""`estimate`: what a pre-training configuration would cost, without running it.
+"""`estimate`: memory, operations and days of a pre-training configuration, without running it.
 
 Memory of one GPU at the fullest moment of a step, P processes, M trainable values of M_all, float32 weights:
 
 - weights 4 M_all, optimiser 8 M (AdamW's two moments; LARS 4 M): divided by P under fsdp.
-- ddp: gradients and everything that the pass keeps or makes, at their largest sum (`LiveMemory`).
+- ddp: gradients and everything that the pass keeps or computes, at their largest sum (`LiveMemory`).
 - fsdp: the same with gradients counted by their share 1 / P (in full with accumulation, where they stay whole until
   the last pass), plus the outermost unit's weights, which stay gathered, and for blocks two units of gathered weights
-  with their receiving buffers and one unit's gradients on their way.
+  with their receiving buffers and the gradients of one unit that are being sent.
 
-Not in it: the CUDA context and libraries' work space, NCCL's buffers, fragmentation. The figure to compare with is
+Not included: the CUDA context and work space of libraries, NCCL's buffers, fragmentation. Compare the result with
 `torch.cuda.max_memory_allocated`.
 """
 

@@ -1,4 +1,4 @@
-"""Settings of `estimate`; torch-free, for the command line."""
+"""Settings of `estimate`. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`bench all`: every table and figure of docs/performance.md from scratch, on a CPU or a GPU.
+"""`bench all`: every table and figure of docs/performance.md, on a CPU or a GPU.
 
-Each part is one run of its own command, in which variants take turns, so that ratios compare like moments. What a part
-measures is written when it is whole; parts that are there are not measured again unless asked for.
+Each part is one run of its own command, which measures its variants alternately. The result of a part is written when
+the part is complete; parts whose file exists are skipped unless `again` is set.
 """
 
 from __future__ import annotations

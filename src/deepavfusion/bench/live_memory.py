@@ -1,8 +1,8 @@
-"""How many bytes are alive at once in a forward and backward pass, counted without computing it.
+"""Counts the bytes that are alive at once in a forward and backward pass, without computing it.
 
-The pass runs on tensors that have a shape and no content (torch's fake tensors); every operation's results are followed
-until nothing holds them. That counts what autograd keeps and the passing results of every operation, and sees the
-moment at which they are most together. What lies inside one operation's kernel is not seen.
+The pass runs on tensors that have a shape and no content (PyTorch's fake tensors). The results of every operation are
+followed until nothing holds them. That counts both what autograd keeps and temporary results, at the moment when their
+sum is largest. Memory inside an operation's kernel is not seen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`bench media`: how fast training views are read, from files and from shards, with each picture decoder.
+"""`bench media`: speed of reading training views, from files and from shards, with each JPEG decoder.
 
-Timed is what a loader worker does for one sample: open the clip, bring one frame to 224 x 224, read 3 s of sound. CPU
-time of this one process is counted, which a busy machine changes little, and the ways of reading take turns, view by
-view, at the same moments of the same clips.
+Measured is what a data loader worker does for one sample: open the clip, crop and resize one frame to 224 x 224, read
+3 s of sound. The CPU time of this process is counted, which other work on the machine changes little. The ways of
+reading are measured alternately, view by view, at the same moments of the same clips.
 """
 
 from __future__ import annotations

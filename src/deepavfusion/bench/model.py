@@ -1,9 +1,10 @@
 """`bench model`: operations, memory and time of one training step, for every fusion form, ours against written out.
 
-- FLOPs: matrix products of forward and backward, attention included, counted under torch's math attention so that the
+- FLOPs: matrix products of forward and backward, attention included, counted with PyTorch's math attention so that the
   count does not depend on the device's kernels.
-- Saved MiB: unique storages that autograd keeps for the backward pass, parameters and buffers excluded, float32.
-- Time: median over interleaved passes, so that a ratio compares the same moments of a noisy machine.
+- Saved MiB: memory of the tensors that autograd keeps for the backward pass, parameters and buffers excluded, float32;
+  shared memory counts once.
+- Time: median over passes of the variants taken alternately, so that a ratio compares the same moments of the machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches of noise in place of clips, to step on where reading is not what is measured."""
+"""Batches of random numbers in place of clips, for benchmarks that do not measure reading."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The most memory that a process takes while something runs: CUDA's allocator knows it, on the CPU Linux does.
+"""Peak memory of a process while something runs: from CUDA's allocator, or on the CPU from Linux.
 
-On the CPU it is the resident memory, which follows what is alive only if malloc gives freed blocks back at once: call
+On the CPU it is the resident memory, which follows the tensors alive only if malloc returns freed blocks at once: call
 `give_back_at_once` in a process that is made for measuring.
 """
 

@@ -1,8 +1,8 @@
-"""The method written out: what the models compute, without any of their savings.
+"""The method written out: the formulas of the models computed directly, without any of our savings.
 
-Every function takes one of our modules, uses its parameters, and computes the same result the long way: all pairs as
-concatenated vectors, fusion rows through the whole unimodal block, all patches embedded and all positions decoded. The
-benchmark measures our forms against these, and the tests hold our forms to them.
+Every function takes one of our modules, uses its parameters, and computes the same result directly: all pairs as
+concatenated vectors, fusion tokens through the whole unimodal block, all patches embedded and all positions decoded.
+The benchmarks compare our forms with these, and the tests check that both agree.
 
 Shape legend: as in `models/fusion.py` and `models/masked_autoencoder.py`.
 """

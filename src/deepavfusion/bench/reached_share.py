@@ -1,4 +1,4 @@
-"""What share of a GPU's speed whole training steps reach: measured on a visit to one, assumed until then."""
+"""The share of a GPU's peak speed that training steps reach: as measured by scripts/gpu_visit.py, else assumed."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""`bench step`: how fast whole training steps are, and what share of the machine they use.
+"""`bench step`: speed of whole training steps, and the share of the machine's matrix-product rate that they reach.
 
-Real clips go through the loader, the training loop's own step does the rest (log-mel on the device, forward, backward,
-clipping, AdamW). The share is the model's matrix products, counted as in `bench model`, per second, against the rate
+Real clips pass through the data loader and the training loop's own step (log-mel on the device, forward, backward,
+clipping, AdamW). The share is the rate of the model's matrix products, counted as in `bench model`, divided by the rate
 of one large matrix product of the same precision on the same device in the same run.
 
-The best batch is looked for with the eager step on one batch of clips that is used again and again. Peak memory is that
-of a step with its weights and optimiser: on CUDA what the allocator gave out for it, on a CPU the resident memory of
-the process with nothing else alive, of which malloc may hold on to more than is in use.
+The best batch size is searched with the eager step on one batch of clips that is used again and again. Peak memory is
+that of a step with its weights and optimiser: on CUDA what the allocator gave out for it, on a CPU the resident memory
+of the process with nothing else alive, of which malloc may hold more than is in use.
 
-The model can be computed as its formulas stand, too (`written_out`): its step then takes turns with ours.
+With `--arrangements` the method written out (`written_out`) is measured alternately with ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pre-training that computes the model as its formulas stand (`plain`), to be timed beside ours."""
+"""Pre-training with the method written out (`plain`), to be timed against ours."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Clips as the models need them: pictures and sound out of media files and shards.
+"""Clips and how models get them: frames and sound from media files and shards.
 
-Nothing is imported here. Reading media files needs PyAV (`deepavfusion.data.media`); crops, waveforms and
-everything that works on arrays does not, so that training from shards runs where PyAV is not installed.
+Nothing is imported here. Reading media files needs PyAV (`deepavfusion.data.media`). Crops, waveforms and everything
+else that works on arrays do not, so that training from shards works without PyAV.
 """

@@ -1,12 +1,12 @@
-"""What is in a data set: every clip looked at once, a verdict on each, and a manifest of them all.
+"""`audit`: checks every clip of a data set and writes a manifest with a verdict on each.
 
-A little of each file is decoded at several moments, in processes of its own, because odd files can crash or hang a
-decoder. Moments are unevenly spaced, so that what repeats (a flash every second) is not mistaken for what stays. A
-clip that seems black, frozen or silent is looked at more closely before it is called so.
+A little of each file is decoded at several moments, in separate processes, because broken files can crash or hang a
+decoder. The moments are unevenly spaced, so that something periodic (a flash every second) is not mistaken for
+something constant. A clip that seems black, frozen or silent is checked more closely before it is called so.
 
-The manifest remembers size and time of each file, and the summary beside it the settings: a second audit with the
-same settings looks only at files that changed, and one that was stopped goes on. In a job array every part writes a
-manifest of its own (`clips.part-2-of-8.csv`), and an audit without `part` afterwards joins them.
+The manifest stores size and time of each file, and the summary beside it the settings: a second audit with the same
+settings reads only files that changed, and a stopped audit continues. In a job array every part writes its own manifest
+(`clips.part-2-of-8.csv`), and an audit without `part` afterwards joins them.
 """
 
 from __future__ import annotations

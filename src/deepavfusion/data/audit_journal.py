@@ -1,4 +1,4 @@
-"""What an audit has found so far, on disk: a stopped audit goes on from here."""
+"""The results of an audit so far, on disk, from which a stopped audit continues."""
 
 from __future__ import annotations
 

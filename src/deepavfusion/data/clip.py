@@ -1,4 +1,4 @@
-"""The typed row of every data set: what is known of one clip."""
+"""A clip: the typed row of every data set."""
 
 from __future__ import annotations
 

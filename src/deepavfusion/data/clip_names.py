@@ -1,8 +1,8 @@
-"""What a file's name says of its clip: names as downloaders and data sets write them, brought to one spelling.
+"""File names of clips, as downloaders and data sets write them, converted to one spelling.
 
-The one spelling of a stretch of a video is that of VGGSound, `---g-f_I2yQ_000001`: the video's name and the second that
-the stretch starts in, six digits. Found in the wild are also its end (`_000001_000011`), seconds with and without
-decimals (`_1_11`, `_1.000_11.000`), milliseconds (`_1000_11000`), and `YTID_---g-f_I2yQ_st_1.0_dur_10.0`.
+That spelling is VGGSound's, `---g-f_I2yQ_000001`: the id of the video and the second in which the segment starts, six
+digits. Other spellings in use have also the end (`_000001_000011`), seconds with and without decimals (`_1_11`,
+`_1.000_11.000`), milliseconds (`_1000_11000`), and `YTID_---g-f_I2yQ_st_1.0_dur_10.0`.
 """
 
 from __future__ import annotations

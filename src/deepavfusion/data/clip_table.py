@@ -1,8 +1,8 @@
-"""The rows of a manifest kept as columns: a sequence of clips that are built when they are asked for.
+"""The rows of a manifest stored as columns: a sequence whose clips are built on access.
 
-AudioSet has two million rows. As objects they take a gigabyte and half a minute; here texts lie end to end in one
-buffer for each column, columns of few different values are numbers into a list of these, and nothing else is kept.
-Processes that are forked share the buffers.
+AudioSet has two million rows. As objects they would take a gigabyte and half a minute. Here the texts of a column lie
+end to end in one buffer, and columns of few different values are numbers into a list of these. Forked processes share
+the buffers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Where clips are found, and how the rows of a data set are kept in a manifest.
+"""Finding clips, and reading and writing manifests.
 
-A manifest is a csv file with one row per clip. It is the only thing training reads: a folder is turned into rows on
-the fly, shards carry their own manifest. Its rows are kept as columns (`clip_table`). Neither torch nor PyAV is
-imported here, so that listing and checking a data set is quick and works where no decoder is installed.
+A manifest is a csv file with one row per clip, and the only thing that training reads: a folder is turned into rows at
+the start, and shards have their own manifest. Its rows are stored as columns (`clip_table`). Neither torch nor PyAV is
+imported here, so that listing a data set is quick and works without a decoder.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Work spread over a Ray cluster: units that each take seconds to minutes, handed out by Ray Data.
+"""Work on a Ray cluster: units of work of seconds to minutes each, distributed by Ray Data.
 
-Every machine sees the same files under the same paths, and works in the folder that the command was started in. A unit
-is a function of its content that either only returns something or writes files that appear whole, so that it may be
-done twice: Ray does the units of a worker that died again on another one. Results come as they are ready, with the
-number of their unit; whoever asked puts them in order and writes what is final.
+Every machine sees the same files under the same paths, and works in the folder in which the command was started. A unit
+either only returns something or writes files atomically, so it may be done twice: if a worker dies, Ray gives its units
+to another one. Results arrive in any order, with the number of their unit; the caller orders them and writes the final
+files.
 
-Ray is imported when a cluster is connected to, and nowhere else in the package.
+Ray is imported only when a cluster is connected to, and nowhere else in the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which part of a picture is taken, and the size it is brought to.
+"""Crops: which part of a frame is taken, and the size to which it is resized.
 
-A crop is stated in fractions of the displayed picture, so that one and the same crop can be applied to a decoded
-video frame and to a stored JPEG of another size. Nothing here reads files.
+A crop is given in fractions of the displayed frame, so that the same crop can be applied to a decoded video frame and
+to a stored JPEG of another size. Nothing here reads files.
 """
 
 from __future__ import annotations

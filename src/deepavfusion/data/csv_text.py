@@ -1,4 +1,4 @@
-"""What is asked of every csv file before its cells are looked at: that commas stand between them."""
+"""Checks that the columns of a csv file are separated by commas, before its cells are read."""
 
 from __future__ import annotations
 

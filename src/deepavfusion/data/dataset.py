@@ -1,10 +1,10 @@
-"""From clips to batches: samples addressed by number, and what a batch holds.
+"""From clips to batches: samples by number, and the fields of a batch.
 
-Training sees an endless stream. Sample `s` of seed `g` is clip `order(g, s // N)[s % N]` of the `N` clips, and all
-that is random about it comes from a generator seeded by `(g, s)`. It so depends on nothing else: not on the number of
-workers or processes, not on what was read before, and a run continued at step `k` goes on as if never stopped.
+Training sees an endless stream. Sample `s` of seed `g` is clip `order(g, s // N)[s % N]` of the `N` clips, and
+everything random about it comes from a generator seeded by `(g, s)`. So a sample does not depend on the number of
+workers or processes, nor on what was read before, and a run that continues at step `k` sees what it would have seen.
 
-Shapes: `B` batch, `T` frames, `H W` pixels, `S` samples of sound, `Ni` and `Na` patches of picture and sound.
+Shapes: `B` batch, `T` frames, `H W` pixels, `S` samples of sound, `Ni` and `Na` image and audio patches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The digest by which a file is known."""
+"""The digest that identifies the content of a file."""
 
 from __future__ import annotations
 

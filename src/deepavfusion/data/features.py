@@ -1,9 +1,9 @@
-"""Features of clips in a file, and batches of them for training and evaluation without decoding.
+"""Files of features, and batches of them for training and evaluation without decoding.
 
-A file holds what an encoder made of the centre view of every clip: pooled vectors, or all tokens.
+A file holds an encoder's features of the centre view of every clip, either pooled or all tokens:
 
     ids, labels, splits               (N,) text; empty where unknown
-    image, audio, fusion              (N, D) pooled, (N, T, D) tokens; a stream the encoder did not see is lacking
+    image, audio, fusion              (N, D) pooled, (N, T, D) tokens; a stream the encoder did not get is missing
     image_present, audio_present      (N,) bool
     meta                              JSON: encoder, its digest, settings, clips that are missing or could not be read
 

@@ -1,8 +1,7 @@
-"""Which files of a folder are videos, sounds and photos, and which of them belong to another: one rule for every verb.
+"""Which files of a folder are videos, sounds and photos, and which of them are clips: one rule for all commands.
 
-A sound or photo beside a video of the same name (`a.m4a`, `a.wav`, `a.jpg` beside `a.mp4`) was taken from that video
-or shows it: it belongs to the video and is no recording of its own. What is neither video, sound nor photo (subtitles,
-descriptions) is never one.
+A sound or photo beside a video of the same name (`a.m4a`, `a.wav`, `a.jpg` beside `a.mp4`) belongs to that video and is
+no recording of its own. Other files (subtitles, descriptions) are never clips.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Pictures kept in files of their own beside a sound file, each read as a clip of one picture: a third storage.
+"""Clips stored as image files and a sound file (a table of frames), as AVSBench and folders of frames are.
 
-A table of pictures (`sets.framed_clips`, header id,label,split,sound,frame,mask) is listed as one clip per picture, so
-that whatever reads clips reads AVSBench and folders of frames too. The n pictures of a sound of d seconds are taken to
-be evenly spaced: picture k shows the middle of its share, (k + 1/2) d / n: in AVSBench the middle of second k.
+Each row of the table (`sets.framed_clips`, header id,label,split,sound,frame,mask) is read as one clip with one frame,
+so that every command that reads clips can read such data. The n frames of a sound of d seconds are taken to be evenly
+spaced: frame k shows the moment (k + 1/2) d / n, in AVSBench the middle of second k.
 
-A picture has no extent in time. Whatever stretch of sound is asked for lies around the picture's moment: the model's
-window, 3 s by default, so that the sound of a picture reaches into its neighbours'. Where it reaches over an end of the
-sound it is continued by the sound's own time-reversal, as sound shorter than a window is (`waveforms`).
+The window of sound lies around the frame's moment, 3 s by default, and so also covers the seconds of the neighbouring
+frames. Beyond the ends of the sound it is continued by its own time-reversal, as sound shorter than a window is
+(`waveforms`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Decoding JPEG pictures with the fastest library there is.
+"""Decoding of JPEG images with the fastest library installed.
 
-simplejpeg and OpenCV are optional; Pillow always is there. All three rest on libjpeg-turbo and agree to a grey level
-or two. Scaling is Pillow's in every case (bilinear, with antialiasing), so that pictures do not depend on what is
+simplejpeg and OpenCV are optional, Pillow is always there. All three use libjpeg-turbo and agree to one or two grey
+levels. Scaling is Pillow's in every case (bilinear, with antialiasing), so that images do not depend on what is
 installed.
 """
 

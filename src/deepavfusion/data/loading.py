@@ -1,10 +1,10 @@
-"""Loaders: which process reads which samples at which step, in worker processes that neither die early nor linger.
+"""Data loaders: which process reads which samples at which step, in worker processes.
 
 Workers are forked on Linux. They start in milliseconds and share the list of clips, where forkserver and spawn would
 import torch and unpickle the list in each; and a fork server would itself be killed by a signal sent to the process
 group. Forked children must not use a thread pool of the parent: every worker computes with one torch thread and the
-decoder with one of its own. A worker that died of a scheduler's SIGTERM would take the training process down before
-it can save: see `workers` for how they are shielded.
+decoder with one thread of its own. If a worker died of a scheduler's SIGTERM, the training process would die before it
+can save a checkpoint: `workers` describes how workers are protected.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Places that data lie in: local paths, and URLs of whatever fsspec speaks (https, s3, gs, hf, memory, ...).
+"""Places of data: local paths, and URLs that fsspec supports (https, s3, gs, hf, memory, ...).
 
-fsspec is only imported for a URL: local data need nothing but the standard library. Whatever goes wrong there is an
-OSError here, as for local files.
+fsspec is imported only for a URL: local data need only the standard library. Errors of either kind are raised as
+OSError.
 
-A name on disk is bytes, which need not be UTF-8. Python keeps such a name as a string that no UTF-8 file can hold:
-`to_text` writes it so that `from_text` finds the file again, `one_line` so that it can be read.
+File names on disk are bytes, which need not be UTF-8. Python keeps such a name as a string that no UTF-8 file can hold:
+`to_text` writes it so that `from_text` finds the file again, `one_line` so that people can read it.
 """
 
 from __future__ import annotations

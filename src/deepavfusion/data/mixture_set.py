@@ -1,4 +1,4 @@
-"""Mixtures as items of an evaluation: every sound and picture that one mixture needs, one after the other.
+"""Mixtures as items of an evaluation: the sounds and images of each mixture.
 
 Shape legend: `N` sources, `H W` pixels.
 """

@@ -1,11 +1,12 @@
 """Mixtures for source separation: which clips are summed, in training and in evaluation.
 
-In training every `N` consecutive sample numbers are a group: clips that may be mixed with each other. Each sample asks
-for its own sound in a mixture of its own, of itself and some others of its group. All of it follows from the seed and
-the sample's number, so that a continued run, or one over other numbers of workers or processes, hears the same.
+In training every `N` consecutive sample numbers form a group of clips that may be mixed with each other. For each
+sample, itself and some others of its group are mixed, and its own sound is the target. All of it follows from the seed
+and the sample's number, so that a continued run, or one with another number of workers or processes, gets the same
+mixtures.
 
 In evaluation a list of mixtures is made beforehand, from clips, from a published list of pairs, or from recordings of
-several sources at once whose stems are known.
+several sources whose stems (separate sounds) are known.
 
 Shape legend: `B` batch, `N` clips per group or mixture.
 """

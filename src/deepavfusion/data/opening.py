@@ -1,7 +1,6 @@
-"""Opening a clip wherever it is stored, with one kind of error.
+"""Opens a clip from any storage, with one kind of error.
 
-The decoders behind each storage are imported when the first such clip is opened: shards are read where PyAV is not
-installed, and a folder of files where no shard ever was.
+The reader of each storage is imported when the first such clip is opened: shards can be read without PyAV.
 """
 
 from __future__ import annotations

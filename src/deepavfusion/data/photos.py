@@ -1,8 +1,8 @@
-"""A photo as it is to be displayed: read from its file, or out of an image that Pillow has opened, by the same rules.
+"""Photos as they are displayed, from files or from images opened by Pillow, by the same rules.
 
-Turns and mirroring that a file asks for are applied, alpha is dropped (colours are taken as they are stored), pictures
-in other colour spaces and of high dynamic range become RGB of 8 bits. What a photo claims to be is looked at before
-anything is allocated for it. HEIC is read where `pillow-heif` is installed, and refused by name elsewhere.
+Rotation and mirroring are applied, alpha is dropped (colours are taken as they are stored), other colour spaces and
+high dynamic range are converted to 8-bit RGB. Size limits are checked before anything is allocated. HEIC is read where
+`pillow-heif` is installed, else refused by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Everything random about data: a function of the seed, a number, and what it is for, never of workers or history."""
+"""Random generators of the data: functions of the seed, a number and the purpose, never of workers or history."""
 
 from __future__ import annotations
 

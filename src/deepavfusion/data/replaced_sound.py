@@ -1,8 +1,8 @@
-"""Training samples whose sound is taken away or exchanged, so that nothing in the picture sounds any more.
+"""Training samples whose sound is removed or replaced, so that nothing in the image sounds.
 
-A model that is only shown pictures with their own sound can do well without listening. Of a sample given silence,
-noise or another clip's sound the true mask is empty. Which samples these are, and whose sound they get, follows from
-the seed and the sample's number alone, as all that is random in training.
+A model that is trained only on images with their own sound can do well without listening. Samples with silence, noise
+or another clip's sound have an empty mask as their target. Which samples these are, and which sound they get, follows
+from the seed and the sample's number, like everything random in training.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A few small real clips to try everything on when there are no others.
+"""A few small generated clips, to try everything on.
 
-Each shows one coloured shape that jumps about on a textured ground and sounds at every landing. The shape goes with
-the timbre, its size with the pitch (bigger is lower), each landing with an onset: picture and sound tell of each
-other. Colours, ground, tempo and loudness mean nothing.
+Each shows one coloured shape that jumps on a textured ground and sounds at every landing. The shape goes with the
+timbre, its size with the pitch (bigger is lower), each landing with an onset. Colours, ground, tempo and loudness carry
+no information.
 """
 
 from __future__ import annotations

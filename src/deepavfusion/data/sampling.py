@@ -1,6 +1,6 @@
-"""The order in which training clips are drawn, evenly over classes if asked for.
+"""The order in which training clips are drawn, optionally balanced over classes.
 
-An order is a function of the epoch alone, so that a continued run goes on where it stopped.
+The order is a function of the epoch alone, so that a continued run sees the same clips.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which clips can be sources of mixtures, and which recordings can be taken apart.
+"""Which clips can be sources of mixtures, and which recordings can be separated.
 
-Shows whole pictures of clips that sound by themselves, or, where annotations tell, one source at a time.
+The image of a source is the whole frame of a clip with one sound, or, where annotations exist, one source of a clip.
 """
 
 from __future__ import annotations

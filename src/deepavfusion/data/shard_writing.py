@@ -1,9 +1,9 @@
-"""Writing shards: clips are decoded once, and stored so that training reads them fast and anywhere.
+"""`shard`: clips are decoded once and stored so that training reads them fast and from anywhere.
 
-Clips are encoded in parallel and written in the manifest's order, so that the bytes depend on the clips and the
-settings alone: not on the number of workers, not on how the work was divided, not on when it was stopped. A shard
-appears when it is complete, with a description (`00003.json`) after it; what has one is not written again. When all
-shards are there, the manifest of the clips inside and the list of the shards with their checksums follow.
+Clips are encoded in parallel and written in the manifest's order, so that the bytes depend only on the clips and the
+settings: not on the number of workers, the division of the work, or interruptions. A shard appears when it is complete,
+followed by its description (`00003.json`); a shard with a description is not written again. When all shards are there,
+the manifest of the clips in them and the list of shards with their checksums are written.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What sounds in a picture, from boxes: official annotation files by format, and masks of them for training."""
+"""Ground truth of what sounds, from boxes: official annotation files by format, and masks for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of splits, and which of them are not trained on."""
+"""Names of splits, and which of them are held out, that is, not trained on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Size and time of clips' files, by which a run that goes on knows that what it reads is what it began with.
+"""Size and time of the clips' files, by which a continued run checks that its clips are those it began with.
 
-What is in a shard or was audited also has a digest in its row; clips behind a URL have nothing but their row.
+Clips in shards and audited clips also have a digest in their row; clips behind a URL are compared by their row alone.
 """
 
 from __future__ import annotations

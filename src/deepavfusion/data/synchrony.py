@@ -1,10 +1,10 @@
-"""What moves when it sounds: pixels of a sound's source told from the video alone, without boxes or labels.
+"""Which parts of the frame move when something sounds, computed from the video alone, without boxes or labels.
 
-A struck string swings, a bow turns, a mouth opens at the moment of the sound. Where the change of a cell of the picture
-from frame to frame goes with the onsets of the sound, the source is likely to be; a second instrument that mimes to
-another score, or stands still, does not go with it. That is an old idea (Hershey and Movellan 2000, "Audio vision:
-using audio-visual synchrony to locate sounds"), and weak for one clip: but what it finds in many clips is enough to
-teach a model what sounds how, which the model then knows in a still picture.
+A struck string swings, a bow turns, a mouth opens at the moment of the sound. Where the change of a cell of the frame
+over time is correlated with the onsets of the sound, the source is likely to be; an instrument that mimes to another
+score, or stands still, is not correlated. The idea is old (Hershey and Movellan 2000, "Audio vision: using audio-visual
+synchrony to locate sounds") and weak for one clip. But over many clips it is enough to teach a model which sound
+belongs to what, also in a single image.
 
 Shape legend: `T` frames, `h w` cells down and across, `H W` pixels, `M` mel bands, `F` frames of the log-mel
 spectrogram.

@@ -1,4 +1,4 @@
-"""Pixel truth beside a clip: which pixels show what, drawn through the same crop as the picture.
+"""Pixel-wise ground truth of a clip, cropped like its image.
 
 Shape legend: `H W` pixels.
 """

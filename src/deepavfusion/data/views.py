@@ -1,10 +1,10 @@
-"""How a view of a clip is drawn: which window of sound, which frame, which part of the picture.
+"""Views of a clip: which window of sound, which frames, which crop (the paper's section on inputs).
 
-Section 1 of the paper's inputs. A view takes an opened clip and a random generator and returns arrays; it knows
-nothing of files, so that clips in folders and clips in shards are seen alike.
+A view takes an opened clip and a random generator and returns arrays. It knows nothing of files, so that clips in
+folders and in shards are treated alike.
 
-Of several frames the whole list is drawn together: `T` frames at the centres of `T` equal parts of the window, seen
-through one crop. Masks are of the middle one, the reference (`models.config.reference_frame`).
+Several frames are drawn together: `T` frames at the centres of `T` equal parts of the window, with one crop. Masks are
+of the middle one, the reference (`models.config.reference_frame`).
 
 Shapes: `T` frames, `H W` pixels.
 """

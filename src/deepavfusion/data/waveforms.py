@@ -1,4 +1,4 @@
-"""Arithmetic on waveforms that needs no file: how a short sound is continued."""
+"""Waveform arithmetic: how a sound that is too short is continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips seen through several evenly spaced windows, for evaluation."""
+"""Clips seen through several evenly spaced windows of sound, for evaluation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Processes that work for this one: not ended by signals meant for it, gone when it is gone, expendable.
+"""Worker processes that survive signals meant for the parent, end with it, and may crash without harm.
 
-A scheduler's SIGTERM, torchrun's too, goes to the whole process group, and so does Ctrl-C in a terminal. What happens
-then is for the parent to decide. A worker that ignored SIGTERM altogether would hang the parent's exit, for that is
-also how a parent ends its workers. So a worker looks at who sent it: it obeys its parent alone, and leaves by itself
+A scheduler's SIGTERM, like torchrun's, goes to the whole process group, and so does Ctrl-C in a terminal. The parent
+decides what happens then. A worker that ignored SIGTERM altogether would hang the parent's exit, because that is also
+how a parent ends its workers. So a worker checks who sent the signal: it obeys its parent alone, and leaves by itself
 when the parent is gone.
 """
 

@@ -1,4 +1,4 @@
-"""One media file: its picture and its sound by time, whatever the container."""
+"""The media reader: frames and sound of a file by time, for any container."""
 
 from deepavfusion.data.media.media_error import MediaError
 from deepavfusion.data.media.media_file import MediaFile

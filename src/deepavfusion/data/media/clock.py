@@ -1,4 +1,4 @@
-"""The clock of a file whose packets are listed: what is missing counted on, leaps mended, tracks kept in step."""
+"""Timestamps of a file whose packets are listed: missing times are filled in, jumps removed, tracks kept in step."""
 
 from __future__ import annotations
 

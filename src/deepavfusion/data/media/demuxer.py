@@ -1,6 +1,6 @@
-"""An open media file: which of its tracks are read, where its time starts, and what is refused before anything decodes.
+"""An open media file: which of its tracks are read, where its time starts, and what is refused before decoding.
 
-The choice of tracks and all limits on claimed sizes stand here. What is done with a track's packets is `Track`'s.
+The choice of tracks and all limits on sizes are here; `Track` reads the packets of one track.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Pictures of high dynamic range and of wide colours brought to what screens show and models were taught on.
+"""Conversion of high dynamic range and wide colours to the standard range, on which models were trained.
 
-PQ and HLG (ITU-R BT.2100) state far brighter light than a screen's white: read as they are stored, faces are grey and
-reds are brown. In both, white paper shines with 203 cd/m2 (BT.2408). That becomes 255; what is darker keeps its shade,
-and what is brighter is cut, as a camera of standard range cuts it. Colours of BT.2020 and P3 become those of BT.709,
-which screens share with sRGB; what lies outside is cut too.
+PQ and HLG (ITU-R BT.2100) describe far brighter light than a screen's white: without conversion, faces are grey and
+reds are brown. In both, white paper has 203 cd/m2 (BT.2408). That becomes 255; darker light keeps its shade, brighter
+light is clipped, as by a camera of standard range. Colours of BT.2020 and P3 become those of BT.709, which screens
+share with sRGB; colours outside are clipped too.
 
-Shades are written with an exponent of 2.2: it is never more than a few levels from sRGB, in which photos are stored,
-nor from the 2.4 of television (BT.1886), and no file says which of them it was graded for.
+Shades are written with an exponent of 2.2. This is within a few levels both of sRGB, in which photos are stored, and of
+the 2.4 of television (BT.1886); no file says for which of them it was graded.
 """
 
 from __future__ import annotations

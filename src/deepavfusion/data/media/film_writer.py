@@ -1,8 +1,8 @@
-"""Writing films: an mp4 file (H.264, AAC) that grows picture by picture and sample by sample.
+"""Writing of mp4 videos (H.264, AAC), frame by frame and sample by sample.
 
-Pictures and sound are interleaved as they come, so that neither waits in memory for the other.
+Frames and sound are interleaved as they come, so that neither waits in memory for the other.
 
-Shapes: `T` pictures, `H W` pixels, `n` samples.
+Shapes: `T` frames, `H W` pixels, `n` samples.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a file is by how it begins: a photo, or something that is known and not read.
+"""Recognises by its first bytes whether a file is a photo, or of a known format that is not supported.
 
-A name decides nothing. What is known and not read is told by its name, so that nobody looks for damage in a file that
-has none; libav tells what remains (`demuxer`).
+The file name is not used. An unsupported format is named in the error, so that nobody looks for damage in an intact
+file; all other files are left to libav (`demuxer`).
 """
 
 from __future__ import annotations

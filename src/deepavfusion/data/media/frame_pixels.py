@@ -1,10 +1,10 @@
-"""From a decoded video frame to the pixels of its displayed picture: turned upright, cropped, scaled, RGB.
+"""From a decoded video frame to the pixels of the displayed image: rotated, cropped, scaled, RGB.
 
 Scaling is swscale's bilinear filter (widened when shrinking, hence antialiased), in the same pass as the conversion to
-RGB: the whole frame is brought to the size at which the crop's box has its output size, then the box is cut out. An
-alpha channel is dropped: the colours are taken as they are stored. Interlaced frames stay woven. The sample aspect
-ratio is left alone. A display matrix is applied as the nearest combination of quarter turns and mirroring. Pictures of
-high dynamic range and of wide colours are brought to the standard ones after scaling (`dynamic_range`).
+RGB: the whole frame is scaled so that the crop's box has its output size, then the box is cut out. An alpha channel is
+dropped: the colours are taken as they are stored. Interlaced frames are not deinterlaced. The sample aspect ratio is
+ignored. A display matrix is applied as the nearest combination of quarter turns and mirroring. High dynamic range and
+wide colours are converted after scaling (`dynamic_range`).
 """
 
 from __future__ import annotations

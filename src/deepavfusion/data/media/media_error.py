@@ -1,4 +1,4 @@
-"""The one error that a media file can be unreadable with, and the translation of everything libav raises into it."""
+"""`MediaError`, the one error of an unreadable media file, and the translation of libav's errors into it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Reading a clip from a media file: the frame shown at a time, and the sound of a window, by one opening of the file.
+"""Reading a clip from a media file: the frame shown at a time and the sound of a window, from one opening of the file.
 
-`MediaFile` is the reader, `MediaInfo` what it knows of a file, `MediaError` the one error an unreadable file raises.
-How frames are found is `picture_track`'s, how sound is placed `sound_track`'s, how damage is met `track`'s.
+`MediaFile` is the reader, `MediaInfo` describes a file, `MediaError` is the error of an unreadable file. Frames are
+found in `picture_track`, sound in `sound_track`, damage is handled in `track`.
 
-Time 0 is where the earlier of the two tracks starts to be presented. One decoder thread is used: clips are read in
-parallel by processes. A MediaFile belongs to one thread.
+Time 0 is where the earlier of the two tracks starts to be presented. One decoder thread is used, because clips are read
+in parallel by processes. A MediaFile belongs to one thread.
 """
 
 from __future__ import annotations

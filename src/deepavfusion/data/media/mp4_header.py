@@ -1,8 +1,8 @@
-"""How an MP4 or QuickTime file turns its pictures for display, read from its header.
+"""Rotation and mirroring of an MP4 or QuickTime file, read from its header.
 
-libav shows a display matrix on decoded frames only. Decoding one just to learn that a picture stands upright would be
-a sixth of all that reading a clip takes; the boxes that say it are a few hundred bytes. Layout: ISO/IEC 14496-12,
-boxes `moov`, `mvhd`, `trak`, `tkhd`.
+libav gives the display matrix only with decoded frames. Decoding a frame just for that would take a sixth of the time
+of reading a clip; the boxes with the matrix are a few hundred bytes. Layout: ISO/IEC 14496-12, boxes `moov`, `mvhd`,
+`trak`, `tkhd`.
 """
 
 from __future__ import annotations

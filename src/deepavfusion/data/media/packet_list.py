@@ -1,14 +1,15 @@
-"""When each packet of a file is shown or heard, found by reading every packet once.
+"""The presentation time of every packet of a file, found by reading all packets once.
 
-Containers without an index do not know it: some store no times of presentation (AVI, ASF, MXF at times), some a time
-per pack (MPEG program streams), some none at all (compressed sound in WAV, MP3); a seek in them goes by a byte rate
-that may be a guess; and joined recordings have a clock that leaps or starts over. So the packets are listed with
-nothing but the times that are stored, and what lacks is counted on:
+This is for containers without an index. Some store no presentation times (AVI, ASF, MXF at times), some one time per
+pack (MPEG program streams), some none at all (compressed sound in WAV, MP3). Seeking in them goes by a byte rate that
+may be a guess, and joined recordings have a clock that jumps or starts again. So the packets are listed with the times
+that are stored, and missing times are filled in:
 
-- a clock that leaps for good is a seam, at which the later part follows the earlier one, picture and sound together;
-- sound without stored times lies where the samples before it end;
-- pictures without trustworthy times of presentation are shown in the order in which the decoder gives them back
-  (`decoded_order` then says so): the first at the first time of decoding, and so on.
+- where the clock jumps for good, two recordings were joined: the later part follows the earlier one, frames and sound
+  together;
+- sound without stored times follows the samples before it;
+- frames without reliable presentation times are shown in the order in which the decoder returns them (`decoded_order`
+  is then set): the first at the first decoding time, and so on.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Decoding pictures onward from one packet of a file whose packets are listed, each frame with its place in time.
+"""Decoding of frames from a given packet on, in a file whose packets are listed, each frame with its time.
 
-Before decoding every packet is given its number as its timestamp, so a frame tells which packet it came from, whatever
-the container stores. Where packets have true times of presentation that is all. Where they have none, the decoder's
-order is the truth: as soon as a stretch of frames is complete (every packet of it has given its frame), its frames take
-the stretch's times in the order in which they came.
+Before decoding every packet gets its number as its timestamp, so a frame tells which packet it came from, whatever the
+container stores. Where packets have true presentation times, nothing more is needed. Where they have none, the order of
+the decoder is used: as soon as a run of frames is complete (every packet of it has given its frame), its frames get the
+run's times in the order in which they came.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The frame of a clip that is shown at a given time.
 
-Exact by presentation timestamps, whatever order of decoding, frame rate or start the track has: decoding starts at a
-key frame that is not itself later than the time asked for; every packet from there to the frame is decoded, and as few
-as possible behind it. Read with `nearest_key_frame`, one key frame is decoded instead.
+Exact by presentation timestamps, for any decoding order, frame rate and start time of the track: decoding starts at a
+key frame not later than the time asked for, and every packet from there to the frame is decoded, and as few as possible
+after it. With `nearest_key_frame`, one key frame is decoded instead.
 
-Where the container has no index, or its timestamps follow the order of decoding while the decoder gives frames back in
-another, the file's list of packets tells what is shown when.
+Where the container has no index, or its timestamps follow the decoding order while the decoder returns frames in
+another order, the file's packet list tells when each frame is shown.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The sound of a clip in a window of time, mono, at the rate asked for.
+"""The sound of a clip in a time window, mono, at a given sample rate.
 
-Packets are decoded from PRE_ROLL_SECONDS before the window (a decoder's first output after a seek is not to be
-trusted), placed by their timestamps, averaged over channels and resampled in one call. The plain average over channels
-keeps what all channels share at its level: stereo and 5.1 with one and the same signal in every channel come out as
-that signal, and nothing can clip.
+Packets are decoded from PRE_ROLL_SECONDS before the window (the first output of a decoder after a seek is unreliable),
+placed by their timestamps, averaged over channels and resampled in one call. The plain average over channels keeps the
+level of what all channels share: stereo and 5.1 with the same signal in every channel give that signal, and nothing can
+clip.
 
-Samples lie on one grid per clip and rate, whatever window they are read in: sample `k` of the rate asked for is the
-sound at `k / rate` seconds, so overlapping windows agree.
+Samples lie on one grid per clip and sample rate, whatever window they are read in: sample `k` is the sound at
+`k / rate` seconds, so overlapping windows agree.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Whether a file in the container of MP4 is a photo (HEIC, AVIF), and what its header says beyond what decoders apply.
+"""Tells photos (HEIC, AVIF) from videos in an MP4 container, and reads properties from the header that decoders ignore.
 
-Telephones store a photo as a grid of tiles. To libav each tile is a picture track of its own, and any still picture a
-film of a second; so such files are told from films here, and read by what puts photos together (`data.photos`).
-Layout: ISO/IEC 23008-12, box `meta` with its primary item (`pitm`), the properties of items (`ipco`) and whose they are
-(`ipma`).
+Telephones store a photo as a grid of tiles. For libav each tile is a video track of its own, and any photo a video of
+one second. So photos are recognised here, and read by `data.photos`. Layout: ISO/IEC 23008-12, box `meta` with its
+primary item (`pitm`), the properties of items (`ipco`) and the items that have them (`ipma`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One track of an open file: its packets from any point of time, and what the decoder makes of them.
+"""One track of an open file: its packets from any time on, and the frames or sound decoded from them.
 
-Damage is met here. A packet that cannot be read or decoded is counted and left out, up to stated limits; a container
+Damage is handled here. A packet that cannot be read or decoded is counted and skipped, up to stated limits; a container
 that cannot seek is read from its start. Timestamps are integers in the track's time base as long as they are compared.
 """
 

@@ -1,1 +1,1 @@
-"""Clips whose sources are annotated, as a Bandstand world's are: what is where, what sounds, one source alone."""
+"""Clips with annotated sources, such as Bandstand's: annotations, masks, and one source at a time."""

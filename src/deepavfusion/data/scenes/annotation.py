@@ -1,7 +1,7 @@
-"""The truth about a clip as it lies beside it: one JSON file, read and written here.
+"""The annotation (ground truth) of a clip: one JSON file beside it, read and written here.
 
-Times are seconds from the start of the clip; boxes are pixels (first column, first row, last column + 1, last row + 1)
-around what is visible of a sprite; a mask's pixel is 0 or 1 + the number of the source seen there.
+Times are seconds from the start of the clip. Boxes are pixels (first column, first row, last column + 1, last row + 1)
+around the visible part of a sprite. A mask's pixel is 0, or 1 + the number of the source seen there.
 """
 
 from __future__ import annotations

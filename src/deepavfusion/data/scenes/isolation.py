@@ -1,8 +1,8 @@
-"""One source of a clip at a time: a picture that shows it alone, and its own sound.
+"""One source of a clip at a time: an image that shows it alone, and its own sound.
 
-To ask for one of several sources that stand in one picture, the picture must show only that one. It keeps its size,
-which tells its pitch: nothing is enlarged; the boxes of all other visible sources are painted in the mean colour of
-pictures, and the crop of a test view is moved so that the source is in it.
+The image that stands for one of several sources must show only that one. It keeps its size, which determines its pitch:
+nothing is enlarged; the boxes of all other visible sources are painted in ImageNet's mean colour, and the crop of a
+test view is moved so that it contains the source.
 
 Shape legend: `H W` pixels.
 """

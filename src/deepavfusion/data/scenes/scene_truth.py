@@ -1,4 +1,4 @@
-"""Masks that tell Bandstand's sources apart: for scoring, and for training one map per class."""
+"""Masks that distinguish Bandstand's sources, for scoring and for training one map per class."""
 
 from __future__ import annotations
 

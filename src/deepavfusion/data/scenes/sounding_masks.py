@@ -1,4 +1,4 @@
-"""Masks of what sounds in Bandstand's clips, as training and evaluation draw them."""
+"""Masks of what sounds in Bandstand's clips, for training and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotation files as text: csv and JSON read whole, every row with the place to name when it does not fit."""
+"""Reading of csv and JSON annotation files; an error names the file and the row."""
 
 from __future__ import annotations
 

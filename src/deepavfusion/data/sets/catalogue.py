@@ -1,4 +1,4 @@
-"""The table of data sets: a name to the reader of its annotation file."""
+"""The table of data sets: from a name to the reader of its annotation file."""
 
 from __future__ import annotations
 

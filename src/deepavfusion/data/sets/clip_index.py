@@ -1,8 +1,8 @@
-"""Where the clips of a list lie: one walk over their folder, then lookups by name in any layout.
+"""Finds the clips of a list: one walk over their folder, then lookups by name, for any layout.
 
-`class/name.mp4`, `na/name.mp4`, `split/class/name.mp4` and flat folders are the same here, because a file is found by
-its name alone, with or without the end time that `name_000001_000011.mp4` carries, and if there is none so named, in
-any other spelling of it (`clip_names`).
+`class/name.mp4`, `na/name.mp4`, `split/class/name.mp4` and flat folders are treated alike, because a file is found by
+its name alone: with or without the end time, as in `name_000001_000011.mp4`, else in any other spelling of the name
+(`clip_names`).
 """
 
 from __future__ import annotations

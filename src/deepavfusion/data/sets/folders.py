@@ -1,4 +1,4 @@
-"""Data sets of one's own: a folder per class, a csv file of labels, or just a list of ids."""
+"""Your own data sets: a folder per class, a csv file of labels, or a list of ids."""
 
 from __future__ import annotations
 

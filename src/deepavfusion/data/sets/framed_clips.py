@@ -1,7 +1,7 @@
-"""Clips kept as single pictures, one sound file, and masks of what sounds: how segmentation data are laid out.
+"""The table of frames: clips stored as image files, a sound file and masks of what sounds, as in AVSBench.
 
-In a csv file each picture has a row, header id,label,split,sound,frame,mask; the rows of a clip follow each other in
-time, and the mask is empty where a picture is not labelled. Localization pictures without masks fit too.
+A csv file has one row per frame, with the header id,label,split,sound,frame,mask. The rows of a clip follow each other
+in time, and the mask is empty where a frame is not labelled. Frames for localization, without masks, fit too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an annotation file lists: clips with their labels, and the vocabulary these come from.
+"""What an annotation file lists: clips with their labels, and the class names.
 
 Several labels of one clip are kept in one cell of a manifest, joined by `LABEL_SEPARATOR`, which occurs in no class
-name of the field (commas, blanks, parentheses, apostrophes, slashes do).
+name of the supported data sets (commas, blanks, parentheses, apostrophes, slashes do).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""From an official annotation file and a folder of clips to a manifest, and to what is missing from it.
+"""`manifest`: from an official annotation file and a folder of clips to a manifest and a list of missing clips.
 
-Written are the manifest (`NAME.csv`) of the clips that are there, and beside it `NAME.missing.csv` with the official
-clips that are not or cannot be used, `NAME.classes.txt` with the classes in the order of their numbers,
-`NAME.report.json`, and for data sets with boxes `NAME.boxes.csv`. Data kept as pictures and sound files become a
-`framed_clips` table instead of a manifest of clips.
+It writes the manifest (`NAME.csv`) of the clips that are there, and beside it `NAME.missing.csv` with the official
+clips that are missing or cannot be used, `NAME.classes.txt` with the classes in the order of their numbers,
+`NAME.report.json`, and for data sets with boxes `NAME.boxes.csv`. Data stored as image and sound files become a table
+of frames (`framed_clips`) instead of a manifest of clips.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What became of an official list: how many of its clips are there, and the names of those that are not."""
+"""The report of `manifest`: how many clips of an official list are there, and the names of those that are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mask files: binary ones, semantic ones as class numbers or in colours, and the pickled ones of VGG-Instruments."""
+"""Mask files: binary masks, semantic masks as class numbers or colours, and the pickled masks of VGG-Instruments."""
 
 from __future__ import annotations
 

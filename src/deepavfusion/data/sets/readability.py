@@ -1,6 +1,6 @@
-"""Whether a file that is there can be used: it opens and has picture and sound, or a little of both even decodes.
+"""Whether a file can be used: it opens and has video and sound, or a little of both can even be decoded.
 
-The audit looks much closer; this is for counting. Both functions are meant for `map_isolated`, because odd files can
+The audit checks much more; this is for counting. Both functions are meant for `map_isolated`, because broken files can
 crash or hang a decoder.
 """
 

@@ -1,7 +1,7 @@
-"""Pictures and sounds in files of their own: the layout of localization test sets, and any folders of labelled frames.
+"""Images and sounds in separate files: the layout of localization test sets, and folders of labelled frames.
 
-Localization sets are passed on as `frames/ID.jpg` and `audio/ID.wav`. Segmentation data of one's own lie in a folder
-per clip, `.../NAME/{frames/*, masks/*, audio.wav}`, where a mask has the name of its frame and may be missing.
+Localization sets are distributed as `frames/ID.jpg` and `audio/ID.wav`. Your own segmentation data have a folder per
+clip, `.../NAME/{frames/*, masks/*, audio.wav}`, where a mask has the name of its frame and may be missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Class names in a fixed order: the lists that ship with the package, and the rule for those that do not.
+"""Class names in a fixed order: the lists that ship with the package, and the rule for other data sets.
 
-The class number of a label is its place in the vocabulary. It comes from an annotation file or a shipped list, never
-from the folders that happen to be there: a missing one would renumber the rest.
+The class number of a label is its place in this list. The list comes from an annotation file or ships with the package;
+it is never made from the folders that happen to exist, because a missing one would change the other numbers.
 """
 
 from __future__ import annotations
