@@ -32,6 +32,7 @@ from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.optimizer import build_optimizer
+from deepavfusion.training.processes import autocast_dtype
 from deepavfusion.training.sharding import shard
 from deepavfusion.training.state import LossModule
 
@@ -174,15 +175,17 @@ def sharded(size: str, arithmetic: str, device: str) -> dict[str, Any]:
 def _losses(task: MaskedPretraining, config: PretrainConfig, device: str, divide: bool) -> list[float]:
     torch.manual_seed(0)
     model = task.build_model().train().to(device)
-    module = LossModule(task, model, config.training.precision, device)
+    module, dtype = LossModule(task, model), autocast_dtype(config.training.precision, device)
     if divide:
-        shard(module, init_device_mesh(device, (1,)), module.dtype)
+        shard(module, init_device_mesh(device, (1,)), dtype)
     optimizer = build_optimizer(model, config.optim, task.layer_ids(model), set())
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
     inputs, losses = task.inputs(noise_batch(config, 4, 0).to(device)), []
     for _ in range(SHARDED_STEPS):
-        loss = torch.stack(list(module(inputs).values())).sum()
+        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+            terms = module(inputs)
+        loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -38,10 +38,10 @@ from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.guards import FiniteGuard
+from deepavfusion.training.loop import train_step
 from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.state import TrainingState
-from deepavfusion.training.step import TrainingStep
 
 ONE = "one"
 UNMEASURED_STEPS = 3
@@ -129,18 +129,18 @@ def measure(case: Case, folder: str) -> int:
     task, processes = MaskedPretraining(config), Processes(config.training)
     progress = TrainingProgress(Console(file=io.StringIO()), 10, 1000, case.batch_size, visible=False)
     state = TrainingState(task, config, processes, Path(folder) / "none", progress)
-    step = TrainingStep(task, config, processes, state, FiniteGuard(Path(folder) / "nonfinite"))
+    guard = FiniteGuard(Path(folder) / "nonfinite")
     totals = {"image": float(case.batch_size), "audio": float(case.batch_size)}
     count = case.batch_size // case.processes // case.accumulation
     share = [noise_batch(config, count, processes.rank + i) for i in range(case.accumulation)]
     counts = [{"image": count, "audio": count} for _ in share]
     for _ in range(UNMEASURED_STEPS):
-        step(share, counts, totals, 10)
+        train_step(state, share, counts, totals, 10, guard)
     reset_peak(case.device)
     processes.wait()
-    step(share, counts, totals, 10)
+    train_step(state, share, counts, totals, 10, guard)
     highest = peak(case.device)
-    del step, state, share
+    del guard, state, share
     taken = max(processes.gather(highest - current(case.device)))
     if processes.first:
         Path(folder, "taken").write_text(str(taken))

@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8; standard error writes it like this
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = _run(argv)
+        parsed = parse(sys.argv[1:] if argv is None else argv)
+        code = parsed if isinstance(parsed, int) else execute(*parsed)
     except BrokenPipeError:
         code = UNREAD
     except OSError as error:  # `execute` tells of what fails in a verb; this is of writing help and the like
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words in (["--version"], ["-V"]):
+def parse(words: Sequence[str]) -> tuple[str, Any] | int:
+    """A verb and its configuration, or, where that was all or is wrong and has been said, the exit code."""
+    if list(words) in (["--version"], ["-V"]):
         print(f"deepavfusion {__version__}")
         return 0
     if not words or words[0] in ("-h", "--help"):
@@ -71,12 +72,11 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         verb = VERBS[name]
         options = options if verb.as_options is None else verb.as_options()(options)
-        config: Any = parse_arguments(verb.config(), options, prog=f"deepavfusion {name}", positional=verb.positional)
+        return name, parse_arguments(verb.config(), options, f"deepavfusion {name}", positional=verb.positional)
     except UsageError as error:
         return _fail(f"deepavfusion {name}", str(error), 2)
     except SystemExit as exit_:  # --help and --print_config
         return int(exit_.code or 0)
-    return execute(name, config)
 
 
 def execute(name: str, config: Any) -> int:

@@ -41,10 +41,10 @@ from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAuto
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.guards import FiniteGuard
+from deepavfusion.training.loop import train_step
 from deepavfusion.training.processes import Processes, resolve_device
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.state import TrainingState
-from deepavfusion.training.step import TrainingStep
 
 SIZES: dict[str, tuple[EarlyFusionConfig, MaskedDecodingConfig]] = {
     "tiny": (
@@ -166,8 +166,7 @@ class Variant:
         self.num_steps = 2 * (UNTIMED_STEPS + config.steps)
         progress = TrainingProgress(Console(), self.num_steps, 1000, batch_size, visible=False)
         self.state = TrainingState(self.task, self.config, self.processes, Path(folder) / "none", progress)
-        guard = FiniteGuard(Path(folder) / "nonfinite")
-        self._step = TrainingStep(self.task, self.config, self.processes, self.state, guard)
+        self._guard = FiniteGuard(Path(folder) / "nonfinite")
         sampler = StepSampler(batch_size, 1, 1, 0, 0, self.num_steps)
         self.loader = self.task.loader(sampler, config.num_workers, self.processes.device)
         self._batches: Iterator[Batch]
@@ -198,7 +197,7 @@ class Variant:
         began = time.perf_counter()
         counts = self.task.counts(batch)
         totals = {name: float(count) for name, count in counts.items()}
-        self._step([batch], [counts], totals, self.num_steps)
+        train_step(self.state, [batch], [counts], totals, self.num_steps, self._guard)
         _finish(self.processes.device.type)
         self.seconds.append(time.perf_counter() - began)
 

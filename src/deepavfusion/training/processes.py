@@ -52,7 +52,7 @@ class Processes:
         world, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
         self.sharded = config.strategy == "fsdp" and world > 1
         """Whether each process has a share of the model."""
-        # Fabric's precision plugins would round the inputs, which are also the targets; LossModule sets autocast.
+        # Fabric's precision plugins would round the inputs, which are also the targets; `train_step` sets autocast.
         self.fabric = Fabric(
             accelerator=self.device_type,
             devices=local,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from deepavfusion.models.no_numbers import check_weights
 from deepavfusion.training import checkpoints, sharded_checkpoints
 from deepavfusion.training.intake import Intake
 from deepavfusion.training.optimizer import build_optimizer
-from deepavfusion.training.processes import Processes, autocast_dtype
+from deepavfusion.training.processes import Processes
 from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
@@ -25,17 +26,11 @@ CONTENT = frozenset({"kind", "step", "means"})
 
 
 class LossModule(nn.Module):
-    """The model and its loss as one forward pass under autocast: what Fabric wraps, with DDP or FSDP2."""
+    """The model with the task's loss as its forward pass: what Fabric wraps, with DDP or FSDP2."""
 
-    def __init__(self, task: Task[Any], model: nn.Module, precision: str, device_type: str) -> None:
+    def __init__(self, task: Task[Any], model: nn.Module) -> None:
         super().__init__()
-        self.model, self.task, self.device_type = model, task, device_type
-        self.dtype = autocast_dtype(precision, device_type)
-
-    def forward(self, inputs: dict[str, Any]) -> dict[str, Tensor]:
-        """Loss terms by name."""
-        with torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None):
-            return self.task.loss_terms(self.model, inputs)
+        self.model, self.forward = model, partial(task.loss_terms, model)
 
 
 class TrainingState:
@@ -73,8 +68,7 @@ class TrainingState:
         if config.training.compile:
             self.model.compile()
         self.model.train()
-        module = LossModule(task, self.model, config.training.precision, processes.device.type)
-        self.module = processes.fabric.setup_module(module)
+        self.module = processes.fabric.setup_module(LossModule(task, self.model))
         # After that, because sharding replaces the parameters.
         self.optimizer = build_optimizer(self.model, config.optim, task.layer_ids(self.model), task.ramped(self.model))
         wrapped = processes.fabric.setup_optimizers(self.optimizer)
