@@ -1,4 +1,4 @@
-"""Pictures as the models see them: ImageNet mean and standard deviation per channel (section 1 of the method).
+"""Images as the models get them: normalised by ImageNet's mean and standard deviation (section 1 of the method).
 
 Shapes: `B` batch, `H W` pixels.
 """

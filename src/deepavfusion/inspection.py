@@ -1,4 +1,4 @@
-"""`inspect`: say what a checkpoint, a run folder, a model folder or a weight file holds, without running its code."""
+"""`inspect`: shows what a checkpoint, run folder, model folder or weight file contains, without running its code."""
 
 from __future__ import annotations
 

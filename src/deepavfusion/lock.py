@@ -1,8 +1,8 @@
 """One writer at a time: a process locks what it writes for as long as it lives.
 
-The lock is a record lock of the operating system (POSIX `fcntl`) on a small file, not the file's being there: it ends
-with its process, however that ends, and is not inherited by the processes that read clips. Over NFS and other shared
-file systems it holds between machines as far as they pass such locks on; where they refuse, that is said.
+The lock is a record lock of the operating system (POSIX `fcntl`) on a small file, not the existence of that file: it
+ends with its process, however that ends, and is not inherited by the processes that read clips. Over NFS and other
+shared file systems it holds between machines where these support such locks; where they refuse, a warning says so.
 """
 
 from __future__ import annotations

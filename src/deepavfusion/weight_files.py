@@ -1,7 +1,7 @@
-"""Files of weights and of configurations: read whole and fitting, or named in one line with what is wrong.
+"""Reading of weight and configuration files: complete and fitting, or one line that says what is wrong.
 
-Under the name of such a file there may stand a download that was cut off, a web page, a pointer of git-lfs, a pickle,
-or another model's weights. Nothing here runs code that a file holds.
+Such a file may turn out to be a download that was cut off, a web page, a git-lfs pointer, a pickle, or another model's
+weights. Nothing here runs code that a file holds.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Figures, overlays and films: what is drawn of runs, scores and predictions. Numbers in, pictures out."""
+"""Figures, overlays and videos of runs, scores and predictions, drawn from arrays."""

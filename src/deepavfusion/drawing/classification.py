@@ -1,4 +1,4 @@
-"""The confusion picture of a classifier."""
+"""The confusion matrix of a classifier, as a figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost curves as a picture: operations and peak memory over the length of the sound, one column a picture size."""
+"""The figure of `bench curves`: operations and peak memory over the length of the sound, one column per image size."""
 
 from __future__ import annotations
 

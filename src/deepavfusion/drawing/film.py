@@ -1,4 +1,4 @@
-"""Films with something drawn over their pictures: their size and quality."""
+"""Size and quality of overlay videos."""
 
 from __future__ import annotations
 

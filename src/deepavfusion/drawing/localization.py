@@ -1,4 +1,4 @@
-"""Pictures of localization: heat maps over frames with the outline of the truth.
+"""Figures of localization: heat maps over frames with the outline of the ground truth.
 
 Shape legend: `H W` pixels, `R C` rows and columns of a map, `G` side of the scoring grid.
 """

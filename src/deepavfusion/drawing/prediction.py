@@ -1,4 +1,4 @@
-"""Pictures of predictions: class scores over time, and the spectrograms of separated sounds.
+"""Figures of predictions: class scores over time, and spectrograms of separated sounds.
 
 Shapes: `T` windows, `K` classes, `N` sounds, `S` samples.
 """

@@ -1,7 +1,7 @@
-"""Pictures of a run: reconstructions of both modalities, and the learning curve.
+"""Figures of a run: reconstructions of both modalities, and the learning curve.
 
-Figures are made with matplotlib's object interface, without its global state, and belong to nobody: save them with
-`figure.savefig`. Shape legend: `N` clips, `P` patches, `H W` pixels, `M T` mel bands and frames.
+Figures are made with matplotlib's object interface, without its global state: save them with `figure.savefig`. Shape
+legend: `N` clips, `P` patches, `H W` pixels, `M T` mel bands and frames.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures of predicted masks: overlays beside the truth, and coloured semantic maps with their legend.
+"""Figures of predicted masks: overlays beside the ground truth, and coloured semantic masks with their legend.
 
 Shapes: `H W` pixels.
 """

@@ -1,4 +1,4 @@
-"""Pictures and sounds of separated mixtures: spectrograms side by side, and wav files to listen to.
+"""Figures and sounds of separated mixtures: spectrograms side by side, and wav files.
 
 Shapes: `N` sources, `S` samples, `H W` pixels, `F T` spectrogram.
 """

@@ -1,1 +1,1 @@
-"""Evaluation: one loop for all tasks, what it covers, the scores and comparisons made of it."""
+"""Evaluation of trained models: one loop for all tasks, coverage, scores and comparisons."""

@@ -1,4 +1,4 @@
-"""`compare`: the difference of two models on the clips that both scored, with its interval.
+"""`compare`: the difference of two models on the clips that both have scored, with its interval.
 
 Shapes: `n` common clips, `C` classes, `R` resamples.
 """

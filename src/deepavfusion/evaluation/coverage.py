@@ -1,7 +1,7 @@
-"""Which clips of an official list a score is about: the line that every score is printed with.
+"""Which clips of an official list a score covers: the line that is printed with every score.
 
-The official list of a manifest are its rows, quarantined ones included, and the clips that the table beside it names
-as missing (`NAME.missing.csv`, written with the manifest from an annotation file).
+The official list of a manifest is its rows, quarantined ones included, and the clips in the table beside it that names
+missing clips (`NAME.missing.csv`, which `manifest` writes).
 """
 
 from __future__ import annotations

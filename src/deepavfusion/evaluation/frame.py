@@ -1,8 +1,7 @@
-"""The frame of every evaluation: plan, predict, record, draw, show.
+"""What all evaluations share: predict, score, write the record, draw, print the table.
 
-A task says which models are asked what, what the answers are worth and what is drawn of them. The frame adds the
-processes, the folder and the order: scores are written before anything is drawn, so that a drawing that fails is named
-and costs no score.
+A task defines the inputs of the models, the scores and the drawings. This module adds the processes, the folder and the
+order: scores are written before anything is drawn, so that a drawing that fails is named and loses no score.
 """
 
 from __future__ import annotations

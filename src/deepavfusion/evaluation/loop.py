@@ -1,8 +1,8 @@
-"""The evaluation loop, one for every task: predictions of each item exactly once, over any number of processes.
+"""The evaluation loop of all tasks: predictions of each item exactly once, over any number of processes.
 
-Items are cut into batches first, and whole batches are dealt to the processes: every forward pass has the shapes and
-contents it has in one process, so that the predictions of many are those of one, bit for bit where the arithmetic is
-deterministic. Nothing is padded, so nothing that is padding can be counted.
+Items are divided into batches first, and whole batches are distributed to the processes. So every forward pass has the
+same shapes and contents as in one process, and the predictions of many processes are those of one, bit for bit where
+the arithmetic is deterministic. Nothing is padded, so no padding can be counted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What every evaluation leaves behind, whatever the task: `results.json`, which the report reads, and `samples.npz`.
+"""The files that every evaluation writes, whatever the task: `results.json`, which the report reads, and `samples.npz`.
 
-results.json   title, protocol, coverage, scores with intervals, baselines with paired differences, pictures
+results.json   title, protocol, coverage, scores with intervals, baselines with paired differences, figures
 samples.npz    ids, and by name one value per sample whose mean is the score; NaN where the sample is not scored. Those
                of a baseline are named `SCORE of BASELINE`. `compare` pairs two evaluations by it.
 
-A score that is no mean over samples (average precision, maximum F, pooled IoU) is in results.json alone.
+A score that is not a mean over samples (average precision, maximum F, pooled IoU) is only in results.json.
 """
 
 from __future__ import annotations

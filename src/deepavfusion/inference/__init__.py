@@ -1,4 +1,4 @@
-"""Using trained models on recordings of any length.
+"""Prediction: trained models on recordings of any length.
 
 Names are resolved on first use, so that settings can be read without importing torch.
 """

@@ -1,7 +1,7 @@
-"""Pictures and sound that are in memory already, checked as files are, and brought to what recordings hold.
+"""Images and sound given as arrays, checked like files and converted to what recordings hold.
 
-What could be meant in two ways is refused with the way to say it, never guessed: a sound whose channels lie first, or
-one that is not at the scale its numbers say, would otherwise be heard as one sample or as a square wave.
+Ambiguous arrays are refused with the fix, never guessed: a sound with channels first, or one that is not at the scale
+of its type, would otherwise be heard as one sample or as a square wave.
 
 Shapes: `T` frames, `H W` pixels, `n` samples.
 """

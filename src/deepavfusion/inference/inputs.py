@@ -1,7 +1,7 @@
-"""Anything that can be seen or heard, opened alike: media files, photos, sounds, pairs of both, arrays in memory.
+"""Inputs of a prediction, opened by one function: media files, photos, sounds, pairs of both, arrays.
 
-`open_recording` takes it and gives a `Recording`: frames at moments, sound in stretches, sizes and lengths. Media files
-are read by `data.media`, photos by `data.photos`, with the same limits. What is in memory is checked by `arrays`.
+`open_recording` takes any of them and gives a `Recording`: frames at moments, sound in stretches, sizes and lengths.
+Media files are read by `data.media`, photos by `data.photos`, with the same limits. Arrays are checked by `arrays`.
 
 Shapes: `T` frames, `H W` pixels, `n` samples.
 """

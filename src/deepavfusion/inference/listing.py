@@ -1,11 +1,11 @@
-"""Which files a prediction is made of, and the names of the folders that their results go to.
+"""Which files are predicted, and the names of their result folders.
 
 A folder is searched recursively. In it a photo and a sound of the same name are one recording, and a sound or photo
-beside a video of the same name belongs to that video: it is left out (`data.file_kinds` has the one rule for this).
-Files that are named one by one are taken as they are.
+beside a video of the same name belongs to that video and is left out (`data.file_kinds` has the rule). Files that are
+named individually are taken as they are.
 
-The names of results are made of the files' names, letter by letter from a list of harmless ones: whatever a file is
-called, its results lie in a folder directly below the one that was asked for.
+The names of results are made from the files' names, with all but a list of harmless characters replaced: whatever a
+file is called, its results are in a folder directly below the output folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The files of score maps and masks, written moment by moment as they come from the model.
+"""Files of maps and masks, written moment by moment as they come from the model.
 
     TASK.json   what is found at each moment (written by the caller, from what `write_maps` returns)
-    TASK.mp4    the film with the maps over its pictures, and its sound; not of a single moment
+    TASK.mp4    the video with the maps over its frames, and its sound; not of a single moment
     TASK.png    the moment of the highest score
     TASK.npy    all maps, if wanted
 

@@ -1,8 +1,9 @@
-"""Whole films through models that answer for every place of the picture: where it sounds, and what.
+"""Localization and segmentation of whole videos: a map or mask for every moment.
 
-Each moment's picture is squeezed whole into the model and seen with the window of sound around it, moved inside the
-recording at its ends, as in the videos of evaluation; a model of several frames sees those around it too. Results come
-batch by batch, so that a film of hours needs no more memory than one of seconds.
+Each moment's frame is resized whole to the model's input and combined with the window of sound around it. At the ends
+of the recording the window is moved inside, as in the videos of evaluation. A model of several frames also gets the
+frames around the moment. Results come batch by batch, so that a video of hours needs no more memory than one of
+seconds.
 
 Shape legend: `B` moments of a batch, `K` maps (classes, or one), `R C` rows and columns of a map, `H W` pixels.
 """

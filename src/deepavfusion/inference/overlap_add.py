@@ -1,8 +1,8 @@
-"""Long sound in windows: cut, process, put together again. Pure functions on tensors and iterators.
+"""Overlap-add: long sound is cut into windows, processed and put together. Pure functions on tensors and iterators.
 
 Windows of `W` samples start every `W / 2`. In an overlap the earlier one fades out as the later one fades in, with
-weights 1 - sin^2 and sin^2; where only one window lies its weight is one. So a process that returns its input gives the
-input back exactly, and a recording that fits into one window is processed as that window.
+weights 1 - sin^2 and sin^2; where only one window lies its weight is one. So a process that returns its input gives
+exactly the input, and a recording that fits into one window is processed as that window.
 
 Shape legend: `W` samples of a window, `N` outputs of the process, `S` samples of a recording.
 """

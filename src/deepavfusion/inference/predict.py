@@ -1,8 +1,8 @@
-"""`deepavfusion predict`: files in, results out, one folder per file.
+"""`predict`: runs a task on files and writes one folder of results per file.
 
-Every file's result is complete or absent: the record `TASK.json` is written last, and a file whose record was made by
-the same weights and settings from the same bytes is not predicted again. A file that fails is named on one line, and
-the others are done.
+The results of a file are complete or absent: the record `TASK.json` is written last, and a file whose record was made
+with the same weights and settings from the same bytes is not predicted again. A file that fails is named on one line,
+and the others are done.
 
 Exit codes: 0 all done, 1 some files failed, 2 nothing could be started (a wrong setting, no such model).
 """

@@ -1,4 +1,4 @@
-"""Settings of `predict`, and how its words become them. Never imports torch."""
+"""Settings of `predict`, and their parsing from the command line. Never imports torch."""
 
 from __future__ import annotations
 

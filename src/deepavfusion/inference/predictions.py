@@ -1,8 +1,8 @@
-"""What the models say of a recording: one dataclass per task, with arrays, times in seconds, and `save`.
+"""Results of predictions: one dataclass per task, with arrays, times in seconds, and `save`.
 
-`save(folder)` writes the record `TASK.json` and the files that it names beside it; `record()` is what stands in it. In
-records `<`, `>` and `&` are escaped, so that no name of a file or class can be taken for markup where a record is put
-into a page.
+`save(folder)` writes the record `TASK.json` and the files that it names beside it; `record()` is the content of the
+record. In records `<`, `>` and `&` are escaped, so that names of files and classes are safe where a record is put into
+a page.
 
 Shape legend: `T` windows or moments, `C` classes, `D` width, `K` maps, `R C` rows and columns, `H W` pixels, `N`
 sources, `S` samples.

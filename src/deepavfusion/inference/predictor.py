@@ -1,8 +1,8 @@
-"""Trained models on whatever one has: `Predictor.from_pretrained(PLACE).classify("clip.mp4")`.
+"""The Python interface of prediction: `Predictor.from_pretrained(PLACE).classify("clip.mp4")`.
 
-Every method takes one input or a list of them (a path, a picture, `Arrays`, or a pair of picture and sound; see
-`inputs`) and gives a dataclass or a list of them (see `predictions`). Models are loaded when they are asked for first.
-`write` does what the methods and `save` do together, without keeping maps and sounds in memory: for hours of them.
+Every method takes one input or a list of them (a path, an image, `Arrays`, or a pair of image and sound; see `inputs`)
+and gives a dataclass or a list of them (see `predictions`). A model is loaded when it is first needed. `write` does
+what the methods and `save` do together, without keeping maps and sounds in memory, for recordings of hours.
 """
 
 from __future__ import annotations

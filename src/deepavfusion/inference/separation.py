@@ -1,7 +1,7 @@
-"""Recordings of any length taken apart: the sound of what is in each picture, and what remains.
+"""Separation of recordings of any length: the sound of the source in each image, and the residual.
 
-The pictures of a window are taken from its middle, so that sources may move about; windows overlap by half and are put
-together by `overlap_add`.
+The images of a window are taken from its middle, so that sources may move. Windows overlap by half and are put together
+by `overlap_add`.
 
 Shape legend: `N` sources, `n` samples, `W` samples of a window, `S` of a recording, `H W` pixels.
 """

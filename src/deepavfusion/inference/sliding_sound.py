@@ -1,4 +1,4 @@
-"""The sound of a recording in windows whose starts ascend, each sample read from the file once."""
+"""The sound of a recording in successive windows, each sample read from the file once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""By what the sources of a recording are asked for, and what the model is shown for each.
+"""Which sources are separated from a recording, and the image that the model gets for each.
 
 Shape legend: `H W` pixels.
 """

@@ -1,7 +1,7 @@
-"""Whole recordings through models that give one answer per window: classes, and features.
+"""Classification and embedding of whole recordings: one result per window.
 
-Windows are those of evaluation: the sound of a window, continued by its time-reversal where it is short, and the frame
-in the window's middle, or the frames of a model of several, cut from the picture's centre.
+Windows are those of evaluation: the sound of a window, continued by its time-reversal where it is short, and the centre
+crop of the frame in the window's middle, or of the frames of a model of several.
 
 Shape legend: `B` windows of a batch, `N` frames of each, `T` windows of a recording, `C` classes, `D` width.
 """

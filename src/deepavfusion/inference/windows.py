@@ -1,8 +1,8 @@
-"""Where a recording of any length is looked at: windows of sound, moments of pictures, and the mean over them.
+"""Windows of sound and moments of a recording of any length, and the mean over windows.
 
 Pure functions. All times are seconds from the start of the recording. The rules are those of evaluation (`data.views`):
-windows are evenly spaced from the start of a recording to its end, each with its middle frame, and a recording that
-is no longer than a window is one window with the frame in its own middle.
+windows are evenly spaced from the start of a recording to its end, each with its middle frame, and a recording that is
+no longer than a window is one window with the frame in its own middle.
 
 Shape legend: `T` windows, `C` numbers per window.
 """

@@ -1,1 +1,1 @@
-"""Scores as pure functions of predictions and truth; each states its protocol, sign, range and source."""
+"""Metrics as pure functions of predictions and ground truth; each states its protocol, sign, range and source."""

@@ -1,9 +1,9 @@
-"""Scores of audio-event classification, single- and multi-label.
+"""Metrics of audio-event classification, single- and multi-label.
 
 Protocols: VGGSound (top-1, top-5), AudioSet (macro mean average precision), VGGSounder (mAP, F1, hit@k and modality
-confusion; definitions of its public benchmark code). Everywhere a clip whose prediction is not finite counts as
-wrong: it hits nothing and ranks last in every class. Of equal scores the class with the lower number comes first, so
-top-1 is the diagonal of the confusion matrix.
+confusion; definitions of its public benchmark code). A clip whose prediction is not finite always counts as wrong: it
+hits nothing and ranks last in every class. Of equal scores the class with the lower number comes first, so top-1 is the
+diagonal of the confusion matrix.
 
 Shapes: `N` clips, `C` classes.
 """

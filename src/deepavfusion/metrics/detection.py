@@ -1,6 +1,6 @@
-"""Scores of telling sounding from silent: localization with silent and off-screen sound, and the test of listening.
+"""Metrics of detecting whether something sounds: localization with silent and off-screen sound, and the listening test.
 
-Both work on the samples of `localization.score_maps`, whose confidences must be on one scale for all pictures.
+Both use the samples of `localization.score_maps`, whose confidences must have one scale for all images.
 
 Shapes: `N` and `M` samples.
 """

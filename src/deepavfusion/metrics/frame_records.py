@@ -1,8 +1,8 @@
-"""Integer counts of scored frames, kept so that no number depends on how the frames came.
+"""Integer counts of scored frames, kept so that no score depends on the order of the frames.
 
-Frames arrive in batches of any size and from any number of processes. Each leaves a row of exact counts under its
-clip and frame number; results are computed from all rows in one canonical order, so they are the same bit for bit.
-A frame that comes twice (padding of a distributed sampler) is an error, not a second vote.
+Frames arrive in batches of any size and from any number of processes. Each adds a row of exact counts under its clip
+and frame number; results are computed from all rows in one fixed order, so they are bit-equal. A frame that arrives
+twice (padding of a distributed sampler) is an error and is not counted twice.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How sure a difference between two models is: paired bootstrap intervals.
+"""Paired bootstrap intervals of the difference between two models.
 
-A beats B if the interval of A minus B excludes 0. Both models are scored on the same clips, and each resample draws
-the same clips for both, so that what is hard for both cancels. With several seeds the resample also draws seeds,
+A beats B if the interval of A minus B excludes 0. Both models are scored on the same clips, and each resample draws the
+same clips for both, so that what is hard for both cancels. With several seeds the resample also draws seeds,
 independently of clips ("pigeonhole" bootstrap of two crossed factors, Owen 2007): every seed saw the same clips, and
-the interval then covers another set of clips AND another training run. It is slightly wide on the side of clips; with
-few seeds it knows little of their spread, so the difference of each seed is given too. Interval: percentiles of the
-resampled differences.
+the interval then covers another set of clips AND another training run. It is slightly too wide for the variation of
+clips; with few seeds it knows little of their spread, so the difference of each seed is given too. Interval:
+percentiles of the resampled differences.
 
 Shapes: `n` clips, `S` seeds, `R` resamples.
 """

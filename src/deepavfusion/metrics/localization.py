@@ -1,17 +1,17 @@
-"""Scores of visual sound localization: does the map lie on what sounds.
+"""Metrics of visual sound localization: overlap of the map with what sounds.
 
-Two steps. `score_maps` turns maps and truth into one cIoU and one confidence per sample, under a named binarisation
-and upsampling; the functions after it turn samples into the numbers of a protocol. Samples from several batches or
-processes are put together with `MapScores.join`; no number depends on how they were split.
+Two steps. `score_maps` turns maps and ground truth into one cIoU and one confidence per sample, under a named
+binarisation and upsampling; the other functions turn samples into the scores of a protocol. Samples from several
+batches or processes are joined with `MapScores.join`; no score depends on how they were split.
 
-    cIoU = sum(P G) / (sum(G) + sum(P [G = 0])), P the binarised map, G the truth in [0, 1]
+    cIoU = sum(P G) / (sum(G) + sum(P [G = 0])), P the binarised map, G the ground truth in [0, 1]
 
 `fixed`: P where the score, in [0, 1], is at least 0.5. `top50`: at least the value at index n / 2 of the n sorted
 pixels (EZ-VSL, LVS); a perfect map of an object of area share g then scores 2 g, so small objects cannot do well.
-`area`: at least the value at which P has the area of the truth (of soft truth its sum), more where pixels tie, so a
-constant map predicts the whole picture.
+`area`: at least the value at which P has the area of the ground truth (of soft truth its sum), more where pixels tie,
+so a constant map predicts the whole image.
 
-A map that is not finite counts as wrong: its cIoU is 0 and its confidence the worst there is for it.
+A map that is not finite counts as wrong: its cIoU is 0 and its confidence the worst possible.
 
 Shapes: `B` or `N` samples, `h w` patches, `H W` pixels.
 """

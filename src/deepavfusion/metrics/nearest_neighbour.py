@@ -1,4 +1,4 @@
-"""Leave-one-out nearest-neighbour classification of features: how good they are before anything is trained on them.
+"""Leave-one-out nearest-neighbour accuracy of features, a probe that needs no training.
 
 Section 4 of the method ("Monitoring"). Shapes: `N` samples, `D` features.
 """

@@ -1,12 +1,12 @@
-"""Scores of source separation: how close estimated sources come to the true ones, in dB.
+"""Metrics of source separation, in dB: how close estimated sources come to the true ones.
 
 BSS-eval version 3 (Vincent et al. 2006; numbers of the classic toolbox and of mir_eval's `bss_eval_sources` without
-permutation) by fast_bss_eval: the estimate is split into target, interference and artefacts by projection on 512
-shifts of the references. SI-SDR (Le Roux et al. 2019) on signals without their mean. Every score stands beside that
-of the unprocessed mixture taken as the estimate of each source, and the improvement over it.
+permutation) by fast_bss_eval: the estimate is split into target, interference and artefacts by projection on 512 shifts
+of the references. SI-SDR (Le Roux et al. 2019) on signals without their mean. Every score is given beside that of the
+unprocessed mixture as the estimate of each source, and the improvement over it.
 
 All are in dB, higher is better, kept within +-100 dB (a perfect estimate has no finite ratio; values beyond are
-round-off). Means are over the sources of a mixture, then over mixtures.
+rounding errors). Means are over the sources of a mixture, then over mixtures.
 
 Shapes: `B` mixtures, `N` sources, `T` samples.
 """

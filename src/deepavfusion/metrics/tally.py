@@ -1,4 +1,4 @@
-"""What every score is printed with: the protocol it follows and which samples it does and does not cover."""
+"""The line printed with every score: its protocol, and which samples it covers."""
 
 from __future__ import annotations
 

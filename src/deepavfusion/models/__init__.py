@@ -1,4 +1,4 @@
-"""Models: the early-fusion encoder, what is built on it, and their configurations.
+"""Models: the early-fusion encoder, the masked autoencoder and the tasks' models, and their configurations.
 
 Names are resolved on first use, so that configurations can be read without importing torch.
 """

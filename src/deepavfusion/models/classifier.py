@@ -1,8 +1,8 @@
 """Audio-event classifier: one linear head per stream of the encoder, and the average of their logits.
 
 The heads are named as in the published weights: `image_head`, `audio_head`, `fusion_head`; a linear probe's
-normalisations are `image_norm`, `audio_norm`, `fusion_norm`. A sample without picture or sound is classified by the
-heads that have something to read.
+normalisations are `image_norm`, `audio_norm`, `fusion_norm`. A sample without one modality is classified by the heads
+that have an input.
 
 Shape legend: `B` batch, `N` tokens, `D` width, `C` classes.
 """

@@ -1,4 +1,4 @@
-"""Model configurations: plain frozen dataclasses that do not import torch.
+"""Model configurations: plain frozen dataclasses. Never imports torch.
 
 Field docstrings are the help texts of the command line. Every check names the field, its value and the fix.
 """

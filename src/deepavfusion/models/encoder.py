@@ -2,13 +2,13 @@
 
 In a fusion layer all three updates read the layer's inputs:
 
-    image'  = ImageBlock([fusion ; image]), image rows
-    audio'  = AudioBlock([fusion ; audio]), audio rows
+    image'  = ImageBlock([fusion ; image]), image tokens
+    audio'  = AudioBlock([fusion ; audio]), audio tokens
     fusion' = FusionBlock(fusion, image, audio)
 
-The unimodal blocks throw the fusion rows away, so fusion tokens enter them as context only (keys and values).
+The unimodal blocks discard their outputs for fusion tokens, so there fusion tokens are only keys and values.
 
-A clip may be seen in several frames: the image stream then holds the tokens of all of them, one frame after the other.
+With several frames per clip, the image stream holds the tokens of all frames, one frame after the other.
 
 Shape legend: `B` batch, `I` image tokens, `A` audio tokens, `F` fusion tokens, `D` width, `H W` pixels, `M T` mel bands
 and frames.

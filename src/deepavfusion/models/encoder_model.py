@@ -1,4 +1,4 @@
-"""What all models on an early-fusion encoder have in common: layer numbers, a frozen encoder, unused parameters.
+"""Base of all models on an early-fusion encoder: layer numbers, frozen encoder, unused parameters.
 
 Shape legend: `H W` pixels, `T` frames.
 """

@@ -1,9 +1,10 @@
-"""Several frames of a clip in one stream of image tokens: where each lies in time, and which one is asked about.
+"""Several frames of a clip in one stream of image tokens: their time embedding, and the frame that answers are about.
 
 The `T` frames of a window of sound are shown at the centres of its `T` equal parts. Their tokens follow one another,
 frame by frame, each with the position of its patch and the time of its frame. Times are counted from the middle frame,
-the reference: its time embedding is zero, so that its tokens are those of a model of one frame, and weights trained on
-one frame are a start for several. The unit is a column of sound patches: the same for both senses, whatever `T` is.
+the *reference*: its time embedding is zero, so that its tokens are those of a model of one frame, and weights trained
+on one frame can start a model of several. The unit is a column of audio patches: the same for both modalities, whatever
+`T` is.
 
 Shape legend: `B` batch, `T` frames, `N` patches of a frame, `K` visible patches, `D` width, `H W` pixels.
 """

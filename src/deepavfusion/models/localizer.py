@@ -1,4 +1,4 @@
-"""Localizer: the encoder with a head that says for every image patch whether what is heard comes from there.
+"""Localizer: the encoder with a head that scores for every image patch whether the sound comes from there.
 
 The head compares each patch with the sound:
 
@@ -7,19 +7,19 @@ The head compares each patch with the sound:
     x = patch + sound + RMS(patch factor) * RMS(sound factor)
     logit = MLP(x, after reading the sound's tokens one by one, as `sound_reading`)
 
-The elementwise product lets a patch agree with a sound directly; from sums alone the MLP would have to build it. In an
-early-fusion encoder patches have heard the sound long before; in one without fusion the two senses meet here for the
-first time, so that both are compared with one and the same head. TN are features in units of their own deviation
-(`token_norm`), without which such products start at nothing.
+The elementwise product compares a patch with the sound directly; from sums alone the MLP would have to compute it. In
+an early-fusion encoder the patches have attended to the sound in every layer; in one without fusion the two modalities
+meet here for the first time, so that both can be compared with the same head. TN is standardisation by the first
+training samples (`token_norm`), without which such products are almost 0 at first.
 
-The view is a convolutional one of the picture about each patch: small shapes, which tokens learn late.
+The view is a convolutional feature of the image around each patch, for small shapes, which tokens learn late.
 
-Of several frames `patch` is the reference's, the middle one, whose patches are scored; each frame has the mean audio
-token of its own part of the window, and the factors are means over frames. A second product is of how far place and
-sound depart from those means, normalised likewise and averaged over frames: whether a place changes when the sound
-does. With one frame there is none.
+With several frames `patch` is that of the reference, the middle frame, whose patches are scored. Each frame has the
+mean audio token of its own part of the window, and the factors are means over frames. A second product compares the
+deviations of patch and sound from these means, normalised likewise and averaged over frames: whether a patch changes
+when the sound does. With one frame there is no second product.
 
-Of the last layer the head reads the encoder's output, after the final norms; of lower layers a block's output.
+From the last layer the head reads the encoder's output, after the final norms; from lower layers a block's output.
 
 Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `D` width of the encoder, `H` width of the head, `K`
 maps (classes, or one), `R C` rows and columns of patches.

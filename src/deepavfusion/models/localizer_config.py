@@ -1,4 +1,4 @@
-"""Configuration of the localizer, the encoder with a head that says which patches sound. Does not import torch."""
+"""Configuration of the localizer: the encoder and a head that scores which patches sound. Never imports torch."""
 
 from __future__ import annotations
 

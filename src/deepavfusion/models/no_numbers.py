@@ -1,6 +1,6 @@
-"""Predictions that are no numbers: NaN or infinite, of weights that a run that went astray has left, for one.
+"""Detects model outputs that are NaN or infinite, for example of weights from a run that diverged.
 
-They are the model's fault and no file's, and nobody should take them for a result.
+They are the model's fault, not a file's, and must not be taken for a result.
 
 Shape legend: `B` samples of a batch.
 """

@@ -1,7 +1,8 @@
-"""What the other sense is worth to the reconstruction: how much the loss rises when it is a foreign clip's.
+"""Whether the reconstruction uses the other modality: the rise of the loss when that modality is from another clip.
 
-A decoder sees the visible and fusion tokens, which have read both senses. If it makes use of the other sense, hidden
-patches are predicted worse with a foreign clip's in its place; if it does not, pre-training has no reason to join them.
+A decoder sees the visible tokens of its modality and the fusion tokens, which have read both modalities. If it uses the
+other modality, hidden patches are predicted worse with another clip's in its place. If it does not, pre-training has no
+reason to fuse.
 
 Shape legend: `B` batch, `N` patches, `H W` pixels, `M T` mel bands and frames.
 """

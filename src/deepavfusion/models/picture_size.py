@@ -1,7 +1,7 @@
-"""An encoder on pictures of another size: its sine-cosine positions, resampled to the new grid of patches.
+"""The encoder on images of another size: its sine-cosine positions, resampled to the new grid of patches.
 
 A patch of the new grid gets the position at which its centre lies on the grid that the encoder was trained on, between
-the trained positions rather than beyond them. On the trained grid itself these are the trained positions exactly.
+the trained positions rather than beyond them. On the trained grid itself these are exactly the trained positions.
 
 Shape legend: `N` patches, `D` width.
 """

@@ -1,4 +1,4 @@
-"""Convolutional views of the picture, for what patches of a ViT have lost: edges, and small shapes.
+"""Convolutions over the image, for what the patches of a ViT lose: edges and small shapes.
 
 Shape legend: `B` batch, `E` width, `R C` rows and columns of patches, `H W` pixels.
 """

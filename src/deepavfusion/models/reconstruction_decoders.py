@@ -1,10 +1,11 @@
-"""Decoders of the masked autoencoder: hidden patches from visible tokens and fusion tokens.
+"""Decoders of the masked autoencoder: they predict hidden patches from visible tokens and fusion tokens.
 
 - `self` (the paper's): a small ViT over [fusion ; visible ; mask] tokens. Only predictions enter the loss, so its last
-  block and prediction are computed for these alone; and because attention does not depend on the order of tokens, they
+  block and the prediction layer are computed for these alone. Attention does not depend on the order of tokens, so they
   are never put back in place.
-- `cross`: mask tokens read [fusion ; visible] tokens, which no layer changes, and never one another. A prediction then
-  depends on its own position and on what is visible alone: predicting a share of the patches costs that share.
+- `cross`: mask tokens attend to [fusion ; visible] tokens, which no layer changes, and never to one another. A
+  prediction then depends only on its own position and on what is visible: predicting a share of the patches costs that
+  share.
 
 In both, which other patches are predicted changes no prediction.
 

@@ -1,10 +1,10 @@
 """The segmentation decoder of the published models: a baseline for ours (section 5 of the method).
 
-The image maps of several layers, from the lowest at the grid of patches to the highest at the finest resolution. At
-scale k a transposed convolution (factor 2^k) and two 3x3 conv-BN-ReLU bring a map to width D / 2^k, at least 128; the
-running map is upsampled by 2, concatenated with it and with the mean audio token (linear, LayerNorm, one per scale)
-spread over the grid, and passes two more; a 3x3 convolution gives the logits, which a bilinear step brings to the
-picture's size.
+The image tokens of several layers become feature maps, from the lowest layer at the grid of patches to the highest at
+the finest resolution. At scale k a transposed convolution (factor 2^k) and two 3x3 conv-BN-ReLU give a map of width D /
+2^k, at least 128. The running map is upsampled by 2, concatenated with it and with the mean audio token (linear,
+LayerNorm, one per scale) spread over the grid, and passes two more; a 3x3 convolution gives the logits, which are
+resized bilinearly to the image's size.
 
 Shape legend: `B` batch, `h w` patches down and across, `D` width, `C` logits per pixel, `H W` pixels.
 """

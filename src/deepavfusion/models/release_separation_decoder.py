@@ -1,10 +1,10 @@
-"""The published separation decoder, as a baseline for ours (section 5 of the method).
+"""The published separation decoder, a baseline for ours (section 5 of the method).
 
-Five maps of audio tokens, from the first layer at the bottom to the last at full resolution. At step k a map is brought
-to 2^k times the token grid and width D / 2^k; the running map is doubled, joined by it and by the mean picture token,
-and convolved twice. One logit per mel cell.
+The audio tokens of five layers become feature maps, from the first layer at the bottom to the last at full resolution.
+At step k a map is resized to 2^k times the token grid and width D / 2^k; the running map is doubled in size,
+concatenated with it and with the mean image token, and convolved twice. One logit per mel cell.
 
-Shape legend: `B` batch, `A` audio tokens, `I` picture tokens, `D` encoder width, `M T` bands and frames.
+Shape legend: `B` batch, `A` audio tokens, `I` image tokens, `D` encoder width, `M T` bands and frames.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""From the encoder's tokens to the pixels of what sounds: the sound decides twice.
+"""Our segmentation decoder: from the encoder's tokens to the pixels of what sounds. The sound enters twice.
 
-1. At the grid of patches, every image position reads the sound tokens (fusion and audio tokens) in two cross-attention
-   blocks: what is heard is compared with what is seen there.
-2. The result is made twice as fine at every step, down to one cell per `stride` pixels, joined by the maps of lower
-   layers and by a shallow convolutional view of the picture itself, which has the edges that patches have lost.
-3. One learned query per class reads the sound tokens and becomes a mask kernel: the logit of a cell is the product of
-   kernel and cell embedding, so that silence can take every pixel away at once. Logits go to full size bilinearly.
+1. At the grid of patches, every image position attends to the fusion and audio tokens in two cross-attention blocks:
+   what is heard is compared with what is seen there.
+2. The result is upsampled by 2 at every step, down to one cell per `stride` pixels, joined by the maps of lower layers
+   and by a shallow convolutional view of the image, which has the edges that patches lose.
+3. One learned query per class attends to the same tokens and becomes a mask kernel: the logit of a cell is the product
+   of kernel and cell embedding, so that silence can empty the whole mask. Logits are upsampled bilinearly.
 
-Shape legend: `B` batch, `h w` patches down and across, `D` width of the encoder, `E` width of the decoder, `C`
-logits per pixel, `H W` pixels.
+Shape legend: `B` batch, `h w` patches down and across, `D` width of the encoder, `E` width of the decoder, `C` logits
+per pixel, `H W` pixels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Audio-visual segmenter: the early-fusion encoder and a decoder to the pixels of what sounds.
+"""Audio-visual segmenter: the early-fusion encoder and a decoder that marks the pixels of what sounds.
 
 Shape legend: `B` batch, `D` width, `h w` patches down and across, `C` logits per pixel, `H W` pixels, `M T` mel bands
 and frames.

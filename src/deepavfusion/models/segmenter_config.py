@@ -1,4 +1,4 @@
-"""Configuration of the segmenter: the encoder, which of its layers are read, and the decoder. Does not import torch."""
+"""Configuration of the segmenter: the encoder, which of its layers are read, and the decoder. Never imports torch."""
 
 from __future__ import annotations
 

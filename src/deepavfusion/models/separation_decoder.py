@@ -1,18 +1,18 @@
-"""Our separation decoder: from audio tokens and the mixture's spectrogram to a mask, led by the picture.
+"""Our separation decoder: from audio tokens and the mixture's spectrogram to a mask, conditioned on the image.
 
-A patch of 16 x 16 cells is too coarse a unit for the harmonics of a note. So two roads meet at every level of a
-U-shaped network: convolutions over the mixture's own spectrogram, which know where the harmonics are, and the audio
-tokens of several encoder layers, which have looked at the picture and say what to do with them, as a scale and a shift
-for every cell of every level. A learned vector per row tells the convolutions how high they are: pitch matters.
+A patch of 16 x 16 cells is too coarse for the harmonics of a note. So two inputs meet at every level of a U-shaped
+network: convolutions over the mixture's spectrogram, which resolve the harmonics, and the audio tokens of several
+encoder layers, which have attended to the image and give a scale and a shift for every cell of every level. A learned
+vector per row tells the convolutions their frequency, because pitch matters.
 
-What picture and mixture are as a whole, their gist, tells every token what to look for, and says of each mel band at
-once how much of it is wanted; tokens say so for the cells of their own patch. Both are added to the result as logits:
-a road from sight to mask that a few thousand mixtures are enough to learn.
+A summary of image and mixture as a whole (the *gist*: means and deviations of their tokens) is added to every token,
+and gives logits per mel band; tokens give logits for the cells of their own patch. Both are added to the mask's logits.
+This direct path from image to mask can be learned from a few thousand mixtures.
 
-Maps lie in memory with their channels last: there are few, and convolutions and sums over cells are several times as
-fast that way on a CPU.
+Maps are stored channels-last: they have few channels, and convolutions and sums over cells are several times as fast
+that way on a CPU.
 
-Shape legend: `B` batch, `A` audio tokens, `I` picture tokens, `D` encoder width, `M T` bands and frames, `F` bins.
+Shape legend: `B` batch, `A` audio tokens, `I` image tokens, `D` encoder width, `M T` bands and frames, `F` bins.
 """
 
 from __future__ import annotations

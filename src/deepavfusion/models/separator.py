@@ -1,8 +1,7 @@
-"""Visually guided separation: from a mixture and a picture of one source to that source's sound.
+"""Visually guided separation: from a mixture and an image of one source to that source's sound.
 
-The encoder looks at the picture and the mixture together; a decoder turns its audio tokens into a mask over the
-mixture's spectrogram. Without fusion in the encoder the decoder still sees the picture's tokens, so that early and no
-fusion differ in nothing else.
+The encoder gets the image and the mixture together; a decoder turns its audio tokens into a mask over the mixture's
+spectrogram. The decoder also gets the image tokens, so that models with and without fusion differ only in the encoder.
 
 Shape legend: `B` batch, `S` samples, `F` frequency bins, `T` frames of the STFT, `H W` pixels.
 """

@@ -1,4 +1,4 @@
-"""Configuration of the separator: plain frozen dataclasses that do not import torch."""
+"""Configuration of the separator: plain frozen dataclasses. Never imports torch."""
 
 from __future__ import annotations
 

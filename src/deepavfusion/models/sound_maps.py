@@ -1,13 +1,13 @@
-"""Score maps that an encoder gives without any training for localization (section 5b of the method).
+"""Maps of an encoder without any training for localization (section 5b of the method).
 
-- `audio_cosine`, `fusion_cosine`: how much a patch token resembles the mean audio or mean fusion token of its layer;
-- `attention`: how much of the fusion tokens' attention a patch gets: that of the image-aggregation tokens in the
-  factorized form, of the fusion tokens in the others, averaged over tokens and heads;
+- `audio_cosine`, `fusion_cosine`: the cosine of a patch token and the mean audio or mean fusion token of its layer;
+- `attention`: the attention that a patch gets from the image-aggregation tokens in the factorized form, from the fusion
+  tokens in the others, averaged over tokens and heads;
 - `rise`: how far a patch token moves when the sound replaces digital silence.
 
-All lie in [0, 1] by a fixed rising function, the same for all pictures, so that scores compare between them: a cosine
-c becomes (1 + c) / 2, an attention that is a times its even share a / (1 + a), a rise of length r of a token of length
-n r / (r + n).
+All are mapped to [0, 1] by a fixed increasing function, the same for all images, so that scores compare between images:
+a cosine c becomes (1 + c) / 2, an attention that is a times its even share a / (1 + a), a rise of length r of a token
+of length n r / (r + n).
 
 Shape legend: `B` batch, `I` image patches, `A` audio patches, `F` fusion tokens, `H` heads, `D` width.
 """

@@ -1,7 +1,7 @@
-"""How heads read the sound: image positions attend to the encoder's sound tokens, fusion and audio, one by one.
+"""Cross-attention of heads to the sound: image positions attend to the encoder's fusion and audio tokens.
 
-What is heard is compared with what is seen at a place, whatever token it is in: a mean of the tokens has lost pitch and
-rhythm. An encoder that does not fuse has no fusion tokens worth reading: then audio tokens serve alone, through the
+So what is heard is compared with what is seen at a place, whichever token it is in; a mean of the tokens has lost pitch
+and rhythm. In an encoder without fusion the fusion tokens carry nothing: then the audio tokens are used alone, in the
 same modules. Without sound, a learned token stands for its absence.
 
 Shape legend: `B` batch, `A` audio and `F` fusion tokens, `D` width of the encoder, `N` image positions, `E` width of

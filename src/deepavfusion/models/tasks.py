@@ -1,4 +1,4 @@
-"""The table of tasks: their names, and the model that does each. Does not import torch."""
+"""The table of tasks: their names, and the model class of each. Never imports torch."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Normalisation of tokens that a head reads: every feature about its own mean, in units of its own deviation.
+"""Standardisation of the tokens that a head reads: every feature by its own mean and standard deviation.
 
 Features of encoders trained by masked reconstruction are badly scaled: what all tokens have in common is many times
-larger than what tells one from another, and a LayerNorm, which looks at one token, leaves it so. A head that has to
-compare picture and sound, a product of two small differences, then gets no gradient to begin with. Linear probes of
-masked autoencoders have a BatchNorm for that reason (He et al. 2022). Here the statistics are measured once, on the
-data that training begins with, and stay: predictions depend on no batch, and all processes agree.
+larger than what distinguishes them, and a LayerNorm, which looks at one token, does not change that. A head that has to
+compare image and sound, by a product of two small differences, then gets almost no gradient at first. Linear probes of
+masked autoencoders have a BatchNorm for this reason (He et al. 2022). Here the statistics are measured once, on the
+first training samples, and stay fixed: predictions do not depend on the batch, and all processes agree.
 
 Shape legend: `N` tokens of any leading dimensions, `D` features.
 """

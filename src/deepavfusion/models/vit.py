@@ -1,4 +1,4 @@
-"""The vision transformer both streams and both decoders are made of (pre-norm blocks, fixed sine-cosine positions).
+"""The vision transformer of both streams and both decoders (pre-norm blocks, fixed sine-cosine positions).
 
 Shape legend: `B` batch, `T` frames, `N` patches (of a frame), `K` visible patches, `D` width, `C` channels, `p` patch
 side, `H W` pixels (or mel bands and frames).

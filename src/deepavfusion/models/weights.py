@@ -1,4 +1,4 @@
-"""Published weights under the name that the README gives; they are read in `storage.weights`."""
+"""Keeps the import path `deepavfusion.models.weights`; published weights are read in `storage.weights`."""
 
 from deepavfusion.storage.weights import convert_release, load_audiomae, load_mae, load_release
 

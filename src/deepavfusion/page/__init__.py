@@ -1,17 +1,17 @@
-"""A page in the browser for trained models: `deepavfusion serve`.
+"""The web page of `serve`, on which trained models can be tried.
 
     serve_config   settings
-    serve          the command: models and examples made ready, the server from its start to its clean end
-    app            the page itself: what is on it, and what its buttons do
-    local_files    inputs that take uploads and nothing else
-    front          what stands on the page before anything is found, as HTML
-    guard          what the server lets in, and the headers of what it sends
-    visits         who is there, and the files that are theirs until they go
-    intake         what is taken of a visitor's files, and what is said of one that is not
-    offers         the tasks that a model can do, and why not the others
-    analysis       what a request does: task after task, with progress, to a folder and a zip
+    serve          the command: prepares models and examples, runs the server from start to end
+    app            the page: its inputs, buttons and what they do
+    local_files    inputs that accept uploads to this server only
+    front          the texts shown before any result, as HTML
+    guard          which requests the server answers, and the headers of its answers
+    visits         open tabs, and the files that belong to them
+    intake         checks of uploaded files, and the message about one that is refused
+    offers         the tasks that a model can do, and the reasons why not the others
+    analysis       the work of a request: task after task, with progress, into a folder and a zip file
     cards, charts  results as HTML
-    examples       clips of the embedded world, ready to click
+    examples       clips of Bandstand to choose from
 
 Only `serve`, `app` and `local_files` import gradio, when the command runs.
 """

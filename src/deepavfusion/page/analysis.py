@@ -1,7 +1,7 @@
-"""What a request does: task after task on what was given, with progress, into a folder and a zip file of it.
+"""The work of a request: task after task on the input, with progress, into a folder and a zip file of it.
 
-The work runs in a thread of its own, so that its progress can be told while it goes on, and so that it can be given up:
-by the visitor, or because nobody is there any more. One request computes at a time.
+It runs in a thread of its own, so that its progress can be shown meanwhile, and so that it can be stopped by the
+visitor or because the visitor has left. One request is computed at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The page: what is on it, and what its buttons do.
+"""The page: its inputs, its buttons and what they do.
 
-Results are HTML of our own (`cards`); the framework, gradio, gives the inputs (uploads, camera, microphone), the queue,
-and the line to the browser.
+Results are our own HTML (`cards`). The framework, gradio, gives the inputs (uploads, camera, microphone), the queue,
+and the connection to the browser.
 """
 
 from __future__ import annotations

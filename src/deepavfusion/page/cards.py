@@ -1,4 +1,4 @@
-"""Results as HTML, one card a task. Everything that comes from a file or a model is escaped (`report.markup`)."""
+"""Results as HTML, one card per task. Everything that comes from a file or a model is escaped (`report.markup`)."""
 
 from __future__ import annotations
 

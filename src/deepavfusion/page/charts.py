@@ -1,6 +1,6 @@
-"""Curves over the time of a recording, as HTML: a box whose places are percentages, with its labels as text beside it.
+"""Curves over the time of a recording, as HTML: a box whose positions are percentages, with its labels as text.
 
-A mark moves over every curve with whatever plays on the page (assets/page.js): all of it is the same recording.
+During playback a mark moves over all curves of the page (assets/page.js), because all belong to the same recording.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clips of the embedded world, ready to click: drawn and played when the server starts, always the same ones."""
+"""Example clips of Bandstand, generated when the server starts, always the same ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on the page before anything is found: head, examples, invitation, what the model cannot do."""
+"""What the page shows before any result: header, examples, invitation, tasks that the model cannot do."""
 
 from __future__ import annotations
 

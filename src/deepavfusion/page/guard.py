@@ -1,8 +1,8 @@
-"""What the server lets in, and the headers of what it sends.
+"""Which requests the server answers, and the headers of its answers.
 
-The page's framework offers more than the page needs: reading files from other servers on behalf of a visitor, a call
-interface, dashboards. Only the addresses that the page uses are let through; a body that is larger than it can rightly
-be is cut off as it comes; and browsers are told to load nothing from elsewhere.
+The page's framework offers more than the page needs: reading files from other servers for a visitor, an API,
+dashboards. Only the addresses that the page uses are answered; a body that is larger than allowed is cut off during the
+upload; and browsers are told to load nothing from elsewhere.
 """
 
 from __future__ import annotations

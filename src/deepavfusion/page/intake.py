@@ -1,4 +1,4 @@
-"""What is taken of a visitor's files, and what is said of one that is not: one line, without the server's paths."""
+"""Checks of uploaded files, and the one-line message about a file that is refused, without the server's paths."""
 
 from __future__ import annotations
 

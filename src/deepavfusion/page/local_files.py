@@ -1,4 +1,4 @@
-"""The page's components take uploads to this server and nothing else, and our code gets them as they came."""
+"""Inputs of the page that accept uploads to this server only, and pass the files on unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks that a model can do, and why not the others."""
+"""The tasks that a model can do, and the reasons why not the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`deepavfusion serve`: models and examples made ready, then the server from its start to its clean end.
+"""`serve`: prepares models and examples, then runs the server from its start to its clean end.
 
-Everything that the server writes lies in one temporary folder, which is deleted when it stops (Ctrl-C, or SIGTERM).
+Everything that the server writes is in one temporary folder, which is deleted when it stops (Ctrl-C or SIGTERM).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings of `serve`. Never imports torch, nor gradio."""
+"""Settings of `serve`. Never imports torch or gradio."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Who is there, and the files that are theirs until they go.
+"""Visits: open tabs, and the files that belong to them.
 
-A visit is one tab of a browser. Its uploads lie in the server's upload folder, its latest results in a folder of their
-own with a name that cannot be guessed. When the tab is closed, both are deleted; when it is left open and idle, they
-are after a while; when the server stops, everything is.
+A visit is one tab of a browser. Its uploads are in the server's upload folder, its latest results in a folder of their
+own with a name that cannot be guessed. When the tab is closed, both are deleted; when it is left open and idle, after a
+while; when the server stops, everything is deleted.
 
-The server names an upload by its content, so two visits with the same file share it: it goes with the last of them. An
-upload that was broken off belongs to nobody; `sweep` finds it by its age. (The page's framework can delete old files
-itself, but only those that it has finished writing, and not by visit.)
+The server names an upload by its content, so two visits with the same file share it: it is deleted with the last of
+them. An upload that was broken off belongs to no visit; `sweep` finds it by its age. (The page's framework can delete
+old files itself, but only those that it has finished writing, and not by visit.)
 """
 
 from __future__ import annotations

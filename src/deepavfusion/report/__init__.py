@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page made of the files the run left behind."""
+"""The report of a run: one self-contained HTML page made from the files of the run."""
 
 from deepavfusion.report.demo_run import write_report
 

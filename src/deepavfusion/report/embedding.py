@@ -1,4 +1,4 @@
-"""Pictures and clips as `data:` URIs, so that a page needs no other file."""
+"""Images and clips as `data:` URIs, so that a page needs no other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the parts of a report to one HTML page that needs nothing beside itself."""
+"""From the parts of a report to one self-contained HTML page."""
 
 from __future__ import annotations
 

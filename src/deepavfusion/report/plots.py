@@ -1,7 +1,7 @@
-"""The drawn parts of a page: curves, intervals, times at which sources are heard.
+"""The plots of a page: curves, intervals, times at which sources sound.
 
-A drawing is a box whose places are percentages, with the labels as text beside it, so that it fits any width without
-its letters growing or shrinking. It is complete without scripts; the script adds reading off values.
+A plot is a box whose positions are percentages, with the labels as text beside it, so that it fits any width without
+its letters changing size. It is complete without scripts; the script adds reading off values.
 """
 
 from __future__ import annotations

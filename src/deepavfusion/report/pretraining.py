@@ -1,4 +1,4 @@
-"""The section about a pre-training: learning curves, the nearest-neighbour probe, reconstructions, settings."""
+"""The section on pre-training: learning curves, nearest-neighbour probe, reconstructions, settings."""
 
 from __future__ import annotations
 

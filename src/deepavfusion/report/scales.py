@@ -1,4 +1,4 @@
-"""Axes with round ticks, and numbers as they are written on the page."""
+"""Axes with round ticks, and the format of numbers on the page."""
 
 from __future__ import annotations
 

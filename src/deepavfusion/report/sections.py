@@ -1,6 +1,6 @@
-"""What a report is made of: typed parts that hold values and pictures, and know nothing of HTML.
+"""The parts of a report: typed dataclasses with values and images, without HTML.
 
-Times are seconds; a `uri` is a `data:` URI, so that the page needs nothing beside itself.
+Times are seconds; a `uri` is a `data:` URI, so that the page is self-contained.
 """
 
 from __future__ import annotations

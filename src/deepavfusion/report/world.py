@@ -1,4 +1,4 @@
-"""The section about a Bandstand world: its classes, its splits, a few clips that play."""
+"""The section on a Bandstand world: its classes, its splits, and a few clips that play."""
 
 from __future__ import annotations
 

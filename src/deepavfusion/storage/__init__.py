@@ -1,1 +1,1 @@
-"""Models on disk: run folders' models, bundles, published weights, model cards, where an encoder starts from."""
+"""Models on disk: model folders, bundles, published weights, model cards, and the encoder of `--from`."""

@@ -1,7 +1,7 @@
-"""The card of a model: what it was trained on and how, what it scores under which protocol, and under which licence.
+"""The model card: training data and recipe, scores with their protocol, licence.
 
-Scores are copied from the `results.json` of evaluations, with their protocol, coverage and intervals; nothing is
-computed here and nothing is rounded away: what an evaluation left out stands beside its numbers.
+Scores are copied from the `results.json` of evaluations, with their protocol, coverage and intervals. Nothing is
+computed here and nothing is rounded; what an evaluation left out is listed beside its scores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The configuration classes of all models that this package saves, and how a saved one is read."""
+"""The configuration classes of all models that this package saves, and reading of a saved configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a downstream task's encoder comes from: a run, a saved model, the hub, or a file of the published weights.
+"""`--from`: the encoder of a downstream task, from a run, a saved model, the hub, or a file of published weights.
 
 A place is read twice: first its configuration, so that the model can be built, then its weights.
 """

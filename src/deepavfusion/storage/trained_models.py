@@ -1,6 +1,6 @@
-"""Where trained models come from, all with one face: a bundle, the one model of a run, or models in memory.
+"""Trained models behind one interface: a bundle, the one model of a run, or models in memory.
 
-Each has `tasks`, `load(task)` and `load_encoder()`. `open_models` finds out what is at a place.
+Each has `tasks`, `load(task)` and `load_encoder()`. `open_models` finds out which it is.
 """
 
 from __future__ import annotations

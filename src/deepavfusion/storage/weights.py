@@ -1,7 +1,7 @@
 """Reading published weights: MAE and AudioMAE as starting points, and the released DeepAVFusion files.
 
-Nothing is unpickled that could run code, and nothing is loaded in part without saying so: every key of a source is
-loaded, dropped for a stated reason, or named in an error.
+Nothing is unpickled that could run code. Every key of a source is loaded, dropped for a stated reason, or named in an
+error.
 """
 
 from __future__ import annotations

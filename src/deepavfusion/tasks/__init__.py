@@ -1,1 +1,1 @@
-"""What can be trained: each task says how to build its model, its data, its loss and its pictures."""
+"""Training tasks: each defines its model, its data, its loss and its figures."""

@@ -1,4 +1,4 @@
-"""Numbers of the classes: targets, log-odds, weights of a class-balanced loss, and the loss itself.
+"""Class statistics: targets, log-odds, weights of a class-balanced loss, and the loss itself.
 
 Shapes: `B` batch, `N` clips, `C` classes.
 """

@@ -1,4 +1,4 @@
-"""What all tasks on a pre-trained encoder have in common: where its weights come from and how fast it learns."""
+"""Base of all tasks on a pre-trained encoder: its weights, and its learning rate."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A probe trained on features written before: the same loop, order, heads and loss, without decoding or encoding.
+"""A probe trained on features that `embed` wrote: same loop, order, heads and loss, without decoding or encoding.
 
-A linear probe reads pooled features or all tokens, an attentive one all tokens.
-
-What differs from the probe on clips is the view, which is always the centre, without random crops and gain.
+A linear probe reads pooled features or all tokens, an attentive probe all tokens. The only difference to the probe on
+clips is the view, which is always the centre, without random crops and gain.
 """
 
 from __future__ import annotations

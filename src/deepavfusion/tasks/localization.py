@@ -1,13 +1,13 @@
 """Visual sound localization on a pre-trained encoder (section 5b of the method).
 
-`self_supervised` knows no boxes. Each picture is encoded with its own sound and with one that is not its own: silence,
-or another clip's. Binary cross-entropy pulls the pooled map up for the first and down for the second. That tells
-whether something sounds, not where: an encoder in which every patch has seen the whole picture could put the answer
-anywhere. Collages ask for the place: of four pictures in one, cross-entropy over the pooled quarters wants the one
-whose sound is heard.
+`self_supervised` uses no boxes. Each image is encoded with its own sound and with a mismatched one: silence, or another
+clip's sound. Binary cross-entropy pulls the pooled map up for the first and down for the second. That teaches whether
+something sounds, but not where: in an encoder in which every patch has seen the whole image, any patch could hold the
+answer. Collages ask where: four images in one, with the sound of one of them, and cross-entropy over the pooled
+quarters.
 
-`supervised` asks every patch by binary cross-entropy for the share of it that sounds. `synchrony` does the same with
-what changes when the sound does (`data.synchrony`) in place of annotated truth, and leaves undecided pixels out.
+`supervised` trains every patch, by binary cross-entropy, to predict the share of it that sounds. `synchrony` does the
+same with what moves when something sounds (`data.synchrony`) in place of annotations, and leaves undecided pixels out.
 
 Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of patches, `H W` pixels.
 """

@@ -1,4 +1,4 @@
-"""What is done to a batch of classification in training: mixup, modality dropout, smoothed targets.
+"""Augmentation of batches in classification: mixup, modality dropout, label smoothing.
 
 Randomness comes from torch's global generator on the CPU, which the training step seeds.
 

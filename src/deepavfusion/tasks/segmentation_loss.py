@@ -1,7 +1,8 @@
-"""Losses of predicted masks: cross-entropy of every pixel, and Dice of what sounds as a whole.
+"""Losses of predicted masks: cross-entropy of every pixel, and the Dice loss.
 
-Cross-entropy alone is content with missing a small object; Dice, 1 - 2 |P T| / (|P| + |T|), is not, but says nothing of
-pictures in which nothing sounds. So cross-entropy is a mean over all samples and Dice over those with truth.
+Cross-entropy alone hardly punishes missing a small object. Dice, 1 - 2 |P T| / (|P| + |T|), does, but is not useful for
+images in which nothing sounds. So cross-entropy is a mean over all samples, and Dice over those in which something
+sounds.
 
 Shape legend: `B` batch, `C` classes, `H W` pixels.
 """

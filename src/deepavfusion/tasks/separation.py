@@ -1,6 +1,6 @@
-"""Visually guided source separation: clips are mixed, and each is asked back by its picture (section 5 of the method).
+"""Visually guided source separation: clips are mixed, and each is recovered by its image (section 5 of the method).
 
-The published targets are put right: a mask says which share of the mixture's magnitude a source has, so that a clean
+The published targets are corrected: a mask is the share of the mixture's magnitude that a source has, so that a clean
 source is left as it is; it multiplies the complex spectrogram.
 
 Shape legend: `B` batch, `N` clips per group, `G` groups, `S` samples.

@@ -1,4 +1,4 @@
-"""Losses of separation: how far a predicted mask, spectrogram or waveform is from the true source.
+"""Losses of separation: distance of a predicted mask, spectrogram or waveform from the true source.
 
 All are one value per sample, lower is better, and none depends on the mixture's level. A silent source is a target like
 any other: the mask should be zero, and so the estimate.

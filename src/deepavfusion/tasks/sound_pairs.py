@@ -1,4 +1,4 @@
-"""Pairs of picture and sound made from a batch: which belong together, which do not, and collages of several pictures.
+"""Matching and mismatched pairs of image and sound made from a batch, and collages of several images.
 
 Random draws are made on the host from torch's generator, which the loop seeds by the step; nothing waits for the
 device.

@@ -1,1 +1,1 @@
-"""The training engine: one loop, its optimiser and schedule, and a run folder that a stopped run continues from."""
+"""The training engine: the loop of all tasks, optimiser, schedule, and the run folder from which a run continues."""

@@ -1,4 +1,4 @@
-"""What stops a run: numbers that are not finite, and too many clips that cannot be read."""
+"""Checks that stop a run: values that are not finite, and too many unreadable clips."""
 
 from __future__ import annotations
 

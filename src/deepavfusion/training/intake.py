@@ -1,4 +1,4 @@
-"""What the samples of a run have had so far: training on nothing is a failure, not a model."""
+"""Checks that the samples of a run have had the image or sound that the task needs; a run without any fails."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""LARS: momentum whose step for each weight matrix is a share of the matrix's own norm (You et al. 2017).
+"""LARS: momentum whose step for each weight matrix is proportional to the matrix's own norm (You et al. 2017).
 
-Large-batch training of a linear classifier on frozen features is its use here (section 5 of the method). Vectors
+It is used for large-batch training of a linear classifier on frozen features (section 5 of the method). Vectors
 (biases, norms) take plain momentum steps.
 
 A step at rate 1 changes a matrix by a hundredth of its norm (trust 0.001, momentum 0.9), whatever the gradient: over a
-run weights can grow to about the sum of the rates times that. The published rate makes 10,000 steps; a small data set
+run weights can grow to about the sum of the rates times that. The published rate is for 10,000 steps; a small data set
 of a few hundred steps needs one up to a thousand times higher.
 """
 

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.csv always, TensorBoard always, Weights & Biases if asked."""
+"""Logging of a run's metrics: metrics.csv and TensorBoard always, Weights & Biases if wanted."""
 
 from __future__ import annotations
 

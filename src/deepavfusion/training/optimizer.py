@@ -1,4 +1,4 @@
-"""Optimisers and their parameter groups: who is decayed, how the rate falls with depth, who starts slowly."""
+"""Optimisers and their parameter groups: weight decay, layer decay, ramp of pre-trained weights."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One process or many: the device, Lightning Fabric, and what the processes tell each other on the host.
+"""One process or many: the device, Lightning Fabric, and communication between processes on the host.
 
-Under torchrun every process drives one device; either each has the whole model and Fabric averages gradients (DDP), or
-each has a share of it (FSDP2, see `sharding`). Counts and stop requests
-travel over gloo on the host, so that nobody waits for a GPU to learn them.
+Under torchrun every process uses one device. Either each holds the whole model and Fabric averages gradients (DDP), or
+each holds a share of it (FSDP2, see `sharding`). Counts and stop requests are sent over gloo on the host, so that
+nobody waits for a GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a progress bar on a terminal, plain lines elsewhere."""
+"""Progress of training: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written about a run while it trains: rows of numbers, pictures, probes, the model at the end."""
+"""Writes the files of a run while it trains: metrics, figures, probes, and the model at the end."""
 
 from __future__ import annotations
 

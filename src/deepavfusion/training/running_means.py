@@ -1,4 +1,4 @@
-"""Means of a step's numbers since the last logged row, kept on the device so that the host need not wait."""
+"""Means of the metrics since the last logged row, kept on the device so that the host need not wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors to a file, on a disk that may be full."""
+"""Saving of tensors to a file, with one clear error if the disk is full."""
 
 from __future__ import annotations
 

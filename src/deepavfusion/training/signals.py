@@ -1,6 +1,6 @@
-"""Stopping on request: SIGTERM and Ctrl-C ask the loop to finish its step, save and leave.
+"""Stopping on request: on SIGTERM and Ctrl-C the loop finishes its step, saves and exits.
 
-Loader workers have their own shield (`data.loading`).
+Workers of data loaders are protected separately (`data.workers`).
 """
 
 from __future__ import annotations

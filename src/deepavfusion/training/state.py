@@ -1,4 +1,4 @@
-"""What a run trains and a checkpoint keeps: model, optimiser and the means not yet logged."""
+"""What a run trains and a checkpoint holds: model, optimiser, and the means not yet logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training loop asks of a task. A task knows nothing of processes, devices' settings or run folders."""
+"""The interface between the training loop and a task. A task knows nothing of processes, devices or run folders."""
 
 from __future__ import annotations
 

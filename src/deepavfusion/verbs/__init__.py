@@ -1,6 +1,6 @@
-"""The table from verb to configuration and function, and what each verb does with its configuration.
+"""The table of commands (verbs): from a name to its configuration and function.
 
-Nothing here imports torch: the function that does the work is imported when its verb runs.
+Nothing here imports torch: the function that does the work is imported when its command runs.
 """
 
 from __future__ import annotations

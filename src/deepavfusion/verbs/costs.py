@@ -1,4 +1,4 @@
-"""Verbs that measure or estimate what things cost."""
+"""Commands that measure or estimate costs: `bench`, `estimate`."""
 
 from __future__ import annotations
 

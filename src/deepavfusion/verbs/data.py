@@ -1,4 +1,4 @@
-"""Verbs that look through, make and store clips."""
+"""Commands that check, make and store clips: `audit`, `manifest`, `shard`, `bandstand`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that score trained models, and that write features."""
+"""Commands that score trained models: `evaluate`, `compare`, `average`, `vggsounder`, `embed`, `knn`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that use trained models, and that look into them."""
+"""Commands that use trained models: `predict`, `serve`, `bundle`, `export`, `inspect`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that train."""
+"""Commands that train: `pretrain` and `train TASK`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verb of the command line is."""
+"""The description of a command: its summary, configuration, function and lock."""
 
 from __future__ import annotations
 

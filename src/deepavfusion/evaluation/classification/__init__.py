@@ -1,1 +1,1 @@
-"""Evaluation of classifiers: predictions of whole clips, their scores, and what is made of several."""
+"""Evaluation of classifiers: predictions of whole clips, scores, ensembles."""

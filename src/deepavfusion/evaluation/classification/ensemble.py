@@ -1,4 +1,4 @@
-"""`average`: several classifiers as one, by the mean of their logits on the clips that all of them scored."""
+"""`average`: the mean of the logits of several classifiers, on the clips that all of them have scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of a classifier: which clips and labels, and by which protocol."""
+"""Evaluation of a classifier: its clips and labels, protocol, scores and figure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Predictions of a classifier for whole clips, and their scores.
 
-A clip's logits are the mean over its windows, of each head over the windows in which the head has something to read.
-A clip of which any window cannot be read has failed; one without the modality that is looked at has failed too.
+The logits of a head for a clip are the mean over the windows in which the head has an input. A clip fails if any of its
+windows cannot be read, or if it lacks the modality that is evaluated.
 
 Shape legend: `N` clips, `W` windows per clip, `C` classes.
 """

@@ -1,4 +1,4 @@
-"""Classifying clips by features written before."""
+"""Predictions of a classifier for features that `embed` wrote."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What an evaluation of a classifier leaves behind: scores, every prediction, the per-class table and a picture.
+"""The files of a classifier's evaluation: scores, every prediction, the per-class table and a figure.
 
 results.json      see `record`; scores are named by metric and head, such as `top1 average`
 samples.npz       see `record`
-predictions.npz   ids, classes, targets, and of every head its logits and where it is present
-classes.csv       one row per class, of the average of the heads
-confusion.png     where each class may have one label per clip
+predictions.npz   ids, classes, targets, and for every head its logits and where it is present
+classes.csv       one row per class, for the average of the heads
+confusion.png     the confusion matrix, where each clip has one label
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""VGGSounder: VGGSound's test clips scored by what is really heard and seen in them.
+"""VGGSounder: VGGSound's test clips scored by labels of what is really heard and seen in them.
 
-Predictions are those of ordinary evaluations of a VGGSound model; only the labels are others, so nothing is run again.
+The predictions come from ordinary evaluations of a VGGSound model; only the labels differ, so no model is run again.
 """
 
 from __future__ import annotations

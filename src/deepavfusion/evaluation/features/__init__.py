@@ -1,1 +1,1 @@
-"""Features written to files, and what is read from them."""
+"""Features: writing them to files, and nearest neighbours among them."""

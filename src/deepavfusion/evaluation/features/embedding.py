@@ -1,7 +1,7 @@
-"""`embed`: write an encoder's features of clips; a stopped run goes on where it was.
+"""`embed`: writes an encoder's features of clips; a stopped run continues.
 
-Clips are done in pieces of a few hundred, each a file beside the one asked for, which they are joined into at the end.
-In a job array every part writes some of the pieces, and a run without `part` afterwards joins them.
+The clips are divided into parts of a few hundred. Each part is written to a file beside the final one, and all are
+joined at the end. In a job array each job writes some of the parts, and a run without `part` afterwards joins them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`knn`: classify clips by their nearest neighbours among labelled ones, without any training.
+"""`knn`: nearest-neighbour classification of clips, without training.
 
-Similarity is the mean cosine over the streams (section 4 of the method sums it, which ranks alike); a stream that
-either clip lacks adds 0. Every stream is also scored alone.
+Similarity is the mean cosine similarity over the streams (section 4 of the method uses the sum, which gives the same
+ranking); a stream that either clip lacks adds 0. Every stream is also scored alone.
 
 Shapes: `N` clips to classify, `M` labelled clips, `D` width, `C` classes.
 """

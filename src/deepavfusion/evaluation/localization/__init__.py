@@ -1,1 +1,1 @@
-"""Evaluation of localization: what is scored, score maps, protocols, pictures."""
+"""Evaluation of localization: samples, maps, protocols, figures."""

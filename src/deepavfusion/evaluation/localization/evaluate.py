@@ -1,4 +1,4 @@
-"""Evaluation of localization: where a model sees the sound come from, against masks or boxes."""
+"""Evaluation of localization: a model's maps of where the sound comes from, against masks or boxes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Score maps of a model for every item, with its own sound and with others, and what they are worth one by one.
+"""Maps of a model for every sample, with its own sound and with other sounds, and their score for each sample.
 
-Every picture is scored with its own sound, with digital silence (what the model takes for sounding by sight alone),
-with another clip's sound and with white noise of the own sound's level. Maps that no model made are scored beside
-them: a centre prior and the whole picture.
+Every image is given with its own sound, with digital silence (what the model finds by sight alone), with another clip's
+sound, and with white noise at the level of the own sound. Two maps without a model are scored too: a centre prior and
+the whole image.
 
 Shape legend: `B` items, `K` classes, `R C` rows and columns of the map, `G` side of the scoring grid, 224.
 """

@@ -1,7 +1,8 @@
-"""What localization is scored on: pictures with sounds, their truth, and for each another clip's sound.
+"""The samples that localization is scored on: images with sounds, their ground truth, and another clip's sound for
+each.
 
-Items are read in pairs of samples: sample 2 i is the picture of item i with its sound, sample 2 i + 1 the sound of
-another clip alone, to be put under the same picture.
+Items are read as pairs of samples: sample 2 i is the image of item i with its sound, sample 2 i + 1 only the sound of
+another clip, to be combined with the same image.
 
 Shape legend: `G` side of the scoring grid, 224.
 """

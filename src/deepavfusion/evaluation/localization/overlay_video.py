@@ -1,4 +1,4 @@
-"""Videos with the map over every frame: each frame is scored with the window of sound around it."""
+"""Videos with the map over every frame, each computed with the window of sound around the frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures of an evaluation are drawn: best, median and worst samples, and a contact sheet of all kinds."""
+"""Which samples of an evaluation are drawn: best, median and worst, and a contact sheet of all kinds."""
 
 from __future__ import annotations
 

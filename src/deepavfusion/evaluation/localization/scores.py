@@ -1,7 +1,7 @@
-"""From values per sample to the scores of every protocol, for the model and for what it must be better than.
+"""From values per sample to the scores of every protocol, for the model and the baselines.
 
 Names of scores: `cIoU@0.5 area`, `cIoU@0.3 area`, `AUC area`, the same for `fixed` and `top50`; `source chosen`; both
-with `, SCENE` behind for one kind of scene; `extended AP area`, `extended max-F1 area`, `extended precision area`;
+followed by `, SCENE` for one kind of scene; `extended AP area`, `extended max-F1 area`, `extended precision area`;
 `false positives, KIND` (lower is better); `CIoU@0.3 classes`, `AUC classes`, `PIAP`, `CAP` of a model with classes.
 
 Shape legend: `N` samples, `K` classes.

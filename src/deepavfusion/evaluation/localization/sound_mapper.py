@@ -1,4 +1,4 @@
-"""From picture and sound to a score map, whatever it is made by: a trained head, or an encoder alone.
+"""From image and sound to a map, by a trained head or by a method on the encoder alone.
 
 Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of the map, `H W` pixels, `p` patch side.
 """

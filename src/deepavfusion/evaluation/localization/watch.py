@@ -1,4 +1,4 @@
-"""A look at a localizer in training: maps of a few fixed clips, and scores on held-out clips."""
+"""Scores and figures of a localizer during training: held-out clips, and maps of a few fixed clips."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evaluation of segmentation: what is scored, masks, protocols, pictures."""
+"""Evaluation of segmentation: frames, masks, protocols, figures."""

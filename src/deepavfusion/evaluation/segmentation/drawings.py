@@ -1,4 +1,4 @@
-"""Which pictures and videos of an evaluation are drawn, and how they come about."""
+"""Figures and videos of a segmenter's evaluation: which frames and clips are drawn, and how."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation of segmentation: the pixels of what sounds, beside baselines, and beside other sounds."""
+"""Evaluation of segmentation: masks of what sounds, baselines, and the same frames with other sounds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Masks that a segmenter predicts for labelled pictures, scored picture by picture.
+"""Masks that a segmenter predicts for labelled frames, scored frame by frame.
 
-The model sees the whole picture, squeezed to its size; its logits are brought back bilinearly to the size of the stored
-mask before any threshold. Each picture leaves its own accumulator of exact counts, so that any selection of pictures is
-scored by merging theirs, and no number depends on batches or processes.
+The model sees the whole frame, resized to its input size; its logits are resized bilinearly to the size of the stored
+mask before any threshold. Each frame has its own accumulator of exact counts. Any selection of frames is scored by
+merging theirs, so that no score depends on batches or processes.
 
 Shape legend: `B` batch, `C` logits per pixel, `H W` pixels of the model's input, `h w` those of a stored mask.
 """

@@ -1,8 +1,8 @@
-"""A localizer's score map as a mask: the baseline that a segmenter must beat.
+"""A localizer's map as a mask: a baseline for segmenters.
 
 A map has no scale and no threshold for pixels. Its scores become probabilities by their ranks among the scores of all
-pictures, and the threshold is the one with the highest mean IoU on the very pictures that are scored, which no model
-could know: the baseline is flattered, never wronged.
+frames, and the threshold is the one with the highest mean IoU on the scored frames themselves, which no model could
+know: this favours the baseline.
 
 Shape legend: `B` batch, `H W` pixels, `Q` quantiles.
 """

@@ -1,8 +1,8 @@
-"""From counts of pictures to named scores with intervals over videos, and differences of two models' scores.
+"""From counts per frame to named scores with intervals over videos, and differences of two models' scores.
 
-The pictures of a video are alike, so intervals resample videos, not pictures.
+The frames of a video are alike, so intervals resample videos, not frames.
 
-Shapes: `n` pictures, `V` videos, `R` resamples.
+Shapes: `n` frames, `V` videos, `R` resamples.
 """
 
 from __future__ import annotations

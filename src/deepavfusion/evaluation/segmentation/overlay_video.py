@@ -1,6 +1,6 @@
-"""What a segmenter sees and hears sounding in a whole clip, as a video with the clip's own sound.
+"""A segmenter's masks over a whole clip, as a video with the clip's own sound.
 
-Shape legend: `T` pictures, `H W` pixels.
+Shape legend: `T` frames, `H W` pixels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The pictures that a segmenter is scored on: which there are, where their masks come from, what is heard beside them.
+"""The frames that a segmenter is scored on, their masks, and the other sounds that they are combined with.
 
-A video is a clip of the official list; it has one picture to be scored, or of a table of pictures all that are
-labelled. A video of which any picture cannot be read has failed as a whole, so that no video counts by halves.
+A video is a clip of the official list. It has one scored frame, or, in a table of frames, all that are labelled. A
+video with any unreadable frame is left out as a whole, so that no video counts in part.
 
 Shape legend: `H W` pixels of the model's input, `h w` those of a stored mask, `S` samples of sound.
 """

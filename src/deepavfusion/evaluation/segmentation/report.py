@@ -1,9 +1,9 @@
-"""What an evaluation of a segmenter leaves behind: scores, baselines, listening, pictures, in one folder.
+"""The files of a segmenter's evaluation, in one folder.
 
-results.json   every protocol's scores, kinds of scenes apart, baselines with paired differences, mask areas
-samples.npz    per picture its IoU, which `compare` pairs
+results.json   scores of every protocol, kinds of scenes separately, baselines with paired differences, mask areas
+samples.npz    the IoU of every frame, which `compare` pairs
 classes.csv    of semantic masks: IoU and F of every class
-overlays.png   the best, the middle and the worst pictures; overlay_ID.mp4 where videos are asked for
+overlays.png   the best, the middle and the worst frames; overlay_ID.mp4 with --videos
 """
 
 from __future__ import annotations

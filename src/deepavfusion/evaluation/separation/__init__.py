@@ -1,1 +1,1 @@
-"""Evaluation of separation: which mixtures, what is made of them, protocols, pictures and sounds."""
+"""Evaluation of separation: mixtures, estimates, protocols, figures and sounds."""

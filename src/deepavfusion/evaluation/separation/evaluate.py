@@ -1,8 +1,8 @@
-"""Evaluation of separation: mixtures whose sources are known.
+"""Evaluation of separation on mixtures whose sources are known.
 
 results.json   SDR, SIR, SAR and SI-SDR, and their improvements over the mixture; baselines with paired differences
 samples.npz    the same per mixture
-NAME/*.wav     of some mixtures: mixture, estimates, references and what remains
+NAME/*.wav     of some mixtures: mixture, estimates, references and residual
 NAME.png       their spectrograms
 """
 

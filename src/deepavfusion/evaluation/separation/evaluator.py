@@ -1,10 +1,10 @@
-"""What a separator makes of mixtures, and its scores, beside those of what it should beat.
+"""Estimates of a separator for mixtures, and their scores beside those of the baselines.
 
-Each source is asked for by its picture. The same model is given wrong pictures too (of clips and classes that are not
-in the mixture) and swapped ones (of the mixture's next source). The oracle mask is the one the model aims at, made from
+Each source is separated by its own image. As baselines the same model also gets wrong images (of clips and classes that
+are not in the mixture) and swapped ones (of the mixture's next source). The oracle mask is the target mask, made from
 the true sources. Other models may be scored on the same mixtures.
 
-Shape legend: `B` mixtures, `N` sources, `P` parts of a mixture (sources, wrong pictures, recording), `S` samples.
+Shape legend: `B` mixtures, `N` sources, `P` parts of a mixture (sources, wrong images, recording), `S` samples.
 """
 
 from __future__ import annotations

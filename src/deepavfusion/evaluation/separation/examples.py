@@ -1,4 +1,4 @@
-"""Some mixtures of an evaluation to look at and to listen to."""
+"""Some mixtures of an evaluation, as spectrograms and sound files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which mixtures an evaluation of separation is about, and what of the list is lacking."""
+"""Which mixtures an evaluation of separation scores, and which of the list are missing."""
 
 from __future__ import annotations
 

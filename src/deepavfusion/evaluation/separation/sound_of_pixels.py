@@ -1,8 +1,8 @@
 """The evaluation protocol of "The Sound of Pixels" (Zhao et al. 2018), which most tables on MUSIC follow.
 
 Sound at 11,025 Hz, 65,535 samples, sources divided by their number before they are summed; STFT 1022 / 256, centred;
-frequencies brought to 256 log-spaced rows by bilinear interpolation, and back; binary masks thresholded at 0.5, applied
-to the mixture with its phase. True masks: |s_n| > 0.5 |mixture| on those rows.
+frequencies resampled to 256 log-spaced rows by bilinear interpolation, and back; binary masks thresholded at 0.5,
+applied to the mixture with its phase. True masks: |s_n| > 0.5 |mixture| on those rows.
 
 Any separator can be scored under it: its estimate's share of the mixture, |e| / |mixture| on those rows, is the mask
 that is thresholded.
