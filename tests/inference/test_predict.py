@@ -104,6 +104,35 @@ def test_every_task_writes_its_files(model: str, tmp_path: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["files"] == {"picture": "segmentation.png"}
 
 
+def test_several_tasks_in_one_pass(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, sound = write_film(tmp_path / "a.mp4", 1.3), write_wav(tmp_path / "b.wav", 0.5)
+    out = tmp_path / "out"
+    assert run(model, "localization", path, "--out", out) == 0
+    capsys.readouterr()
+    words = ("embedding,localization,segmentation", path, sound, "--out", out, "--json")
+    assert run(model, *words) == SOME_FAILED
+    told = capsys.readouterr()
+    records = [json.loads(line) for line in told.out.splitlines()]
+    assert [(Path(r["name"]).name, r["task"]) for r in records] == [
+        ("a.mp4", "embedding"),
+        ("a.mp4", "localization"),
+        ("a.mp4", "segmentation"),
+        ("b.wav", "embedding"),
+    ]
+    for record in records:
+        assert record == json.loads((out / Path(record["name"]).stem / f"{record['task']}.json").read_text())
+    assert told.err.splitlines() == [
+        f"{sound}: localization: has no picture to show a place in",
+        f"{sound}: segmentation: has no picture to show a place in",
+        f"3 predicted, 1 kept from an earlier run, 2 failed; results in {out}",
+    ]
+    assert not list(out.rglob(".*"))
+    run(model, *words)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("0 predicted, 4 kept from an earlier run, 2 failed")
+    run(model, "localization,segmentation", tmp_path / "none.mp4", "--out", out)
+    assert len(capsys.readouterr().err.splitlines()) == 2  # a file that does not open fails once
+
+
 def test_what_cannot_start_is_wrong_usage(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_film(tmp_path / "a.mp4", 0.5)
     (tmp_path / "empty").mkdir()

@@ -20,6 +20,7 @@ from deepavfusion.data.views import CentreView
 from deepavfusion.inference import Predictor
 from deepavfusion.inference.inputs import open_recording
 from deepavfusion.inference.sources import Box, ask_for, source_parts
+from deepavfusion.inference.timeline import read_frames
 from deepavfusion.metrics.separation import si_sdr
 from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.separator_config import SeparatorConfig
@@ -54,7 +55,7 @@ def test_boxes_show_what_the_evaluation_shows(duets: list[Clip]) -> None:
     with open_recording(duet.path) as recording:
         for source, part in zip(truth.sources, parts, strict=True):
             seen = see_source(duet, source.number, CentreView((160, 160)))
-            np.testing.assert_array_equal(part.see(recording, moment)[0], seen.image)
+            np.testing.assert_array_equal(part.painted(read_frames(recording, moment, part.crop))[0], seen.image)
 
 
 def test_the_shipped_separator_gains_by_boxes(duets: list[Clip]) -> None:

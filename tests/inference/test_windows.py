@@ -96,10 +96,14 @@ def test_words_become_task_files_and_switches() -> None:
     config = parse_arguments(PredictConfig, with_files(["separation", "a", "--out", "o", *boxes, "--json", "false"]))
     assert config.boxes == ((0, 0, 0.5, 1), (0.5, 0, 1, 1))
     assert not config.json
+    config = parse_arguments(PredictConfig, with_files(["embedding,segmentation", "a", "--out", "o"]))
+    assert config.tasks == ("embedding", "segmentation")
     for given, message in (
         (["localization"], "missing --files"),
         ([], "missing --task, --files"),
         (["levitation", "a", "--json"], "--task"),
+        (["embedding,embedding", "a", "--json"], "--task .* must name at least one, and each once"),
+        (["embedding,localization", "a", "--json", "--consistent"], "of separation, not of embedding, localization"),
         (["localization", "a"], "--out is lacking: give --out DIR, or --json"),
         (["separation", "a", "--json"], "--out is lacking: separated sounds need a folder"),
         (["localization", "a", "--json", "--consistent"], "settings of separation, not of localization"),

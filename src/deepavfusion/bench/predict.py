@@ -1,7 +1,8 @@
 """`bench predict`: seconds of video per CPU second of every task, peak memory, and where the time goes.
 
 Each run has a process of its own on one thread (`predict_once`). CPU seconds are counted, which a busy machine changes
-little; runs of two versions of the package take turns on the same clip and models.
+little; runs of two versions of the package take turns on the same clip and models. The last row of a model is of all
+tasks in one pass.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ ENCODERS = {
     "tiny": EarlyFusionConfig(image_size=(32, 32), audio_size=(64, 64), embed_dim=32, depth=1, num_heads=2),
 }
 """Encoders of the models with random weights."""
-FILMED = ("localization", "segmentation")
+FILMED = {"localization", "segmentation"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class PredictCost:
     """`this`, or `against`."""
     model: str
     task: str
+    """One, or several in one pass (by a version that cannot, one after the other)."""
     film: bool
     """Whether a film was written too."""
     video_seconds: float
@@ -97,16 +99,17 @@ def measure(config: PredictBenchConfig, folder: Path) -> list[PredictCost]:
         place = "shipped:bandstand" if name == "bandstand" else str(folder / name)
         if name != "bandstand":
             Bundle.save(place, random_models(ENCODERS[name]))
-        for task in config.tasks:
-            for film in config.films if task in FILMED else (False,):
+        rows = [(task,) for task in config.tasks] + ([config.tasks] if len(config.tasks) > 1 else [])
+        for tasks in rows:
+            for film in config.films if set(tasks) & FILMED else (False,):
                 found: dict[str, list[dict]] = {version: [] for version in versions}
                 for _ in range(config.repeats):
                     for version, tree in versions.items():
-                        found[version].append(_run_once(tree, place, clip, folder / "out", [task], film))
+                        found[version].append(_run_once(tree, place, clip, folder / "out", list(tasks), film))
                 for version, runs in found.items():
                     costs.append(
                         PredictCost(
-                            *(version, name, task, film, config.seconds),
+                            *(version, name, ", ".join(tasks), film, config.seconds),
                             statistics.median(run["cpu_seconds"] for run in runs),
                             [run["cpu_seconds"] for run in runs],
                             statistics.median(run["wall_seconds"] for run in runs),

@@ -25,14 +25,19 @@ from typing import Any
 STAGES: dict[str, tuple[str, ...]] = {
     "decoding": (
         "deepavfusion.data.media.media_file:MediaFile.frames",
+        "deepavfusion.inference.shared_film:SharedFilm.advance",
         "deepavfusion.data.media.media_file:MediaFile.sound",
     ),
     "log-mel": ("deepavfusion.inference.maps:log_mel", "deepavfusion.inference.timeline:log_mel"),
     "encoder": ("deepavfusion.models.encoder:EarlyFusionEncoder.forward",),
     "head": (
         "deepavfusion.models.classifier:AudioVisualClassifier.forward",
+        "deepavfusion.models.classifier:AudioVisualClassifier.pool",
+        "deepavfusion.models.classifier:AudioVisualClassifier.classify",
         "deepavfusion.models.localizer:Localizer.forward",
+        "deepavfusion.models.localizer:Localizer.answer",
         "deepavfusion.models.segmenter:Segmenter.forward",
+        "deepavfusion.models.segmenter:Segmenter.answer",
         "deepavfusion.models.separator:Separator.forward",
     ),
     "drawing": ("deepavfusion.inference.map_files:MapLook.draw",),
@@ -103,8 +108,11 @@ def measure(place: str, clip: str, out: str, tasks: list[str], film: bool) -> di
     if peak_memory.can_measure("cpu"):
         peak_memory.reset_peak("cpu")
     began, wall = sum(os.times()[:4]), time.perf_counter()
-    for task in tasks:
-        predictor.write(task, clip, Path(out), film=film)  # type: ignore[arg-type]
+    if len(tasks) > 1 and hasattr(predictor, "write_all"):
+        predictor.write_all(tasks, clip, Path(out), film=film)  # type: ignore[arg-type]
+    else:
+        for task in tasks:
+            predictor.write(task, clip, Path(out), film=film)  # type: ignore[arg-type]
     return {
         "cpu_seconds": sum(os.times()[:4]) - began,
         "wall_seconds": time.perf_counter() - wall,

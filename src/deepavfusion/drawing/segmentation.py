@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -46,23 +47,32 @@ def overlay(picture: NDArray[np.uint8], mask: NDArray[np.uint8], num_classes: in
     Args:
         num_classes: background included; 0 for binary masks, which have one colour.
     """
+    blended, place = _blended(num_classes), mask.astype(np.intp) << 8
+    shown = np.stack([blended[channel].take(place | picture[..., channel]) for channel in range(3)], axis=-1)
+    shown[outline(mask)] = 255
+    return shown
+
+
+@lru_cache(maxsize=4)
+def _blended(num_classes: int) -> NDArray[np.uint8]:
+    """By channel, `(3, 256 C)`: what a picture's 256 levels become under each class number, one class after the other.
+
+    All that `overlay` can show is computed once; a film looks it up.
+    """
     colours = palette(num_classes) if num_classes else np.array([(0, 0, 0), SOUNDING], np.uint8)
-    inside = (mask > 0)[..., None]
-    opacity = CLASS_OPACITY if num_classes else OPACITY
-    coloured = (1 - opacity) * picture + opacity * colours[mask]
-    shown = np.where(inside, coloured, DIMMED * picture)
-    return np.rint(np.where(outline(mask)[..., None], 255, shown)).astype(np.uint8)
+    opacity, levels = CLASS_OPACITY if num_classes else OPACITY, np.arange(256)
+    shown = (1 - opacity) * levels + opacity * colours.T[..., None]
+    shown[:, 0] = DIMMED * levels
+    return np.rint(shown).astype(np.uint8).reshape(3, -1)
 
 
 def outline(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Pixels of a mask `(H, W)` beside which there is another number, `(H, W)`."""
-    padded = np.pad(mask, 1, mode="edge")
-    height, width = mask.shape
-    beside = [
-        padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))
-    ]
-    edges: NDArray[np.bool_] = np.any([other != mask for other in beside], axis=0) & (mask > 0)
-    return edges
+    edges = np.zeros(mask.shape, np.bool_)
+    down, across = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    for part, differs in ((edges[1:], down), (edges[:-1], down), (edges[:, 1:], across), (edges[:, :-1], across)):
+        part |= differs
+    return edges & (mask > 0)
 
 
 def overlay_figure(rows: Sequence[Overlay], classes: Sequence[str] = (), title: str = "") -> Figure:

@@ -54,9 +54,20 @@ class Recording(Protocol):
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         """What is shown at some ascending times, `(T, H, W, 3)` in the crop's output size."""
 
-    def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
-        """Mono sound at 16 kHz in [-1, 1], `(n,)`; shorter than asked where it ends."""
+    def film(self, wanted: Wanted) -> Iterator[list[NDArray[np.uint8]]]:
+        """What is shown at ascending times, one after the other in one pass, each in every crop named with it.
 
+        `frames` and `sound` can be asked meanwhile.
+        """
+
+    def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
+        """Mono sound at 16 kHz in [-1, 1], `(n,)`, to be left as it is; shorter than asked where it ends."""
+
+
+Wanted = Sequence[tuple[float, Sequence[FrameCrop]]]
+"""Times, and the crops of what is shown at each."""
+HELD_STRETCHES = 4
+"""Stretches of sound that a recording keeps for whoever asks for the same again."""
 
 Input = Union[str, "os.PathLike[str]", Image.Image, NDArray[Any], torch.Tensor, Arrays, tuple[Any, Any]]
 """A path, a picture, arrays, or a pair (picture, sound) of these."""
@@ -102,6 +113,7 @@ class FileRecording:
 
     def __init__(self, path: str) -> None:
         self.name = path
+        self._heard: dict[tuple[float, float], NDArray[np.float32]] = {}
         self._media = MediaFile(path)
         try:
             info = self._media.info
@@ -117,8 +129,17 @@ class FileRecording:
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         return self._media.frames(list(map(float, times_seconds)), crop)
 
+    def film(self, wanted: Wanted) -> Iterator[list[NDArray[np.uint8]]]:
+        with MediaFile(self.name) as media:  # an opening of its own: decoding goes on where it stands
+            yield from media.film(wanted)
+
     def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
-        return self._media.sound(start_seconds, duration_seconds, SAMPLE_RATE)
+        stretch = (start_seconds, duration_seconds)
+        if stretch not in self._heard:
+            if len(self._heard) == HELD_STRETCHES:
+                del self._heard[next(iter(self._heard))]
+            self._heard[stretch] = self._media.sound(*stretch, SAMPLE_RATE)
+        return self._heard[stretch]
 
     def close(self) -> None:
         self._media.close()
@@ -147,11 +168,20 @@ class MemoryRecording:
         )
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        return np.stack([picture for (picture,) in self.film([(time, (crop,)) for time in times_seconds])])
+
+    def film(self, wanted: Wanted) -> Iterator[list[NDArray[np.uint8]]]:
         assert self._pictures is not None
-        last = len(self._pictures) - 1
-        numbers = [0 if self._fps is None else min(int(t * self._fps + 1e-6), last) for t in times_seconds]
-        cropped = {number: crop_picture(self._pictures[number], crop) for number in set(numbers)}
-        return np.stack([cropped[number] for number in numbers])
+        last = -1
+        cropped: dict[FrameCrop, NDArray[np.uint8]] = {}
+        for time, crops in wanted:
+            number = 0 if self._fps is None else min(int(time * self._fps + 1e-6), len(self._pictures) - 1)
+            if number != last:
+                last, cropped = number, {}
+            for crop in crops:
+                if crop not in cropped:
+                    cropped[crop] = crop_picture(self._pictures[number], crop)
+            yield [cropped[crop] for crop in crops]
 
     def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
         assert self._waveform is not None
@@ -173,6 +203,9 @@ class PairRecording:
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         return self._picture.frames(times_seconds, crop)
+
+    def film(self, wanted: Wanted) -> Iterator[list[NDArray[np.uint8]]]:
+        return self._picture.film(wanted)
 
     def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
         return self._sound.sound(start_seconds, duration_seconds)

@@ -11,9 +11,11 @@ Shape legend: `T` moments, `K` maps, `R C` rows and columns, `H W` pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -28,9 +30,11 @@ from deepavfusion.data.sets.masks import palette
 from deepavfusion.drawing.film import QUALITY, film_size
 from deepavfusion.drawing.localization import heat_overlay
 from deepavfusion.drawing.segmentation import overlay
-from deepavfusion.inference.inputs import Input, Recording, open_recording
+from deepavfusion.inference.inputs import Recording
 from deepavfusion.inference.maps import MapBatch
+from deepavfusion.inference.shared_film import FilmReader, SharedFilm
 from deepavfusion.inference.sliding_sound import SlidingSound
+from deepavfusion.inference.steps import Steps
 
 TOP_CLASSES = 3
 """Classes that a record names for each moment."""
@@ -97,86 +101,67 @@ class MapLook:
 
 def write_maps(
     folder: Path,
-    source: Input,
+    recording: Recording,
+    film: SharedFilm,
     look: MapLook,
     times: NDArray[np.float64],
     batches: Iterable[MapBatch],
     *,
-    film: bool,
-    arrays: bool,
-) -> dict[str, Any]:
+    with_film: bool,
+    with_arrays: bool,
+) -> Steps[dict[str, Any]]:
     """Write all files but the record, and return the record.
 
     Args:
         folder: is made.
-        source: what is looked at.
+        recording: what is looked at.
+        film: its pictures; those of the film are asked for in the first step, before any batch.
         look: how.
         times: all moments `(T,)`.
         batches: what is found at them, in their order.
-        film: whether to write the mp4.
-        arrays: whether to write the npy.
+        with_film: whether to write the mp4, of more than one moment.
+        with_arrays: whether to write the npy.
 
     Raises:
         MediaError: the recording cannot be read.
     """
-    with open_recording(source) as recording:
-        return _write(folder, recording, look, times, batches, film and len(times) > 1, arrays)
-
-
-def _write(
-    folder: Path,
-    recording: Recording,
-    look: MapLook,
-    times: NDArray[np.float64],
-    batches: Iterable[MapBatch],
-    film: bool,
-    arrays: bool,
-) -> dict[str, Any]:
     info, task = recording.info, look.task
     folder.mkdir(parents=True, exist_ok=True)
-    size = film_size(info.height, info.width)
-    sound, moments, done = SlidingSound(recording), [], 0
-    best: tuple[float, NDArray[np.uint8]] | None = None
-    step_samples = look.step_seconds * SAMPLE_RATE
-    files = {"picture": f"{task}.png"} | ({"film": f"{task}.mp4"} if film else {})
+    crop = FrameCrop.whole(film_size(info.height, info.width))
+    moments: list[dict[str, Any]] = []
+    best: tuple[float, float, NDArray[Any]] | None = None
+    files = {"picture": f"{task}.png"}
     with ExitStack() as stack:
         video, store = None, None
-        if film:
+        if with_film and len(times) > 1:
             path = stack.enter_context(replacing(folder / f"{task}.mp4"))
-            video = stack.enter_context(
-                FilmWriter(path, size, 1 / look.step_seconds, SAMPLE_RATE if info.has_sound else None, QUALITY)
-            )
+            video = stack.enter_context(MapFilm(path, recording, film.reader(times[:, None], crop), look))
+            files["film"] = f"{task}.mp4"
+        yield 0.0
         for batch in batches:
-            if arrays and store is None:
+            done = len(moments)
+            if with_arrays and store is None:
                 path = stack.enter_context(replacing(folder / f"{task}.npy"))
                 kind = np.float16 if task == "localization" else np.uint8
                 store = np.lib.format.open_memmap(path, "w+", kind, (len(times), *batch.maps.shape[1:]))
                 files["maps"] = f"{task}.npy"
             if store is not None:
                 store[done : done + len(batch.maps)] = batch.maps
-            strengths = [look.strength(scores) for scores in batch.scores]
-            is_best = best is None or max(strengths) > best[0]
-            pictures = None
-            if video is not None or is_best:
-                pictures = recording.frames(batch.times_seconds.tolist(), FrameCrop.whole(size))
-            for i, (time, found, scores) in enumerate(zip(batch.times_seconds, batch.maps, batch.scores, strict=True)):
+            for time, found, scores in zip(batch.times_seconds, batch.maps, batch.scores, strict=True):
                 moments.append(look.tell(float(time), found, scores))
-                drawn = None if pictures is None else look.draw(pictures[i], found)
-                if drawn is not None and (best is None or strengths[i] > best[0]):
-                    best = (strengths[i], drawn)
-                if video is not None and drawn is not None:
-                    video.add_picture(drawn)
-            done += len(batch.maps)
-            if video is not None and info.has_sound:
-                begin, end = ((n * step_samples) for n in (done - len(batch.maps), done))
-                own = sound.window(round(begin) / SAMPLE_RATE, (round(end) - round(begin)) / SAMPLE_RATE)
-                video.add_sound(own)
+                strength = look.strength(scores)
+                if best is None or strength > best[0]:
+                    best = (strength, float(time), found)
+            if video is not None:
+                video.add(batch)
+            yield moments[-1]["seconds"]
         if store is not None:
             store.flush()
         del store
     assert best is not None
+    _, time, found = best
     with replacing(folder / f"{task}.png") as path:
-        Image.fromarray(best[1]).save(path, "png")
+        Image.fromarray(look.draw(recording.frames([time], crop)[0], found)).save(path, "png")
     return {
         "task": task,
         "name": look.name,
@@ -189,3 +174,61 @@ def _write(
         "moments": moments,
         "files": files,
     }
+
+
+class MapFilm:
+    """The film of maps, to be used in a `with` statement. It is drawn and encoded in a thread of its own.
+
+    Almost all of that is done by numpy and x264, which leave other threads to go on meanwhile.
+    """
+
+    def __init__(self, path: Path, recording: Recording, pictures: FilmReader, look: MapLook) -> None:
+        """
+        Args:
+            path: of the mp4.
+            recording: whose sound is heard.
+            pictures: of every moment, in the film's size.
+            look: how maps are drawn.
+        """
+        self._pictures, self._look, self._num_moments = pictures, look, 0
+        self._sound = SlidingSound(recording) if recording.info.has_sound else None
+        rate = SAMPLE_RATE if recording.info.has_sound else None
+        self._writer = FilmWriter(path, pictures.crop.output_size, 1 / look.step_seconds, rate, QUALITY)
+        self._thread = ThreadPoolExecutor(1)
+        self._at_work: Future[None] | None = None
+
+    def __enter__(self) -> MapFilm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pictures.close()
+        self._thread.shutdown()
+        with self._writer:
+            if error is not None:
+                raise error
+            self._wait()
+
+    def add(self, batch: MapBatch) -> None:
+        """The next moments. Raises what went wrong with those before them."""
+        pictures = self._pictures.at(batch.times_seconds[:, None])
+        begin, end = (
+            round((self._num_moments + count) * self._look.step_seconds * SAMPLE_RATE) for count in (0, len(batch.maps))
+        )
+        self._num_moments += len(batch.maps)
+        sound = None
+        if self._sound is not None:
+            sound = self._sound.window(begin / SAMPLE_RATE, (end - begin) / SAMPLE_RATE)
+        self._wait()
+        self._at_work = self._thread.submit(self._draw, pictures, batch, sound)
+
+    def _draw(self, pictures: NDArray[np.uint8], batch: MapBatch, sound: NDArray[np.float32] | None) -> None:
+        for picture, found in zip(pictures, batch.maps, strict=True):
+            self._writer.add_picture(self._look.draw(picture, found))
+        if sound is not None:
+            self._writer.add_sound(sound)
+
+    def _wait(self) -> None:
+        if self._at_work is not None:
+            self._at_work.result()

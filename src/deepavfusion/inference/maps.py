@@ -10,8 +10,8 @@ Shape legend: `B` moments of a batch, `K` maps (classes, or one), `R C` rows and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,47 @@ from deepavfusion.data.views import seconds
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording
+from deepavfusion.inference.shared_film import SharedFilm
 from deepavfusion.inference.sliding_sound import SlidingSound
-from deepavfusion.inference.timeline import Compute, Progress, read_frames, to_images
+from deepavfusion.inference.timeline import Compute, to_images
 from deepavfusion.inference.windows import around, times_around
 from deepavfusion.metrics.semantic_segmentation import semantic_labels
 from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput
 from deepavfusion.models.localizer import Localizer
 from deepavfusion.models.no_numbers import check_numbers
 from deepavfusion.models.segmenter import Segmenter
 
-MOMENTS_AT_ONCE = 64
-"""Frames read in one pass over a file: after each, decoding starts again at a key frame."""
+
+@dataclass(frozen=True)
+class MomentBatch:
+    """Model inputs of consecutive moments."""
+
+    times_seconds: NDArray[np.float64]
+    """`(B,)`."""
+    image: Tensor
+    """`(B, 3, H, W)` ImageNet-normalised, of several frames `(B, N, 3, H, W)`."""
+    audio: Tensor
+    """`(B, 1, M, T)` log-mel."""
+    heard: Tensor | None
+    """`(B,)` bool: whether there is sound; None if there is at all of them."""
+    encoded: dict[tuple[int, bool], EncoderOutput] = field(default_factory=dict)
+    """What encoders made of it, by identity and whether they were told what is heard."""
+
+    def tokens(self, encoder: EarlyFusionEncoder, compute: Compute, told: bool) -> EncoderOutput:
+        """What an encoder makes of it, with every layer: computed once, whoever asks.
+
+        Args:
+            encoder: in evaluation mode.
+            compute: how.
+            told: whether moments without sound are marked as such; else silence is heard.
+        """
+        heard = self.heard if told else None
+        key = id(encoder), heard is not None
+        if key not in self.encoded:
+            with torch.inference_mode(), compute.autocast():
+                self.encoded[key] = encoder(self.image, self.audio, return_layers=True, audio_present=heard)
+        return self.encoded[key]
 
 
 @dataclass(frozen=True)
@@ -52,43 +82,47 @@ class MapBatch:
 
 
 def localize_moments(
-    model: Localizer, recording: Recording, times: NDArray[np.float64], compute: Compute, progress: Progress | None
+    model: Localizer, encoder: EarlyFusionEncoder, batches: Iterable[MomentBatch], compute: Compute
 ) -> Iterator[MapBatch]:
     """Score maps of moments. A moment after the end of the sound is seen with silence.
 
+    Args:
+        model: the localizer.
+        encoder: its encoder, or one of the same weights that others ask too.
+        batches: of all moments.
+        compute: how.
+
     Raises:
         MediaError: the recording cannot be read.
-        ValueError: it has no picture or no sound.
     """
-    check_tracks(recording, hears=True)
-    for moments, image, audio, _ in _inputs(recording, model.config.encoder, times, compute, progress):
+    for batch in batches:
         with torch.inference_mode(), compute.autocast():
-            out = model(image, audio)
+            out = model.answer(batch.image, batch.tokens(encoder, compute, told=False))
         check_numbers(out.maps, out.pooled)
-        yield MapBatch(moments, out.maps.sigmoid().float().cpu().numpy(), out.pooled.sigmoid().float().cpu().numpy())
+        maps, pooled = (t.sigmoid().float().cpu().numpy() for t in (out.maps, out.pooled))
+        yield MapBatch(batch.times_seconds, maps, pooled)
 
 
 def segment_moments(
-    model: Segmenter, recording: Recording, times: NDArray[np.float64], compute: Compute, progress: Progress | None
+    model: Segmenter, encoder: EarlyFusionEncoder, batches: Iterable[MomentBatch], compute: Compute
 ) -> Iterator[MapBatch]:
     """Masks of moments: the best class of every pixel, or 1 where its probability exceeds one half.
 
-    A moment after the end of the sound is segmented unheard.
-
-    Raises:
-        MediaError: the recording cannot be read.
-        ValueError: it has no picture, or no sound for a model that listens.
+    A moment after the end of the sound is segmented unheard. Arguments and errors as of `localize_moments`.
     """
-    check_tracks(recording, hears=model.config.hears)
     count = max(2, model.config.num_logits)
-    for moments, image, audio, heard in _inputs(recording, model.config.encoder, times, compute, progress):
+    for batch in batches:
         with torch.inference_mode(), compute.autocast():
-            logits = model(image, audio, None, heard).float()
+            if model.config.hears:
+                tokens = batch.tokens(encoder, compute, told=True)
+                logits = model.answer(batch.image, tokens, batch.heard)
+            else:
+                logits = model(batch.image, None)
         check_numbers(logits)
         chosen = logits[:, 0] > 0 if logits.shape[1] == 1 else semantic_labels(logits).clamp_min(0)
         masks = chosen.to(torch.uint8).cpu().numpy()
         shares = np.stack([np.bincount(mask.reshape(-1), minlength=count) / mask.size for mask in masks])
-        yield MapBatch(moments, masks, shares.astype(np.float32))
+        yield MapBatch(batch.times_seconds, masks, shares.astype(np.float32))
 
 
 def check_tracks(recording: Recording, hears: bool) -> None:
@@ -99,33 +133,41 @@ def check_tracks(recording: Recording, hears: bool) -> None:
         raise ValueError(f"{recording.name}: has no sound; nothing in it sounds")
 
 
-def _inputs(
+def moment_batches(
     recording: Recording,
+    film: SharedFilm,
     config: EarlyFusionConfig,
     times: NDArray[np.float64],
     compute: Compute,
-    progress: Progress | None,
-) -> Iterator[tuple[NDArray[np.float64], Tensor, Tensor, Tensor]]:
-    """Moments, pictures as the model takes them, log-mel `(B, 1, M, T)` and whether there is sound, `(B,)`."""
-    window, length, sound = seconds(config), recording.info.duration_seconds, SlidingSound(recording)
-    count, crop = round(window * SAMPLE_RATE), FrameCrop.whole(config.image_size)
-    for begin in range(0, len(times), MOMENTS_AT_ONCE):
-        moments = times[begin : begin + MOMENTS_AT_ONCE]
-        frames = read_frames(recording, times_around(moments, window, config.num_frames, length), crop)
-        for first in range(0, len(frames), compute.batch_size):
-            images = frames[first : first + compute.batch_size]
-            moments = times[begin + first : begin + first + len(images)]
-            waveforms, heard = np.zeros((len(images), count), np.float32), []
-            for row, moment in zip(waveforms, moments, strict=True):
-                own = sound.window(around(float(moment), window, length), window)
-                heard.append(len(own) > 0)
-                if len(own):
-                    row[:] = continue_sound(own, count)
-            yield (
-                moments,
-                normalize(to_images(images).to(compute.device)),
-                log_mel(torch.from_numpy(waveforms).to(compute.device), config.audio_size[0]),
-                torch.tensor(heard, device=compute.device),
-            )
-            if progress is not None:
-                progress(min(length, float(moments[-1])), length)
+) -> Iterator[MomentBatch]:
+    """Inputs of moments, a batch at a time; what they see is asked of the film at once.
+
+    Raises:
+        MediaError: the recording cannot be read.
+    """
+    window, length = seconds(config), recording.info.duration_seconds
+    shown = times_around(times, window, config.num_frames, length)
+    seen = film.reader(shown, FrameCrop.whole(config.image_size))
+
+    def batches() -> Iterator[MomentBatch]:
+        sound, count = SlidingSound(recording), round(window * SAMPLE_RATE)
+        try:
+            for first in range(0, len(times), compute.batch_size):
+                part = slice(first, first + compute.batch_size)
+                moments, images = times[part], seen.at(shown[part])
+                waveforms, heard = np.zeros((len(images), count), np.float32), []
+                for row, moment in zip(waveforms, moments, strict=True):
+                    own = sound.window(around(float(moment), window, length), window)
+                    heard.append(len(own) > 0)
+                    if len(own):
+                        row[:] = continue_sound(own, count)
+                yield MomentBatch(
+                    moments,
+                    normalize(to_images(images).to(compute.device)),
+                    log_mel(torch.from_numpy(waveforms).to(compute.device), config.audio_size[0]),
+                    None if all(heard) else torch.tensor(heard, device=compute.device),
+                )
+        finally:
+            seen.close()
+
+    return batches()

@@ -1,4 +1,4 @@
-"""`predict`: runs a task on files and writes one folder of results per file.
+"""`predict`: runs one task or several on files and writes one folder of results per file.
 
 The results of a file are complete or absent: the record `TASK.json` is written last, and a file whose record was made
 with the same weights and settings from the same bytes is not predicted again. A file that fails is named on one line,
@@ -13,8 +13,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +26,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from deepavfusion.atomic import NotWrittenError
 from deepavfusion.data.media import MediaError
 from deepavfusion.inference.listing import Item, belonging, list_items, shown
-from deepavfusion.inference.predict_config import PredictConfig
+from deepavfusion.inference.predict_config import PredictConfig, Task
 from deepavfusion.inference.predictions import json_line
 from deepavfusion.inference.predictor import Predictor
+from deepavfusion.inference.steps import FAILURES
 from deepavfusion.lock import sole_writer
 from deepavfusion.models.no_numbers import NO_NUMBERS
 from deepavfusion.version import __version__
@@ -36,22 +37,20 @@ from deepavfusion.version import __version__
 DONE, SOME_FAILED, NOTHING_STARTED = 0, 1, 2
 MAX_RESULT_BYTES = 256 * 2**20
 """A record larger than this is not read back to see whether it can stay."""
-FAILURES = (MediaError, ValueError, OSError, ArithmeticError, RuntimeError, MemoryError, EOFError)
-"""What a file may fail with; anything else is a mistake of this program."""
 
 FileProgress = Callable[[float, float], None]
 
 
 @dataclass
 class PredictionSummary:
-    """What became of the files."""
+    """What became of the files, of each with every task."""
 
     done: list[str] = field(default_factory=list)
     """Paths predicted now."""
     kept: list[str] = field(default_factory=list)
     """Paths whose results were there already."""
     failed: dict[str, str] = field(default_factory=dict)
-    """By path, why not, in one line."""
+    """By path, of one task of several by path and task, why not, in one line."""
 
 
 def predict(config: PredictConfig) -> int:
@@ -61,9 +60,10 @@ def predict(config: PredictConfig) -> int:
         predictor = Predictor.from_pretrained(
             config.model, config.device, batch_size=config.batch_size, precision=config.precision
         )
-        if config.task not in predictor.tasks:
-            raise ValueError(f"{config.model} has no head for {config.task}; it has {', '.join(predictor.tasks)}")
-        predictor.digest(config.task)  # loads the weights: what is wrong with them is no file's fault
+        for task in config.tasks:
+            if task not in predictor.tasks:
+                raise ValueError(f"{config.model} has no head for {task}; it has {', '.join(predictor.tasks)}")
+            predictor.digest(task)  # loads the weights: what is wrong with them is no file's fault
     except (MediaError, ValueError, OSError) as error:
         _say(f"deepavfusion predict: error: {error}")
         return NOTHING_STARTED
@@ -98,25 +98,38 @@ def predict_items(
         next_file: is called with each file's number and name before it is begun.
         progress: is told the seconds of the file that are done and that there are.
     """
-    summary, settings = PredictionSummary(), _settings(config, predictor)
+    summary = PredictionSummary()
+    settings = {task: _settings(config, task, predictor) for task in config.tasks}
     for number, item in enumerate(items):
         next_file(number, shown(item.path))
+        stamps = _stamps([item.path, *([item.sound] if item.sound else [])])
+        made_from = {task: {**settings[task], "input": stamps} for task in config.tasks}
+        found: dict[Task, dict[str, Any] | Exception] = {}
+        for task in config.tasks:
+            record = None if config.overwrite else _kept(config, item, task, made_from[task])
+            if record is not None:
+                found[task] = record
+        summary.kept += [item.path] * len(found)
+        left = {task: made for task, made in made_from.items() if task not in found}
         try:
-            made_from = {**settings, "input": _stamps([item.path, *([item.sound] if item.sound else [])])}
-            record = None if config.overwrite else _kept(config, item, made_from)
-            (summary.done if record is None else summary.kept).append(item.path)
-            if record is None:
-                record = _predict_one(config, predictor, item, made_from, progress)
-            if config.json:
-                sys.stdout.write(json_line(record) + "\n")
-                sys.stdout.flush()
+            if left:
+                found |= _predict_one(config, predictor, item, left, progress)
         except (BrokenPipeError, NotWrittenError):  # nobody listens any more, or a full disk: no file's fault
             raise
         except FAILURES as error:
-            if item.path in summary.done:
-                summary.done.remove(item.path)
             summary.failed[item.path] = cause_of(error, item)
             _say(f"{shown(item.path)}: {summary.failed[item.path]}")
+        for task, answer in ((task, found[task]) for task in config.tasks if task in found):
+            if isinstance(answer, Exception):
+                name = item.path if len(config.tasks) == 1 else f"{item.path}: {task}"
+                summary.failed[name] = cause_of(answer, item)
+                _say(f"{shown(name)}: {summary.failed[name]}")
+                continue
+            if task in left:
+                summary.done.append(item.path)
+            if config.json:
+                sys.stdout.write(json_line(answer) + "\n")
+                sys.stdout.flush()
     return summary
 
 
@@ -133,15 +146,19 @@ def _predict_one(
     config: PredictConfig,
     predictor: Predictor,
     item: Item,
-    made_from: dict[str, Any],
+    made_from: dict[Task, dict[str, Any]],
     progress: FileProgress | None,
-) -> dict[str, Any]:
-    with _folder_of(config, item) as folder:
-        return predictor.write(
-            config.task,
+) -> dict[Task, dict[str, Any] | Exception]:
+    """By task of `made_from`, the record or why there is none."""
+    with _folder_of(config, item, made_from) as folder:
+        return predictor.write_all(
+            tuple(made_from),
             item.given,
             folder,
-            about={"input": made_from["input"], "made_from": made_from, "deepavfusion_version": __version__},
+            about={
+                task: {"input": made["input"], "made_from": made, "deepavfusion_version": __version__}
+                for task, made in made_from.items()
+            },
             hop_seconds=config.hop_seconds,
             step_seconds=config.step_seconds,
             pictures=config.pictures,
@@ -154,7 +171,7 @@ def _predict_one(
 
 
 @contextmanager
-def _folder_of(config: PredictConfig, item: Item) -> Iterator[Path]:
+def _folder_of(config: PredictConfig, item: Item, tasks: Iterable[Task]) -> Iterator[Path]:
     """Where results go; without `--out` a folder that is not kept. What fails leaves no empty folder behind."""
     if config.out is None:
         with TemporaryDirectory() as nowhere:
@@ -162,15 +179,16 @@ def _folder_of(config: PredictConfig, item: Item) -> Iterator[Path]:
         return
     folder = Path(config.out, item.folder)
     try:
-        with sole_writer(folder, "--out", f".{config.task}.lock"):
+        with ExitStack() as locks:
+            for task in tasks:
+                locks.enter_context(sole_writer(folder, "--out", f".{task}.lock"))
             yield folder
-    except BaseException:
-        with suppress(OSError):  # it is not there, or an earlier result is in it
+    finally:
+        with suppress(OSError):  # it is not there, or a result is in it
             folder.rmdir()
-        raise
 
 
-def _settings(config: PredictConfig, predictor: Predictor) -> dict[str, Any]:
+def _settings(config: PredictConfig, task: Task, predictor: Predictor) -> dict[str, Any]:
     """What a prediction depends on, but for the file."""
     own = {
         "classification": ("hop_seconds",),
@@ -178,12 +196,12 @@ def _settings(config: PredictConfig, predictor: Predictor) -> dict[str, Any]:
         "localization": ("step_seconds", "film", "arrays"),
         "segmentation": ("step_seconds", "film", "arrays"),
         "separation": ("boxes", "consistent"),
-    }[config.task]
+    }[task]
     chosen = {name: getattr(config, name) for name in own}
     if "boxes" in chosen:
         chosen["boxes"] = [list(box) for box in chosen["boxes"]]
-    asked = {"pictures": _stamps(config.pictures)} if config.pictures else {}
-    return {"weights": predictor.digest(config.task), "precision": config.precision, **chosen, **asked}
+    asked = {"pictures": _stamps(config.pictures)} if config.pictures and task == "separation" else {}
+    return {"weights": predictor.digest(task), "precision": config.precision, **chosen, **asked}
 
 
 def _stamps(paths: Any) -> list[dict[str, Any]]:
@@ -198,12 +216,12 @@ def _stamps(paths: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _kept(config: PredictConfig, item: Item, made_from: dict[str, Any]) -> dict[str, Any] | None:
+def _kept(config: PredictConfig, item: Item, task: Task, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """The record of an earlier run, if it was made from the same and all its files are there."""
     if config.out is None:
         return None
     folder = Path(config.out, item.folder)
-    path = folder / f"{config.task}.json"
+    path = folder / f"{task}.json"
     try:
         if path.stat().st_size > MAX_RESULT_BYTES:
             return None

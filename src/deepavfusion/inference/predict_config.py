@@ -20,8 +20,9 @@ SWITCHES = ("--json", "--arrays", "--consistent", "--overwrite")
 class PredictConfig:
     """Apply trained models to files: classes, maps of the sound's source, separated sounds, masks, features."""
 
-    task: Task
-    """classification, localization, separation, segmentation or embedding."""
+    task: Task | tuple[Task, ...]
+    """classification, localization, separation, segmentation or embedding; or several of them in one pass over each
+    file: [localization,segmentation]."""
     files: tuple[str, ...]
     """Videos, sounds, photos, and folders of these, which are searched recursively."""
     out: str | None = None
@@ -56,6 +57,10 @@ class PredictConfig:
     """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.task, str):
+            object.__setattr__(self, "task", tuple(self.task))
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"task {list(self.tasks)} must name at least one, and each once")
         object.__setattr__(self, "files", tuple(map(_unquoted, self.files)))
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "boxes", tuple(tuple(box) for box in self.boxes))
@@ -63,10 +68,11 @@ class PredictConfig:
             raise ValueError("files are lacking: name at least one video, sound, photo or folder")
         if self.out is None and not self.json:
             raise ValueError("out is lacking: give --out DIR, or --json for lines on standard output")
-        if self.out is None and self.task == "separation":
+        if self.out is None and "separation" in self.tasks:
             raise ValueError("out is lacking: separated sounds need a folder, give --out DIR")
-        if self.task != "separation" and (self.pictures or self.boxes or self.consistent):
-            raise ValueError(f"pictures, boxes and consistent are settings of separation, not of {self.task}")
+        if "separation" not in self.tasks and (self.pictures or self.boxes or self.consistent):
+            told = ", ".join(self.tasks)
+            raise ValueError(f"pictures, boxes and consistent are settings of separation, not of {told}")
         if self.pictures and self.boxes:
             raise ValueError("boxes are parts of the recording's own picture: give --pictures or --boxes")
         for name in ("step_seconds", "hop_seconds"):
@@ -76,18 +82,24 @@ class PredictConfig:
         if self.batch_size < 1:
             raise ValueError(f"batch_size {self.batch_size} must be at least 1")
 
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What to find out."""
+        return (self.task,) if isinstance(self.task, str) else self.task
+
 
 def with_files(words: Sequence[str]) -> list[str]:
     """Words of the command line as options: `TASK FILE... --out DIR` into `--task TASK --files [...] --out DIR`.
 
-    The first word is the task; what follows up to the first option are files, whatever characters their names have (a
-    name that begins with two dashes is written `./--name`). Switches may stand without a value.
+    The first word is the task, or several with commas between; what follows up to the first option are files, whatever
+    characters their names have (a name that begins with two dashes is written `./--name`). Switches may stand without a
+    value.
     """
     words = list(words)
     count = next((i for i, word in enumerate(words) if word.startswith("--") or word == "-h"), len(words))
     named = []
     if count:
-        named += ["--task", words[0]]
+        named += ["--task", f"[{words[0]}]" if "," in words[0] else words[0]]
     if count > 1:
         named.append(f"--files=[{', '.join(map(_quoted, words[1:count]))}]")
     rest = []

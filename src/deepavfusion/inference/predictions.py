@@ -25,10 +25,12 @@ from deepavfusion.atomic import replacing, write_text
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.features import save_arrays
 from deepavfusion.drawing.prediction import level_figure, timeline_figure
-from deepavfusion.inference.inputs import Input
+from deepavfusion.inference.inputs import Input, open_recording
 from deepavfusion.inference.map_files import MapLook, write_maps
 from deepavfusion.inference.maps import MapBatch
 from deepavfusion.inference.separation import RESIDUAL
+from deepavfusion.inference.shared_film import SharedFilm
+from deepavfusion.inference.steps import finish
 from deepavfusion.inference.windows import mean_over_windows
 
 TOP_CLASSES = 5
@@ -218,8 +220,7 @@ class Localization:
         """
         look = MapLook("localization", self.name, self.classes, self.step_seconds)
         batches = _batches(self.times_seconds, self.maps, self.confidence)
-        found = write_maps(Path(folder), self.source, look, self.times_seconds, batches, film=film, arrays=True)
-        return write_record(Path(folder), {**found, **about})
+        return _save_maps(Path(folder), self.source, look, self.times_seconds, batches, about, film)
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,7 @@ class Segmentation:
         """
         look = MapLook("segmentation", self.name, self.classes, self.step_seconds)
         batches = _batches(self.times_seconds, self.masks, self.shares)
-        found = write_maps(Path(folder), self.source, look, self.times_seconds, batches, film=film, arrays=True)
-        return write_record(Path(folder), {**found, **about})
+        return _save_maps(Path(folder), self.source, look, self.times_seconds, batches, about, film)
 
 
 @dataclass(frozen=True)
@@ -354,6 +354,21 @@ def _probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[np
         return (1 / (1 + np.exp(-np.clip(rows, -500, 500)))).astype(np.float32)
     powers = np.exp(rows - rows.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _save_maps(
+    folder: Path,
+    source: Input,
+    look: MapLook,
+    times: NDArray[np.float64],
+    batches: Iterator[MapBatch],
+    about: Mapping[str, Any],
+    film: bool,
+) -> dict[str, Any]:
+    with open_recording(source) as recording:
+        shared = SharedFilm(recording)
+        steps = write_maps(folder, recording, shared, look, times, batches, with_film=film, with_arrays=True)
+        return write_record(folder, {**finish(steps), **about})
 
 
 def _batches(

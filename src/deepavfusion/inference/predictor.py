@@ -7,19 +7,19 @@ what the methods and `save` do together, without keeping maps and sounds in memo
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.inference.inputs import Input, name_of, open_recording
+from deepavfusion.inference.inputs import Input, Recording, name_of, open_recording
 from deepavfusion.inference.map_files import MapLook, write_maps
-from deepavfusion.inference.maps import check_tracks, localize_moments, segment_moments
+from deepavfusion.inference.maps import MapBatch
+from deepavfusion.inference.one_pass import OnePass
 from deepavfusion.inference.predict_config import TASKS, Task
 from deepavfusion.inference.predictions import (
     RESIDUAL,
@@ -31,15 +31,12 @@ from deepavfusion.inference.predictions import (
     Separation,
     write_record,
 )
-from deepavfusion.inference.separation import separate_recording, write_sounds
-from deepavfusion.inference.sources import AskedSources, Box, ask_for
-from deepavfusion.inference.timeline import Compute, Progress, class_logits, features, windows_of
+from deepavfusion.inference.ready_models import ReadyModels
+from deepavfusion.inference.separation import write_sounds
+from deepavfusion.inference.sources import Box, ask_for
+from deepavfusion.inference.steps import Progress, Steps, finish, side_by_side
+from deepavfusion.inference.timeline import Compute
 from deepavfusion.inference.windows import step_times
-from deepavfusion.models.classifier import AudioVisualClassifier
-from deepavfusion.models.encoder import EarlyFusionEncoder
-from deepavfusion.models.localizer import Localizer
-from deepavfusion.models.segmenter import Segmenter
-from deepavfusion.models.separator import Separator
 from deepavfusion.storage.trained_models import TrainedModels, open_models
 
 STEP_SECONDS = 0.1
@@ -82,7 +79,7 @@ class Predictor:
         low = precision == "bfloat16" or (precision == "auto" and place.type == "cuda")
         self.models = models
         self.compute = Compute(place, torch.bfloat16 if low else None, batch_size)
-        self._ready: dict[str, nn.Module] = {}
+        self._ready = ReadyModels(models, place)
 
     @classmethod
     def from_pretrained(cls, place: str | Path, device: str | torch.device = "auto", **settings: Any) -> Predictor:
@@ -121,23 +118,11 @@ class Predictor:
             MediaError: a file that cannot be read.
             ValueError: no such head, or an input that lacks what the model looks at; names it.
         """
-        model = self._model("classification")
-        assert isinstance(model, AudioVisualClassifier)
 
         def one(given: Input) -> Classification:
             with open_recording(given) as recording:
-                windows = windows_of(recording, model.config.encoder, hop_seconds)
-                logits, present = class_logits(model, recording, windows, self.compute, progress)
-                return Classification(
-                    recording.name,
-                    recording.info.duration_seconds,
-                    model.config.classes,
-                    model.config.multi_label,
-                    windows.start_seconds,
-                    windows.length_seconds,
-                    logits,
-                    present,
-                )
+                steps = self._pass(recording).classification(hop_seconds)
+                return finish(steps, recording.info.duration_seconds, progress)
 
         return _each(one, inputs)
 
@@ -147,20 +132,11 @@ class Predictor:
     def embed(self, inputs: Input, hop_seconds: float | None = ..., progress: Progress | None = ...) -> Embedding: ...
     def embed(self, inputs: Any, hop_seconds: float | None = None, progress: Progress | None = None) -> Any:
         """The encoder's features over time. Arguments and errors as of `classify`."""
-        encoder = self._encoder()
 
         def one(given: Input) -> Embedding:
             with open_recording(given) as recording:
-                windows = windows_of(recording, encoder.config, hop_seconds)
-                rows, present = features(encoder, recording, windows, self.compute, progress)
-                return Embedding(
-                    recording.name,
-                    recording.info.duration_seconds,
-                    windows.start_seconds,
-                    windows.length_seconds,
-                    rows,
-                    present,
-                )
+                steps = self._pass(recording).embedding(hop_seconds)
+                return finish(steps, recording.info.duration_seconds, progress)
 
         return _each(one, inputs)
 
@@ -180,23 +156,23 @@ class Predictor:
             MediaError: a file that cannot be read.
             ValueError: no such head, an input without picture or sound, or maps that are too many to keep.
         """
-        model = self._model("localization")
-        assert isinstance(model, Localizer)
+        model = self._ready.localizer()
         rows, columns = model.config.encoder.image_grid
 
         def one(given: Input) -> Localization:
             with open_recording(given) as recording:
                 times = step_times(recording.info.duration_seconds, step_seconds)
                 _check_kept(recording.name, 4 * len(times) * model.config.num_maps * rows * columns)
-                found = list(localize_moments(model, recording, times, self.compute, progress))
+                batches = self._pass(recording).localization(step_seconds)
+                maps, scores = _gather(batches, recording, progress)
                 return Localization(
                     recording.name,
                     recording.info.duration_seconds,
                     model.config.classes,
                     step_seconds,
                     times,
-                    np.concatenate([batch.maps for batch in found]),
-                    np.concatenate([batch.scores for batch in found]),
+                    maps,
+                    scores,
                     given,
                 )
 
@@ -208,23 +184,23 @@ class Predictor:
     def segment(self, inputs: Input, step_seconds: float = ..., progress: Progress | None = ...) -> Segmentation: ...
     def segment(self, inputs: Any, step_seconds: float = STEP_SECONDS, progress: Progress | None = None) -> Any:
         """What sounds, pixel by pixel, moment by moment. Arguments and errors as of `localize`."""
-        model = self._model("segmentation")
-        assert isinstance(model, Segmenter)
+        model = self._ready.segmenter()
         height, width = model.config.encoder.image_size
 
         def one(given: Input) -> Segmentation:
             with open_recording(given) as recording:
                 times = step_times(recording.info.duration_seconds, step_seconds)
                 _check_kept(recording.name, len(times) * height * width)
-                found = list(segment_moments(model, recording, times, self.compute, progress))
+                batches = self._pass(recording).segmentation(step_seconds)
+                maps, scores = _gather(batches, recording, progress)
                 return Segmentation(
                     recording.name,
                     recording.info.duration_seconds,
                     model.config.classes,
                     step_seconds,
                     times,
-                    np.concatenate([batch.maps for batch in found]),
-                    np.concatenate([batch.scores for batch in found]),
+                    maps,
+                    scores,
                     given,
                 )
 
@@ -266,14 +242,18 @@ class Predictor:
             ValueError: no such head, an input without sound, or without a picture to ask by; names it.
         """
         asked = ask_for(pictures, boxes)
-        model = self._separator()
 
         def one(given: Input) -> Separation:
             with open_recording(given) as recording:
                 _check_kept(
                     recording.name, round(4 * (len(asked.names) + 2) * recording.info.duration_seconds * SAMPLE_RATE)
                 )
-                blocks = list(separate_recording(model, recording, asked, consistent, self.compute, progress))
+                length, done, blocks = recording.info.duration_seconds, 0, []
+                for block in self._pass(recording).separation(asked, consistent):
+                    blocks.append(block)
+                    done += len(block.mixture)
+                    if progress is not None:
+                        progress(min(done / SAMPLE_RATE, length), length)
                 sources = np.concatenate([block.sources for block in blocks], axis=1)
                 residual = np.concatenate([block.residual for block in blocks])
                 return Separation(recording.name, recording.info.duration_seconds, asked.names, sources, residual)
@@ -314,73 +294,103 @@ class Predictor:
             MediaError: a file that cannot be read.
             ValueError: as the method of the task.
         """
+        found = self.write_all(
+            (task,),
+            given,
+            folder,
+            about={task: about},
+            hop_seconds=hop_seconds,
+            step_seconds=step_seconds,
+            pictures=pictures,
+            boxes=boxes,
+            consistent=consistent,
+            film=film,
+            arrays=arrays,
+            progress=progress,
+        )[task]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def write_all(
+        self,
+        tasks: Sequence[Task],
+        given: Input,
+        folder: str | Path,
+        *,
+        about: Mapping[Task, Mapping[str, Any]] = {},
+        hop_seconds: float | None = None,
+        step_seconds: float = STEP_SECONDS,
+        pictures: Sequence[Any] = (),
+        boxes: Sequence[Box] = (),
+        consistent: bool = False,
+        film: bool = True,
+        arrays: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[Task, dict[str, Any] | Exception]:
+        """What `write` does, of several tasks in one pass over the recording.
+
+        It is decoded once, and what tasks have in common is computed once.
+
+        Arguments as of `write`, `about` by task. Returns by task the record, or why there is none: a task that fails
+        does not keep the others back.
+
+        Raises:
+            MediaError: a file that cannot be opened.
+            ValueError: what is no task, no input or no way to ask.
+            NotWrittenError: a full disk.
+        """
+        for task in tasks:
+            if task not in TASKS:
+                raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
         place = Path(folder)
-        if task == "classification":
-            return self.classify(given, hop_seconds, progress).save(place, about)
-        if task == "embedding":
-            return self.embed(given, hop_seconds, progress).save(place, about)
-        if task == "separation":
-            asked = ask_for(pictures, boxes)
-            return self._write_separation(given, place, asked, consistent, about, progress)
-        if task not in ("localization", "segmentation"):
-            raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
-        model = self._model(task)
+        asked = ask_for(pictures, boxes)
         with open_recording(given) as recording:
-            times = step_times(recording.info.duration_seconds, step_seconds)
-            if isinstance(model, Localizer):
-                check_tracks(recording, hears=True)
-                batches = localize_moments(model, recording, times, self.compute, progress)
-            else:
-                assert isinstance(model, Segmenter)
-                check_tracks(recording, hears=model.config.hears)
-                batches = segment_moments(model, recording, times, self.compute, progress)
-            look = MapLook(task, recording.name, model.config.classes, step_seconds)
-            # The film reads the recording through an opening of its own: both run through it side by side.
-            record = write_maps(place, given, look, times, batches, film=film, arrays=arrays)
-        return write_record(place, {**record, **about})
+            one = self._pass(recording)
+
+            def work(task: Task) -> Steps[dict[str, Any]]:
+                told = about.get(task, {})
+                if task == "classification":
+                    return (yield from one.classification(hop_seconds)).save(place, told)
+                if task == "embedding":
+                    return (yield from one.embedding(hop_seconds)).save(place, told)
+                if task == "separation":
+                    levels = Levels((*asked.names, RESIDUAL))
+                    files = {name: place / f"{name}.wav" for name in levels.names}
+                    blocks = one.separation(asked, consistent)
+                    yield 0.0  # what all tasks will read is known before any reads
+                    yield from write_sounds(blocks, files, levels.add)
+                    return levels.save(place, name_of(given), told)
+                batches = one.localization(step_seconds) if task == "localization" else one.segmentation(step_seconds)
+                head = self._ready.localizer() if task == "localization" else self._ready.segmenter()
+                look = MapLook(task, recording.name, head.config.classes, step_seconds)
+                times = one.times(step_seconds)
+                made = yield from write_maps(
+                    place, recording, one.film, look, times, batches, with_film=film, with_arrays=arrays
+                )
+                return write_record(place, {**made, **told})
+
+            works = {task: work(task) for task in tasks}
+            return side_by_side(works, recording.info.duration_seconds, progress)
 
     def digest(self, task: Task) -> str:
         """A hash of all weights that a task's predictions come from: BLAKE2b of 8 bytes, hexadecimal."""
-        model = self._encoder() if task == "embedding" else self._model(task)
-        digest = hashlib.blake2b(digest_size=8)
-        for name, value in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return self._ready.digest(task)
 
-    def _write_separation(
-        self,
-        given: Input,
-        folder: Path,
-        asked: AskedSources,
-        consistent: bool,
-        about: Mapping[str, Any],
-        progress: Progress | None,
-    ) -> dict[str, Any]:
-        model = self._separator()
-        levels = Levels((*asked.names, RESIDUAL))
-        files = {name: folder / f"{name}.wav" for name in levels.names}
-        with open_recording(given) as recording:
-            blocks = separate_recording(model, recording, asked, consistent, self.compute, progress)
-            write_sounds(blocks, files, levels.add)
-        return levels.save(folder, name_of(given), about)
+    def _pass(self, recording: Recording) -> OnePass:
+        return OnePass(self._ready, recording, self.compute)
 
-    def _separator(self) -> Separator:
-        model = self._model("separation")
-        assert isinstance(model, Separator)
-        return model
 
-    def _model(self, task: str) -> nn.Module:
-        if task not in self._ready:
-            self._ready[task] = self.models.load(task).to(self.compute.device).eval()
-        return self._ready[task]
-
-    def _encoder(self) -> EarlyFusionEncoder:
-        if "embedding" not in self._ready:
-            self._ready["embedding"] = self.models.load_encoder().to(self.compute.device).eval()
-        encoder = self._ready["embedding"]
-        assert isinstance(encoder, EarlyFusionEncoder)
-        return encoder
+def _gather(
+    batches: Iterator[MapBatch], recording: Recording, progress: Progress | None
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """All maps and scores of a recording."""
+    length, found = recording.info.duration_seconds, []
+    for batch in batches:
+        found.append(batch)
+        if progress is not None:
+            progress(min(length, float(batch.times_seconds[-1])), length)
+    return np.concatenate([batch.maps for batch in found]), np.concatenate([batch.scores for batch in found])
 
 
 def _check_kept(name: str, num_bytes: int) -> None:

@@ -8,6 +8,8 @@ Shape legend: `N` sources, `n` samples, `W` samples of a window, `S` of a record
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,9 +26,11 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording, open_recording
 from deepavfusion.inference.overlap_add import consistent, overlap_add
+from deepavfusion.inference.shared_film import FilmReader, SharedFilm
 from deepavfusion.inference.sliding_sound import sound_blocks
-from deepavfusion.inference.sources import AskedSources, given_picture, source_parts
-from deepavfusion.inference.timeline import Compute, Progress, still_images, to_images
+from deepavfusion.inference.sources import AskedSources, SourcePart, given_picture, source_parts
+from deepavfusion.inference.steps import Steps, finish
+from deepavfusion.inference.timeline import Compute, still_images, to_images
 from deepavfusion.inference.windows import times_around
 from deepavfusion.models.no_numbers import check_numbers
 from deepavfusion.models.separator import Separator
@@ -91,7 +95,8 @@ def separate_file(
     files = {name: Path(out) / f"{name}.wav" for name in (*names, RESIDUAL)}
     compute = Compute(next(model.parameters()).device)
     with open_recording(path) as recording:
-        num_samples = write_sounds(separate_recording(model, recording, asked, mixture_consistent, compute), files)
+        blocks = separate_recording(model, recording, SharedFilm(recording), asked, mixture_consistent, compute)
+        num_samples = finish(write_sounds(blocks, files))
     return SeparatedFile({name: files[name] for name in names}, files[RESIDUAL], num_samples)
 
 
@@ -99,7 +104,7 @@ def write_sounds(
     blocks: Iterable[SourceBlock],
     files: Mapping[str, Path],
     told: Callable[[list[NDArray[np.float32]]], None] | None = None,
-) -> int:
+) -> Steps[int]:
     """Write the sources and the residual as they come; the files appear when all are complete.
 
     Args:
@@ -125,26 +130,27 @@ def write_sounds(
             num_samples += len(block.mixture)
             if told is not None:
                 told(rows)
+            yield num_samples / SAMPLE_RATE
     return num_samples
 
 
 def separate_recording(
     model: Separator,
     recording: Recording,
+    film: SharedFilm,
     asked: AskedSources,
     mixture_consistent: bool,
     compute: Compute,
-    progress: Progress | None = None,
 ) -> Iterator[SourceBlock]:
     """Take a recording apart, in bounded memory.
 
     Args:
         model: in evaluation mode, on its device.
         recording: with sound.
+        film: its pictures, of which those in the middle of windows are asked for at once.
         asked: by what sources are asked for.
         mixture_consistent: make the estimates add up to the mixture.
         compute: how.
-        progress: is told.
 
     Raises:
         MediaError: the recording cannot be read.
@@ -156,43 +162,58 @@ def separate_recording(
     if not info.has_picture and not asked.pictures:
         raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
     num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
-    given = None
     if asked.pictures:
         given = to_images(np.stack([given_picture(picture, model.config) for picture in asked.pictures]))
-        given = still_images(given, num_frames)
-    parts = [] if asked.pictures else source_parts(asked.boxes, info.height, info.width, model.config)
+        shown: Iterator[Tensor] = itertools.repeat(still_images(given, num_frames))
+    else:
+        parts = source_parts(asked.boxes, info.height, info.width, model.config)
+        window, length = num_samples / SAMPLE_RATE, info.duration_seconds
+        # As many windows as there can be: the sound may end before the picture.
+        centres = np.arange(1, max(1, math.ceil(length / (window / 2))) + 1) * window / 2
+        moments = np.minimum(centres, length)
+        moments[0] = min(centres[0], length / 2)
+        times = times_around(moments, window, num_frames, length)
+        shown = _shown(parts, [film.reader(times, part.crop) for part in parts], times)
+    return _separate(model, recording, shown, mixture_consistent, compute)
+
+
+def _shown(parts: Sequence[SourcePart], readers: Sequence[FilmReader], times: NDArray[np.float64]) -> Iterator[Tensor]:
+    """Pictures of window after window, `(N, 3, H, W)` or of several frames."""
+    try:
+        for number in range(len(times)):
+            row = times[number : number + 1]
+            seen = [part.painted(reader.at(row)) for part, reader in zip(parts, readers, strict=True)]
+            yield to_images(np.concatenate(seen))
+        while True:  # the sound goes on a little longer than it was said to
+            yield to_images(np.concatenate(seen))
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def _separate(
+    model: Separator,
+    recording: Recording,
+    shown: Iterator[Tensor],
+    mixture_consistent: bool,
+    compute: Compute,
+) -> Iterator[SourceBlock]:
     waiting: list[Tensor] = []  # parts of the mixture that are read and not yet separated
-    number = 0
 
     def read() -> Iterator[Tensor]:
         for block in sound_blocks(recording):
             waiting.append(torch.from_numpy(block))
             yield waiting[-1]
 
-    def shown() -> Tensor:
-        """Pictures of the next window, `(N, 3, H, W)` or of several frames."""
-        nonlocal number
-        centre = (number + 1) * num_samples / 2 / SAMPLE_RATE
-        number += 1
-        if given is not None:
-            return given
-        moment = np.array([min(centre, info.duration_seconds / 2 if number == 1 else info.duration_seconds)])
-        times = times_around(moment, num_samples / SAMPLE_RATE, num_frames, info.duration_seconds)
-        return to_images(np.concatenate([part.see(recording, times) for part in parts]))
-
     def process(window: Tensor) -> Tensor:
-        estimates = separate_window(model, shown(), window, compute)
+        estimates = separate_window(model, next(shown), window, compute)
         check_numbers(estimates)
         return consistent(estimates, window) if mixture_consistent else estimates
 
-    done = 0
-    for estimates in overlap_add(read(), num_samples, process):
+    for estimates in overlap_add(read(), model.config.num_samples, process):
         mixture, count = torch.cat(waiting), estimates.shape[1]
         waiting[:] = [mixture[count:]]
         yield SourceBlock(mixture[:count].numpy(), estimates.numpy())
-        done += count
-        if progress is not None:
-            progress(min(done / SAMPLE_RATE, info.duration_seconds), info.duration_seconds)
 
 
 def separate_sound(model: Separator, image: Tensor, mixture: Tensor, compute: Compute) -> Tensor:

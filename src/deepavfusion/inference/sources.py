@@ -19,8 +19,6 @@ from deepavfusion.data.photos import read_photo
 from deepavfusion.data.views import centre_crop
 from deepavfusion.images import MEAN_COLOUR
 from deepavfusion.inference.arrays import Arrays, pictures_of
-from deepavfusion.inference.inputs import Recording
-from deepavfusion.inference.timeline import read_frames
 from deepavfusion.models.separator_config import SeparatorConfig
 
 Box = tuple[float, float, float, float]
@@ -77,9 +75,8 @@ class SourcePart:
     hidden: NDArray[np.bool_] | None = None
     """`(H, W)` of the crop: where other sources are painted over; None is nowhere."""
 
-    def see(self, recording: Recording, times_seconds: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Frames as of `read_frames`."""
-        frames = read_frames(recording, times_seconds, self.crop)
+    def painted(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Frames `(..., H, W, 3)` of the crop with other sources hidden."""
         if self.hidden is None:
             return frames
         return np.where(self.hidden[..., None], np.array(MEAN_COLOUR, np.uint8), frames)

@@ -8,8 +8,8 @@ Shape legend: `B` windows of a batch, `N` frames of each, `T` windows of a recor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -23,15 +23,14 @@ from deepavfusion.data.views import centre_crop, image_shape, seconds
 from deepavfusion.data.waveforms import continue_sound
 from deepavfusion.images import normalize
 from deepavfusion.inference.inputs import Recording
+from deepavfusion.inference.shared_film import SharedFilm
 from deepavfusion.inference.sliding_sound import SlidingSound
+from deepavfusion.inference.steps import Steps
 from deepavfusion.inference.windows import Windows, split
 from deepavfusion.models.classifier import AudioVisualClassifier, mean_pool, streams_of
 from deepavfusion.models.config import EarlyFusionConfig
-from deepavfusion.models.encoder import EarlyFusionEncoder
+from deepavfusion.models.encoder import EarlyFusionEncoder, EncoderOutput
 from deepavfusion.models.no_numbers import check_numbers
-
-Progress = Callable[[float, float], None]
-"""Is called with the seconds of a recording that are done and that there are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,19 @@ class WindowBatch:
     """`(B,)` bool."""
     audio_present: Tensor
     """`(B,)` bool."""
+    end_seconds: float
+    """Where the last window ends."""
+    encoded: dict[int, EncoderOutput] = field(default_factory=dict)
+    """What encoders made of it, by identity."""
+
+    def tokens(self, encoder: EarlyFusionEncoder, compute: Compute) -> EncoderOutput:
+        """What an encoder makes of it: computed once, whoever asks."""
+        if id(encoder) not in self.encoded:
+            with torch.inference_mode(), compute.autocast():
+                self.encoded[id(encoder)] = encoder(
+                    self.image, self.audio, image_present=self.image_present, audio_present=self.audio_present
+                )
+        return self.encoded[id(encoder)]
 
 
 @dataclass(frozen=True)
@@ -69,36 +81,49 @@ def windows_of(recording: Recording, config: EarlyFusionConfig, hop_seconds: flo
 
 
 def window_batches(
-    recording: Recording, config: EarlyFusionConfig, windows: Windows, compute: Compute, progress: Progress | None
+    recording: Recording,
+    film: SharedFilm,
+    config: EarlyFusionConfig,
+    windows: Windows,
+    compute: Compute,
 ) -> Iterator[WindowBatch]:
-    """Inputs of all windows in their order, a batch at a time.
+    """Inputs of all windows in their order, a batch at a time; what they see is asked of the film at once.
 
     Raises:
         MediaError: the recording cannot be read.
     """
-    info, sound = recording.info, SlidingSound(recording)
-    crop = centre_crop(info.height, info.width, config.image_size) if info.has_picture else None
-    count = round(seconds(config) * SAMPLE_RATE)
-    for first in range(0, len(windows.start_seconds), compute.batch_size):
-        part = slice(first, first + compute.batch_size)
-        starts, times = windows.start_seconds[part], windows.frame_seconds(config.num_frames)[part]
-        frames = np.zeros((len(starts), *image_shape(config.num_frames, config.image_size)), np.uint8)
-        if crop is not None:
-            frames = read_frames(recording, times, crop)
-        waveforms, heard = np.zeros((len(starts), count), np.float32), []
-        for row, start in zip(waveforms, starts, strict=True):
-            own = sound.window(float(start), seconds(config))
-            heard.append(len(own) > 0)
-            if len(own):
-                row[:] = continue_sound(own, count)
-        yield WindowBatch(
-            normalize(to_images(frames).to(compute.device)),
-            log_mel(torch.from_numpy(waveforms).to(compute.device), config.audio_size[0]),
-            torch.full((len(starts),), crop is not None, device=compute.device),
-            torch.tensor(heard, device=compute.device),
-        )
-        if progress is not None:
-            progress(float(starts[-1]) + windows.length_seconds, info.duration_seconds)
+    info, times = recording.info, windows.frame_seconds(config.num_frames)
+    seen = None
+    if info.has_picture:
+        seen = film.reader(times, centre_crop(info.height, info.width, config.image_size))
+
+    def batches() -> Iterator[WindowBatch]:
+        sound, count = SlidingSound(recording), round(seconds(config) * SAMPLE_RATE)
+        try:
+            for first in range(0, len(windows.start_seconds), compute.batch_size):
+                part = slice(first, first + compute.batch_size)
+                starts = windows.start_seconds[part]
+                frames = np.zeros((len(starts), *image_shape(config.num_frames, config.image_size)), np.uint8)
+                if seen is not None:
+                    frames = seen.at(times[part])
+                waveforms, heard = np.zeros((len(starts), count), np.float32), []
+                for row, start in zip(waveforms, starts, strict=True):
+                    own = sound.window(float(start), seconds(config))
+                    heard.append(len(own) > 0)
+                    if len(own):
+                        row[:] = continue_sound(own, count)
+                yield WindowBatch(
+                    normalize(to_images(frames).to(compute.device)),
+                    log_mel(torch.from_numpy(waveforms).to(compute.device), config.audio_size[0]),
+                    torch.full((len(starts),), seen is not None, device=compute.device),
+                    torch.tensor(heard, device=compute.device),
+                    float(starts[-1]) + windows.length_seconds,
+                )
+        finally:
+            if seen is not None:
+                seen.close()
+
+    return batches()
 
 
 class Film(Protocol):
@@ -128,44 +153,56 @@ def still_images(pictures: Tensor, num_frames: int) -> Tensor:
     return pictures if num_frames == 1 else pictures[:, None].expand(-1, num_frames, -1, -1, -1)
 
 
+def check_modality(model: AudioVisualClassifier, recording: Recording) -> None:
+    """Raise ValueError unless there is what a model of one modality looks at."""
+    lacking = {"image": "picture", "audio": "sound"}.get(model.config.modalities)
+    if lacking is not None and not getattr(recording.info, f"has_{lacking}"):
+        raise ValueError(f"{recording.name}: has no {lacking}, which is all that this model looks at")
+
+
 def class_logits(
     model: AudioVisualClassifier,
-    recording: Recording,
-    windows: Windows,
+    encoder: EarlyFusionEncoder,
+    name: str,
+    batches: Iterator[WindowBatch],
     compute: Compute,
-    progress: Progress | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> Steps[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Logits `(T, C)` of every window, averaged over the heads, and whether there was anything to read, `(T,)`.
+
+    Args:
+        model: the classifier.
+        encoder: its encoder, or one of the same weights that others ask too.
+        name: of the recording.
+        batches: of all windows.
+        compute: how.
 
     Raises:
         MediaError: the recording cannot be read.
         ValueError: it has nothing that the model looks at.
         NoNumbersError: the model's answer is not finite.
     """
-    lacking = {"image": "picture", "audio": "sound"}.get(model.config.modalities)
-    if lacking is not None and not getattr(recording.info, f"has_{lacking}"):
-        raise ValueError(f"{recording.name}: has no {lacking}, which is all that this model looks at")
     logits, present = [], []
-    for batch in window_batches(recording, model.config.encoder, windows, compute, progress):
+    for batch in batches:
         with torch.inference_mode(), compute.autocast():
-            out = model(batch.image, batch.audio, batch.image_present, batch.audio_present)
+            if model.config.modalities == "both":
+                pooled = model.pool(streams_of(batch.tokens(encoder, compute)))
+                out = model.classify(pooled, batch.image_present, batch.audio_present)
+            else:
+                out = model(batch.image, batch.audio, batch.image_present, batch.audio_present)
         has = torch.stack(list(out.present.values())).any(dim=0)
         check_numbers(out.average[has])
         logits.append(out.average.float().cpu().numpy())
         present.append(has.cpu().numpy())
+        yield batch.end_seconds
     rows, flags = np.concatenate(logits), np.concatenate(present)
     if not flags.any():
-        raise ValueError(f"{recording.name}: has nothing that this model looks at")
+        raise ValueError(f"{name}: has nothing that this model looks at")
     return rows, flags
 
 
 def features(
-    encoder: EarlyFusionEncoder,
-    recording: Recording,
-    windows: Windows,
-    compute: Compute,
-    progress: Progress | None = None,
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.bool_]]]:
+    encoder: EarlyFusionEncoder, batches: Iterator[WindowBatch], compute: Compute
+) -> Steps[tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.bool_]]]]:
     """The mean token `(T, D)` of every stream of every window, and whether the window has the stream, `(T,)`.
 
     Raises:
@@ -173,15 +210,14 @@ def features(
     """
     rows: dict[str, list[NDArray[np.float32]]] = {}
     flags: dict[str, list[NDArray[np.bool_]]] = {}
-    for batch in window_batches(recording, encoder.config, windows, compute, progress):
+    for batch in batches:
         with torch.inference_mode(), compute.autocast():
-            out = encoder(
-                batch.image, batch.audio, image_present=batch.image_present, audio_present=batch.audio_present
-            )
+            means = mean_pool(streams_of(batch.tokens(encoder, compute)))
         has = {"image": batch.image_present, "audio": batch.audio_present}
         has["fusion"] = has["image"] | has["audio"]
-        for stream, mean in mean_pool(streams_of(out)).items():
+        for stream, mean in means.items():
             check_numbers(mean[has[stream]])
             rows.setdefault(stream, []).append(mean.float().cpu().numpy())
             flags.setdefault(stream, []).append(has[stream].cpu().numpy())
+        yield batch.end_seconds
     return {k: np.concatenate(v) for k, v in rows.items()}, {k: np.concatenate(v) for k, v in flags.items()}

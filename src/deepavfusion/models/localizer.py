@@ -139,6 +139,13 @@ class Localizer(EncoderModel):
         tokens = self.encoder(
             image, audio, return_layers=True, image_present=image_present, audio_present=audio_present
         )
+        return self.answer(image, tokens, audio_present)
+
+    def answer(self, image: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> LocalizerOutput:
+        """What the head says of pictures and of what the encoder made of them; arguments as of `forward`.
+
+        `tokens` hold every layer.
+        """
         logits = self.head(image, tokens, audio_present).float()
         pooled = pool_scores(logits.mT, self.config)
         return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)

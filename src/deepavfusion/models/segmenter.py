@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_size import set_picture_size
@@ -60,6 +61,13 @@ class Segmenter(EncoderModel):
         if not self.config.hears:
             audio, audio_present = None, None
         out = self.encoder(image, audio, return_layers=True, image_present=image_present, audio_present=audio_present)
+        return self.answer(image, out, audio_present)
+
+    def answer(self, image: Tensor, out: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
+        """What the decoder says of pictures and of what the encoder made of them; arguments as of `forward`.
+
+        `out` holds every layer.
+        """
         assert out.layers is not None
         grid, maps = self.encoder.config.image_grid, []
         for number in self.config.layer_numbers:

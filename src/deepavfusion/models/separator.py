@@ -72,7 +72,8 @@ class Separator(EncoderModel):
             raise ValueError(f"expected a mixture (B, {self.config.num_samples}), got {tuple(mixture.shape)}")
         spectrum = stft(mixture)  # (B, F, T)
         mel = log_mel(mixture, self.config.encoder.audio_size[0])
-        power = torch.log10(torch.view_as_real(spectrum[..., :-1]).square().sum(-1) + LOG_FLOOR)
+        parts = torch.view_as_real(spectrum[..., :-1]).square()
+        power = torch.log10(parts[..., 0] + parts[..., 1] + LOG_FLOOR)
         logits = self.logits(image, mel, power[:, None])
         return SeparatorOutput(self._mask(logits.float()), spectrum, mixture.shape[1])
 

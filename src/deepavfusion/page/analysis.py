@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepavfusion.atomic import replacing
-from deepavfusion.inference.predict import FAILURES
 from deepavfusion.inference.predictions import Classification, Embedding
 from deepavfusion.inference.predictor import Predictor, Task
 from deepavfusion.inference.sources import Box
+from deepavfusion.inference.steps import FAILURES
 from deepavfusion.page.intake import Given
 from deepavfusion.page.visits import Place
 from deepavfusion.version import __version__

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepavfusion.inference.inputs import RecordingInfo, open_recording
 from deepavfusion.inference.listing import safe_name, shown
-from deepavfusion.inference.predict import FAILURES
+from deepavfusion.inference.steps import FAILURES
 from deepavfusion.report.scales import duration
 
 MAX_SHOWN_NAME = 60

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,17 +163,37 @@ class MediaFile:
             raise MediaError(self.path, "its picture changes its size; read it with a crop")
         return np.stack(pictures)
 
+    def film(self, wanted: Sequence[tuple[float, Sequence[FrameCrop]]]) -> Iterator[list[npt.NDArray[np.uint8]]]:
+        """The frames shown at ascending times, each in every crop named with its time, as they are decoded.
+
+        Decodes onward through the file, with no start at a key frame in between but where times lie far apart. Until
+        it ends nothing else may be read from this opening.
+        """
+        shown = self._shown([time for time, _ in wanted])
+        last: Any = None
+        cropped: dict[FrameCrop, npt.NDArray[np.uint8]] = {}
+        for _, crops in wanted:
+            with self._reading("no frame can be read"):
+                frame = next(shown)
+                if frame is not last:
+                    last, cropped = frame, {}
+                for crop in crops:
+                    if crop not in cropped:
+                        cropped[crop] = self._pixels(frame, crop)
+            yield [cropped[crop] for crop in crops]
+
     def _pictures(self, times: list[float], crop: FrameCrop | None) -> list[npt.NDArray[np.uint8]]:
+        with self._reading("no frame can be read"):
+            return [self._pixels(frame, crop) for frame in self._shown(times)]
+
+    def _shown(self, times: list[float]) -> Iterator[Any]:
+        """The decoded frames shown at ascending times; decoding them raises what `_reading` is for."""
         if not times or not all(map(math.isfinite, times)) or times != sorted(times):
             raise ValueError(f"times must be finite, ascending and at least one, got {times}")
-        with self._reading("no frame can be read"):
-            if self._picture is None:
-                raise ValueError(f"{self.path} has no picture")
-            if self._seek == "exact":
-                shown = self._picture.shown_at(times)
-            else:
-                shown = map(self._picture.nearest_key_frame, times)
-            return [self._pixels(frame, crop) for frame in shown]
+        self._check_open()
+        if self._picture is None:
+            raise ValueError(f"{self.path} has no picture")
+        return self._picture.shown_at(times) if self._seek == "exact" else map(self._picture.nearest_key_frame, times)
 
     def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16000) -> npt.NDArray[np.float32]:
         """The sound of a window, `(n,)` mono in [-1, 1]: the plain average of all channels, resampled.
@@ -201,6 +221,9 @@ class MediaFile:
         return frame_pixels.pixels(frame, crop, coding)
 
     def _reading(self, action: str) -> AbstractContextManager[None]:
+        self._check_open()
+        return reading(self.path, action)
+
+    def _check_open(self) -> None:
         if not self._is_open:
             raise ValueError(f"{self.path} is closed")
-        return reading(self.path, action)
