@@ -112,8 +112,8 @@ class Pilot(nn.Module):
         arm, terms = self.arm, {}
         first = half(self.autoencoder.config.encoder.audio_grid, rng) if arm.halves else None
         if arm.reconstruction or arm.views:
-            *losses, encoded = self.reconstruct(image, audio, first, rng)
-            terms["image"], terms["audio"] = (arm.reconstruction * x for x in losses)
+            losses, encoded = self.reconstruct(image, audio, first, rng)
+            terms.update({name: arm.reconstruction * loss for name, loss in losses.items()})
         alone = {}
         if arm.pairs or ("image" in arm.targets and arm.views):
             alone["image"] = self.image_alone(self.pooled(self.encode(again[0], None, rng)))
@@ -133,8 +133,9 @@ class Pilot(nn.Module):
 
     def reconstruct(
         self, image: Tensor, audio: Tensor, first: Tensor | None, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, EncoderOutput]:
-        """Losses on the hidden patches of picture and sound under this step's masks, and the encoder's streams."""
+    ) -> tuple[dict[str, Tensor], EncoderOutput]:
+        """Losses on the hidden patches of picture and sound under this step's masks if the arm has them, and the
+        encoder's streams."""
         model, config = self.autoencoder, self.autoencoder.config
         sizes, kept = patches(config.encoder), (config.num_image_kept, config.num_audio_kept)
         noise = [torch.rand(len(image), n, generator=rng) for n in sizes]
@@ -149,14 +150,15 @@ class Pilot(nn.Module):
             for x, n, k in zip(noise, sizes, kept, strict=True)
         ]
         out = model.encoder(image, audio, *(mask.ids_keep for mask in masks))
-        losses = []
-        for x, stream, decoder, mask, floor in (
-            (image, out.image, model.image_decoder, masks[0], config.image_variance_floor),
-            (audio, out.audio, model.audio_decoder, masks[1], config.audio_variance_floor),
-        ):
-            predicted = decoder(out.fusion, stream, mask)
-            losses.append(model.loss(x, predicted, mask.ids_predicted, variance_floor=floor))
-        return losses[0], losses[1], out
+        losses = {}
+        if self.arm.reconstruction:
+            for name, x, stream, decoder, mask, floor in (
+                ("image", image, out.image, model.image_decoder, masks[0], config.image_variance_floor),
+                ("audio", audio, out.audio, model.audio_decoder, masks[1], config.audio_variance_floor),
+            ):
+                predicted = decoder(out.fusion, stream, mask)
+                losses[name] = model.loss(x, predicted, mask.ids_predicted, variance_floor=floor)
+        return losses, out
 
     def encode(
         self, image: Tensor | None, audio: Tensor | None, rng: torch.Generator, first: Tensor | None = None

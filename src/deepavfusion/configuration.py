@@ -35,6 +35,12 @@ class DataConfig:
     """Probability of mirroring the image left to right."""
     gain_db: float = 6.0
     """Largest random gain of the sound in dB; the gain is uniform between minus and plus this value."""
+    colour: float = 0.0
+    """Strength of random changes of colour: contrast by up to this share, and a tint and shading of up to a quarter of
+    it, of every colour channel. 0 leaves the colours as they are."""
+    noise: float = 0.0
+    """Largest amplitude of white noise added to the sound, whose full scale is 1; the amplitude is log-uniform from a
+    hundredth of it. 0 adds none."""
 
     def __post_init__(self) -> None:
         for name in ("crop_area", "crop_ratio"):
@@ -50,6 +56,9 @@ class DataConfig:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
         if self.gain_db < 0:
             raise ValueError(f"gain_db {self.gain_db} must not be negative")
+        for name in ("colour", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from deepavfusion.arguments import UsageError, parse_arguments
 from deepavfusion.bench.estimate import Estimate, estimate, run
@@ -17,7 +19,8 @@ from deepavfusion.bench.live_memory import LiveMemory, fake_mode
 from deepavfusion.bench.model import count_flops, saved_bytes, steps_of
 from deepavfusion.bench.reached_share import ASSUMED, ReachedShare, reached_share
 from deepavfusion.configuration import OptimConfig, TrainingConfig
-from deepavfusion.models.config import EarlyFusionConfig, MaskedDecodingConfig
+from deepavfusion.models.config import AlignmentConfig, EarlyFusionConfig, MaskedDecodingConfig
+from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 
 TINY = EstimateConfig(
     model=EarlyFusionConfig(image_size=(64, 64), audio_size=(64, 64), embed_dim=48, depth=2, num_heads=4),
@@ -110,6 +113,21 @@ def test_the_cross_decoder_saves_operations_and_memory() -> None:
         costs.append((result.flop_per_sample, result.memory.activations))
     assert costs[0][0] > costs[1][0] > costs[2][0]
     assert costs[0][1] > costs[1][1] > costs[2][1]
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_operations_of_alignment_are_those_of_a_real_pass(weight: float) -> None:
+    aligned = replace(TINY, alignment=AlignmentConfig(weight=0.5), autoencoder=replace(TINY.autoencoder, weight=weight))
+    model, encoder = AudioVisualMAE(aligned.autoencoder_config).train(), TINY.model
+    shapes = (encoder.image_shape, (1, *encoder.audio_size), (encoder.num_image_patches,), (encoder.num_audio_patches,))
+    names = ("image", "audio", "image_noise", "audio_noise")
+    first, second = ({name: torch.rand(1, *shape) for name, shape in zip(names, shapes, strict=True)} for _ in range(2))
+    second |= dict.fromkeys(("image_present", "audio_present"), torch.tensor([True]))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        out = model(**first, second=second)
+        (weight * out.loss + sum(out.alignment.values())).backward()
+    assert estimate(aligned).flop_per_sample == counter.get_total_flops()
+    assert estimate(aligned).memory.activations > 0
 
 
 def test_the_command_takes_a_recipe_and_refuses_what_does_not_divide(tmp_path: Path) -> None:

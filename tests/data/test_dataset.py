@@ -143,3 +143,28 @@ def test_nothing_to_read_is_an_error(clips: list[Clip]) -> None:
         ClipSet([], CENTRE)
     with pytest.raises(ValueError, match="seed -1"):
         ClipStream(clips, VIEW, seed=-1)
+
+
+def test_two_moments_are_two_views_of_one_clip_and_the_first_is_as_without(clips: list[Clip]) -> None:
+    plain, stream = (ClipStream(clips, VIEW, seed=0, num_patches=(6, 8), two_moments=two) for two in (False, True))
+    batch, first = collate([stream[n] for n in range(4)]), collate([plain[n] for n in range(4)])
+    second = batch.second
+    assert second is not None
+    assert first.second is None
+    for name, value in first.tensors().items():
+        assert torch.equal(batch.tensors()[name], value), name
+        if name not in ("image_present", "audio_present"):
+            assert not torch.equal(second.tensors()[name], value), name
+    assert second.ids == batch.ids
+    moved = batch.to("cpu", non_blocking=True).second
+    assert moved is not None
+    assert torch.equal(moved.image, second.image)
+
+
+def test_a_clip_that_cannot_be_read_is_named_once_for_both_moments(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    batch = collate([ClipStream([Clip("broken", str(tmp_path / "broken.mp4"))], VIEW, seed=0, two_moments=True)[0]])
+    assert [failure.clip_id for failure in batch.failures] == ["broken"]
+    assert batch.second is not None
+    assert batch.second.failures == []
+    assert not batch.second.image_present.any()

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from deepavfusion.configuration import DataConfig
 from deepavfusion.data.crops import WHOLE, FrameCrop, Region
-from deepavfusion.data.views import CentreView, ClipView, TrainingView, centre_crop, frame_times, random_crop
+from deepavfusion.data.views import (
+    CentreView,
+    ClipView,
+    TrainingView,
+    centre_crop,
+    frame_times,
+    noisy,
+    random_crop,
+    recoloured,
+)
 from deepavfusion.models.config import EarlyFusionConfig
 
 
@@ -240,3 +249,43 @@ def test_the_window_moves_with_an_annotated_reference() -> None:
     start, times = frame_times(info, 4.0, 2.0, 3, [9.8])
     assert (start, times) == (8.0, pytest.approx([9.8 - 2 / 3, 9.8, 10.0]))
     assert frame_times(info, 4.0, 2.0, 1, [9.8]) == (4.0, [9.8])
+
+
+def test_changed_colours_are_linear_in_the_channel_and_in_the_place() -> None:
+    still = np.random.default_rng(0).integers(90, 160, (20, 30, 3), dtype=np.uint8)
+    film = np.stack([still, still])
+    changed = recoloured(film, 0.4, np.random.default_rng(1))
+    assert np.array_equal(changed[0], changed[1])
+    assert np.array_equal(changed[0], recoloured(still, 0.4, np.random.default_rng(1)))
+    down, across = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 30), indexing="ij")
+    for channel in range(3):
+        x, y = still[..., channel].ravel().astype(float), changed[0, ..., channel].ravel().astype(float)
+        design = np.stack([x - 127.5, np.ones_like(x), down.ravel(), across.ravel()], axis=1)
+        (contrast, tint, *shading), *_ = np.linalg.lstsq(design, y, rcond=None)
+        assert np.abs(design @ [contrast, tint, *shading] - y).max() <= 1  # rounding
+        assert abs(contrast - 1) <= 0.41
+        assert abs(tint - 127.5) <= 0.1 * 255 + 1
+        assert all(abs(slope) <= 0.1 * 255 + 1 for slope in shading)
+    assert np.array_equal(recoloured(still, 0.0, np.random.default_rng(1)), still)
+
+
+def test_noise_has_a_level_between_a_hundredth_and_the_largest() -> None:
+    silence = np.zeros(20_000, np.float32)
+    levels = np.array([noisy(silence, 0.1, np.random.default_rng(n)).std() for n in range(200)])
+    assert levels.min() > 0.00098
+    assert levels.max() < 0.102
+    assert np.median(np.log10(levels)) == pytest.approx(-2, abs=0.2)
+
+
+def test_colours_and_noise_change_nothing_else_of_a_view() -> None:
+    plain = TrainingView(image_size=(32, 32), window_seconds=3.0)
+    loud = replace(plain, colour=0.4, noise=0.05)
+    (a, _), (b, _) = draw(plain, ArrayInfo(10.0), 3), draw(loud, ArrayInfo(10.0), 3)
+    assert a.start_seconds == b.start_seconds
+    assert a.image is not None and b.image is not None and a.waveform is not None and b.waveform is not None  # noqa: PT018
+    assert not np.array_equal(a.image, b.image)
+    assert 1e-4 < (a.waveform - b.waveform).std() < 0.06
+    silent = replace(ArrayInfo(10.0), has_sound=False)
+    assert np.array_equal(draw(loud, silent, 3)[0].image, b.image)
+    with pytest.raises(ValueError, match=r"colour 1\.5 must be between"):
+        DataConfig(source="x", colour=1.5)

@@ -21,7 +21,8 @@ from deepavfusion.evaluation.evaluate import evaluate
 from deepavfusion.evaluation.features.embedding import embed
 from deepavfusion.evaluation.features.neighbours import neighbours, vote
 from deepavfusion.images import normalize
-from deepavfusion.models import EarlyFusionEncoder
+from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
+from deepavfusion.models.config import AlignmentConfig, MaskedDecodingConfig
 from deepavfusion.storage.starting_point import digest_weights
 from deepavfusion.tasks.feature_probe import FeatureProbe, classification_task
 from deepavfusion.training.loop import fit
@@ -216,3 +217,30 @@ def test_votes_by_hand() -> None:
     np.testing.assert_allclose(three[0].numpy(), expected, rtol=1e-6)
     two_streams = vote([(asked, known), (asked * 0, known * 0)], targets, 3, 0.25)  # mean cosine: halves
     np.testing.assert_allclose(two_streams.numpy(), three.numpy(), rtol=1e-6)
+
+
+def test_the_joint_space_has_image_and_sound_each_encoded_alone(data: Path, encoder: Path, tmp_path: Path) -> None:
+    decoding = MaskedDecodingConfig(decoder_dim=16, decoder_num_heads=2, image_decoder_depth=1, audio_decoder_depth=1)
+    torch.manual_seed(0)
+    aligned = MaskedAutoencoderConfig.from_parts(ENCODER, decoding, AlignmentConfig(weight=1, dim=6, hidden_dim=8))
+    model = AudioVisualMAE(aligned).eval()
+    model.save_pretrained(tmp_path / "model")
+    embed(settings(tmp_path / "model", data, tmp_path / "joint.npz", tokens="joint"))
+    found = read_features(str(tmp_path / "joint.npz"))
+    batch = collate([ClipSet(find_clips(str(data)), CentreView.from_config(ENCODER))[i] for i in range(8) if i != 2])
+    image, audio = normalize(batch.image), log_mel(batch.waveform, 32)
+    assert model.alignment is not None
+    with torch.no_grad():
+        alone = {"image": model.encoder(image, None), "audio": model.encoder(None, audio)}
+        for name, out in alone.items():
+            expected = model.alignment.embed(out).numpy()
+            np.testing.assert_allclose(found.streams[name], expected, rtol=1e-4, atol=1e-5)
+    assert set(found.streams) == {"image", "audio"}
+    config = NeighboursConfig(str(tmp_path / "joint.npz"), str(tmp_path / "joint.npz"), str(tmp_path / "knn"), k=1)
+    assert neighbours(config).record.scores["top1 average"].value == 1.0  # each is its own nearest
+    with pytest.raises(ValueError, match="holds the joint space; write the tokens"):
+        found.check(digest_weights(model.encoder), "both", pooled=True)
+    with pytest.raises(ValueError, match=r"has no joint space; one comes from pretrain with --alignment\.weight"):
+        embed(settings(encoder, data, tmp_path / "none.npz", tokens="joint"))
+    with pytest.raises(ValueError, match="tokens joint: needs a trained model and --modalities both"):
+        settings(encoder, data, tmp_path / "none.npz", tokens="joint", modalities="image")

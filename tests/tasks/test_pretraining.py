@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
 from deepavfusion.configuration import DataConfig, OptimConfig, TrainingConfig
 from deepavfusion.data.clips import Clip, write_manifest
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
-from deepavfusion.models import EarlyFusionConfig, EarlyFusionEncoder
-from deepavfusion.models.config import MaskedDecodingConfig
+from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, EarlyFusionEncoder
+from deepavfusion.models.config import AlignmentConfig, MaskedDecodingConfig
 from deepavfusion.models.vit import patchify
-from deepavfusion.tasks.pretraining import MaskedPretraining, denormalize_patches, paste, probe_clips
+from deepavfusion.tasks.pretraining import ALIGNED, MaskedPretraining, denormalize_patches, paste, probe_clips
 from deepavfusion.tasks.pretraining_config import InitConfig, PretrainConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
@@ -103,10 +107,86 @@ def test_a_run_with_the_cross_decoder_predicts_a_share_and_draws_all(clips: Path
     assert record["model_config"]["decoder_form"] == "cross"
 
 
+def aligned(config: PretrainConfig, reconstruction: float = 1.0) -> PretrainConfig:
+    """The same with alignment of two moments."""
+    return replace(
+        config,
+        alignment=AlignmentConfig(weight=0.5, dim=4, hidden_dim=8),
+        autoencoder=replace(config.autoencoder, weight=reconstruction),
+        data=replace(config.data, colour=0.4, noise=0.01),
+    )
+
+
+def test_a_run_with_alignment_is_continued_bit_by_bit_and_keeps_its_joint_space(clips: Path, tmp_path: Path) -> None:
+    whole = aligned(make(clips, tmp_path / "whole"))
+    assert fit(MaskedPretraining(whole), whole, quiet()).status == "finished"
+    parts = aligned(make(clips, tmp_path / "parts", workers=2))
+    task = MaskedPretraining(parts)
+    counts, calls = task.counts, []
+
+    def stop_in_step_three(batch: object) -> dict[str, int]:
+        calls.append(batch)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return counts(batch)  # type: ignore[arg-type]
+
+    task.counts = stop_in_step_three  # type: ignore[method-assign, assignment]
+    assert fit(task, parts, quiet()).status == "preempted"
+    fit(MaskedPretraining(parts), parts, quiet())
+    a, b = (checkpoints.load(tmp_path / name / "checkpoints" / "step_00000006.pt") for name in ("whole", "parts"))
+    assert "alignment.alone.image.before.mean" in a["model"]
+    for name in a["model"]:
+        assert torch.equal(a["model"][name], b["model"][name]), name
+    with open(tmp_path / "whole" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    terms = ("loss_image", "loss_audio", "loss_aligned_image", "loss_aligned_audio", "loss_aligned_pair")
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(sum(float(row[name]) for name in terms), rel=1e-5)
+        assert all(float(row[name]) > 0 for name in terms)
+    model = AudioVisualMAE.from_pretrained(tmp_path / "whole" / "model")
+    assert model.alignment is not None
+
+
+def test_a_run_of_alignment_alone_decodes_nothing(clips: Path, tmp_path: Path) -> None:
+    config = aligned(make(clips, tmp_path / "run"), reconstruction=0.0)
+    fit(MaskedPretraining(config), config, quiet())
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        assert not {"loss_image", "loss_audio"} & set(next(csv.DictReader(file)))
+    assert {p.name for p in (tmp_path / "run" / "pictures").iterdir()} == {"learning_curve.png"}
+    torch.manual_seed(config.training.seed)
+    start, end = MaskedPretraining(config).build_model(), AudioVisualMAE.from_pretrained(tmp_path / "run" / "model")
+    for name, value in end.image_decoder.state_dict().items():
+        assert torch.equal(value, start.image_decoder.state_dict()[name]), name
+    assert not torch.equal(end.encoder.fusion_tokens, start.encoder.fusion_tokens)
+    idle = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross")).without_effect()
+    assert "--autoencoder.decoder_form has no effect with --autoencoder.weight 0" in idle
+    plain = make(clips, tmp_path)
+    idle = replace(plain, alignment=AlignmentConfig(dim=8)).without_effect()
+    assert idle == ["--alignment.dim has no effect without --alignment.weight"]
+
+
+def test_alignment_over_two_processes_compares_all_clips_of_the_step(clips: Path, tmp_path: Path) -> None:
+    config = aligned(make(clips, tmp_path / "one"))
+    config = replace(config, model=replace(config.model, drop_path=0.0))  # each process drops paths of its own
+    fit(MaskedPretraining(config), config, quiet())
+    two = replace(config, run_dir=str(tmp_path / "two"))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(two.to_dict()))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "deepavfusion", "pretrain", "--config", str(tmp_path / "two.yaml"), "--training.device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    losses = []
+    for name in ("one", "two"):
+        with open(tmp_path / name / "metrics.csv", newline="") as file:
+            losses.append([[float(row[f"loss_aligned_{term}"]) for term in ALIGNED] for row in csv.DictReader(file)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)  # after six updates too
+
+
 def test_a_run_of_a_version_without_a_choice_of_decoders_is_continued(clips: Path, tmp_path: Path) -> None:
     config = make(clips, tmp_path)
     old = config.to_dict()
-    del old["autoencoder"]["decoder_form"], old["autoencoder"]["predicted_share"]
+    del old["autoencoder"]["decoder_form"], old["autoencoder"]["predicted_share"], old["autoencoder"]["weight"]
+    del old["alignment"], old["data"]["colour"], old["data"]["noise"]
     assert compare_configs(old, config.to_dict()) == []
     cross = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross"))
     assert compare_configs(old, cross.to_dict()) == ["--autoencoder.decoder_form was self, is cross"]

@@ -147,11 +147,9 @@ def _pass(model: AudioVisualMAE, config: EstimateConfig, half: bool, sharded: bo
         buckets = torch.empty(bytes_of(model.parameters()) if ddp else 0, dtype=torch.uint8)  # DDP's, always there
         base = live.other
         for micro in range(min(accumulation, 2)):  # a third pass is as the second
-            inputs = _inputs(config)
+            inputs = _inputs(config, config.micro_batch)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                out = model(*inputs)
-            loss = out.loss
-            del out
+                loss = _loss(model, inputs, config)
             if micro == 0:
                 activations = live.other - base
             loss.backward()
@@ -161,15 +159,27 @@ def _pass(model: AudioVisualMAE, config: EstimateConfig, half: bool, sharded: bo
     return activations, peak
 
 
-def _inputs(config: EstimateConfig) -> tuple[Tensor, ...]:
-    """What the model gets: pictures, spectrograms and masking noise of one forward pass."""
-    b, encoder = config.micro_batch, config.model
-    return (
-        torch.empty(b, *encoder.image_shape),
-        torch.empty(b, 1, *encoder.audio_size),
-        torch.empty(b, encoder.num_image_patches),
-        torch.empty(b, encoder.num_audio_patches),
-    )
+def _inputs(config: EstimateConfig, batch: int) -> list[dict[str, Tensor]]:
+    """What the model gets: images, spectrograms and masking noise of one forward pass; of two moments if it aligns."""
+    encoder = config.model
+    return [
+        {
+            "image": torch.empty(batch, *encoder.image_shape),
+            "audio": torch.empty(batch, 1, *encoder.audio_size),
+            "image_noise": torch.empty(batch, encoder.num_image_patches),
+            "audio_noise": torch.empty(batch, encoder.num_audio_patches),
+        }
+        for _ in range(2 if config.alignment.weight else 1)
+    ]
+
+
+def _loss(model: AudioVisualMAE, inputs: list[dict[str, Tensor]], config: EstimateConfig) -> Tensor:
+    """The loss of one forward pass."""
+    first, *others = inputs
+    there = dict.fromkeys(("image_present", "audio_present"), torch.ones(len(first["image"]), dtype=torch.bool))
+    out = model(**first, second={**others[0], **there} if others else None)
+    aligned = [config.alignment.weight * term for term in out.alignment.values()]
+    return torch.stack([config.autoencoder.weight * out.loss, *aligned]).sum() if aligned else out.loss
 
 
 def _flop(config: EstimateConfig) -> tuple[float, float]:
@@ -179,10 +189,8 @@ def _flop(config: EstimateConfig) -> tuple[float, float]:
         with fake_mode():
             model = AudioVisualMAE(config.autoencoder_config).train()
             model.encoder.gradient_checkpointing = again
-            encoder = config.model
-            inputs = (torch.empty(1, *encoder.image_shape), torch.empty(1, 1, *encoder.audio_size))
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-                model(*inputs).loss.backward()
+                _loss(model, _inputs(config, 1), config).backward()
         counts.append(counter.get_total_flops())
     return float(counts[0]), float(counts[-1] - counts[0])
 
@@ -202,9 +210,9 @@ def _time(config: EstimateConfig, flop: float, mfu: float) -> tuple[int | None, 
     clips = config.clips
     if clips is None and config.data.source:
         from deepavfusion.data.clips import find_clips
-        from deepavfusion.data.splits import trained_on
+        from deepavfusion.data.splits import is_held_out
 
-        clips = len(trained_on(find_clips(config.data.source)))
+        clips = sum(not is_held_out(clip) for clip in find_clips(config.data.source))
     if not clips:
         return None, None
     batch = config.training.batch_size

@@ -5,44 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 Verdict = Literal["ok", "quarantined"]
-Storage = Literal["file", "shard", "framed"]
 VERDICTS = ("ok", "quarantined")
 _SHARDED = re.compile(r"\.tar#\d+$")
 _FRAMED = re.compile(r"\.csv#\d+$")
 
 
-class ClipError(Exception):
-    """A clip that could not be read: `clip_id` and, in words, the `cause`."""
+class TrackInfo(Protocol):
+    """What an opened clip tells of its tracks."""
 
-    def __init__(self, clip_id: str, cause: str) -> None:
-        super().__init__(clip_id, cause)  # the arguments of the constructor, so that the error can be pickled
-        self.clip_id = clip_id
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return f"clip {self.clip_id}: {self.cause}"
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """What an opened clip tells of itself without being decoded through, wherever it is stored."""
-
-    duration_seconds: float
-    """Where the later of the tracks ends, counted from where the earlier one starts; 0 of a picture alone."""
-    has_picture: bool
-    """Whether there is a picture track with anything in it; cover art is none."""
-    has_sound: bool
-    width: int = 0
-    """Of the displayed picture, in pixels; 0 without a picture."""
-    height: int = 0
-    frame_rate: float = 0.0
-    """Frames per second on average; 0 where unknown."""
-    sample_rate: int = 0
-    """0 without sound."""
-    channels: int = 0
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def has_picture(self) -> bool: ...
+    @property
+    def has_sound(self) -> bool: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def frame_rate(self) -> float: ...
+    @property
+    def sample_rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -82,11 +71,11 @@ class Clip:
     """BLAKE2 digest of the file's bytes, in a shard of the clip's description; hexadecimal."""
 
     @property
-    def storage(self) -> Storage:
+    def storage(self) -> Literal["file", "shard", "framed"]:
         """How the clip is stored, which decides how it is opened."""
-        return storage_of(self.path)
+        return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
 
-    def with_info(self, info: ClipInfo) -> Clip:
+    def with_info(self, info: TrackInfo) -> Clip:
         """The row with what an opened file tells of its tracks."""
         return replace(
             self,
@@ -97,11 +86,6 @@ class Clip:
             sample_rate=info.sample_rate if info.has_sound else None,
             channels=info.channels if info.has_sound else None,
         )
-
-
-def storage_of(path: str) -> Storage:
-    """How the clip with such a path is stored."""
-    return "shard" if _SHARDED.search(path) else "framed" if _FRAMED.search(path) else "file"
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))

@@ -56,6 +56,8 @@ class Sample:
     truth: NDArray[np.uint8] | None = None
     """`(H, W)` numbers, where masks are asked for."""
     failure: Failure | None = None
+    second: Sample | None = None
+    """The same clip at a second moment, where a task wants two."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Batch:
     truth: Tensor | None = None
     """`(B, H, W)` uint8 numbers of what each pixel (of the reference frame) shows, where masks are asked for; zeros for
     failures."""
+    second: Batch | None = None
+    """The same clips at a second moment, where a task wants two."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,7 +108,8 @@ class Batch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         changed: dict[str, Any] = {name: function(tensor) for name, tensor in self.tensors().items()}
-        return replace(self, **changed)
+        second = None if self.second is None else self.second._map(function)
+        return replace(self, **changed, second=second)
 
 
 class ClipStream(Dataset[Sample]):
@@ -118,6 +123,7 @@ class ClipStream(Dataset[Sample]):
         num_patches: tuple[int, int] | None = None,
         seek: Seek = "exact",
         truth: Truth | None = None,
+        two_moments: bool = False,
     ) -> None:
         """
         Args:
@@ -127,21 +133,30 @@ class ClipStream(Dataset[Sample]):
             num_patches: patches of picture and sound, for the masking noise; None makes no noise.
             seek: `nearest_keyframe` trades the exact frame for speed.
             truth: where masks come from, if they are wanted; frames are then those that have one.
+            two_moments: draw a second view of the same clip too, with masks of its own.
         """
         if not clips:
             raise ValueError("a stream needs at least one clip")
         if seed < 0:
             raise ValueError(f"seed {seed} must not be negative")
         self.clips, self.view, self.seed, self.num_patches, self.seek = clips, view, seed, num_patches, seek
-        self.truth = truth
+        self.truth, self.two_moments = truth, two_moments
 
     def __getitem__(self, number: int) -> Sample:
         epoch, position = divmod(number, len(self.clips))
         clip = self.clips[epoch_order(self.seed, epoch, len(self.clips))[position]]
-        sample = read_sample(number, clip, self.view, self.seek, generator(self.seed, number, Purpose.VIEW), self.truth)
+        view, masks = generator(self.seed, number, Purpose.VIEW), generator(self.seed, number, Purpose.MASKS)
+        if not self.two_moments:
+            return self._masked(read_sample(number, clip, self.view, self.seek, view, self.truth), masks)
+        rngs = [view, generator(self.seed, number, Purpose.SECOND_VIEW)]
+        first, second = read_moments(number, clip, self.view, self.seek, rngs, self.truth)
+        second = self._masked(second, generator(self.seed, number, Purpose.SECOND_MASKS))
+        return replace(self._masked(first, masks), second=second)
+
+    def _masked(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample with masking noise, if the stream makes any."""
         if self.num_patches is None:
             return sample
-        rng = generator(self.seed, number, Purpose.MASKS)
         image_noise, audio_noise = (rng.random(count, dtype=np.float32) for count in self.num_patches)
         return replace(sample, image_noise=image_noise, audio_noise=audio_noise)
 
@@ -172,19 +187,46 @@ def read_sample(
     truth: Truth | None = None,
 ) -> Sample:
     """Read one view. A clip that cannot be read gives a sample without either track that says why."""
-    failure, mask = None, None if truth is None else np.zeros(view.image_size, np.uint8)
+    return read_moments(number, clip, view, seek, [rng], truth)[0]
+
+
+def read_moments(
+    number: int,
+    clip: Clip,
+    view: TrainingView | CentreView,
+    seek: Seek,
+    rngs: Sequence[np.random.Generator | None],
+    truth: Truth | None = None,
+) -> list[Sample]:
+    """Read one view per generator of a clip that is opened once.
+
+    Where one of them cannot be read, all are samples without either track, and the first says why.
+    """
+    samples: list[Sample] = []
     try:
         with open_clip(clip, seek) as media:
-            drawn = view.read(media, rng, truth.times(clip) if truth else ())
-            if drawn.image is None and drawn.waveform is None:
-                raise ClipError(
-                    clip.id, f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {one_line(clip.path)}"
-                )
-            if truth is not None and drawn.crop is not None:
-                end = drawn.start_seconds + view.window_seconds
-                mask = crop_mask(truth.read(clip, drawn.frame_seconds, drawn.start_seconds, end), drawn.crop)
+            for rng in rngs:
+                drawn = view.read(media, rng, truth.times(clip) if truth else ())
+                if drawn.image is None and drawn.waveform is None:
+                    raise ClipError(
+                        clip.id,
+                        f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {one_line(clip.path)}",
+                    )
+                mask = None if truth is None else np.zeros(view.image_size, np.uint8)
+                if truth is not None and drawn.crop is not None:
+                    end = drawn.start_seconds + view.window_seconds
+                    mask = crop_mask(truth.read(clip, drawn.frame_seconds, drawn.start_seconds, end), drawn.crop)
+                samples.append(_sample(number, clip, view, drawn, mask))
     except ClipError as error:
-        drawn, failure = ClipView(None, None, 0.0, 0.0), Failure(clip.id, error.cause)
+        mask = None if truth is None else np.zeros(view.image_size, np.uint8)
+        nothing = _sample(number, clip, view, ClipView(None, None, 0.0, 0.0), mask)
+        samples = [replace(nothing, failure=Failure(clip.id, error.cause)), *(nothing for _ in rngs[1:])]
+    return samples
+
+
+def _sample(
+    number: int, clip: Clip, view: TrainingView | CentreView, drawn: ClipView, mask: NDArray[np.uint8] | None
+) -> Sample:
     return Sample(
         number=number,
         clip=clip,
@@ -193,7 +235,6 @@ def read_sample(
         image_present=drawn.image is not None,
         audio_present=drawn.waveform is not None,
         truth=mask,
-        failure=failure,
     )
 
 
@@ -212,6 +253,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labels=[sample.clip.label for sample in samples],
         failures=[sample.failure for sample in samples if sample.failure is not None],
         truth=_stack([sample.truth for sample in samples]),
+        second=collate(seconds) if (seconds := [s.second for s in samples if s.second is not None]) else None,
     )
 
 

@@ -1,9 +1,9 @@
 """Files of features, and batches of them for training and evaluation without decoding.
 
-A file holds an encoder's features of the centre view of every clip, either pooled or all tokens:
+A file holds an encoder's features of the centre view of every clip, pooled, all tokens, or of the joint space:
 
     ids, labels, splits               (N,) text; empty where unknown
-    image, audio, fusion              (N, D) pooled, (N, T, D) tokens; a stream the encoder did not get is missing
+    image, audio, fusion              (N, D) pooled or joint, (N, T, D) tokens; one the encoder did not get is missing
     image_present, audio_present      (N,) bool
     meta                              JSON: encoder, its digest, settings, clips that are missing or could not be read
 
@@ -56,15 +56,18 @@ class Features:
         """Clips that could not be read, with the cause."""
         return dict(self.meta["failed"])
 
-    def check(self, encoder_digest: str, modalities: str, pooled: bool) -> None:
+    def check(self, encoder_digest: str, modalities: str, pooled: bool, joint: bool = False) -> None:
         """Raise ValueError unless these are features of that very encoder, shown those modalities.
 
         Args:
             encoder_digest: of the encoder's weights.
             modalities: that the encoder was shown.
             pooled: whether pooled features will do; otherwise all tokens are needed.
+            joint: whether vectors of the joint space will do as well as pooled features.
         """
-        if self.meta["tokens"] == "pooled" and not pooled:
+        if self.meta["tokens"] == "joint" and not joint:
+            raise ValueError(f"{self.place}: holds the joint space; write the tokens with --tokens pooled or all")
+        if self.meta["tokens"] != "all" and not pooled:
             raise ValueError(f"{self.place}: holds pooled features; write all tokens with --tokens all")
         if self.meta["encoder_digest"] != encoder_digest:
             raise ValueError(

@@ -22,6 +22,10 @@ class Purpose(IntEnum):
     """Orders in which classes come equally often."""
     WORTH_MASKS = 6
     """Masks under which the worth of the other sense is measured."""
+    SECOND_VIEW = 7
+    """Of a sample of two moments: the view of the second."""
+    SECOND_MASKS = 8
+    """Of a sample of two moments: which patches of the second are hidden."""
     MIXING_PARTNERS = 11
     """Which clips of a group are mixed in training."""
     MIXING_WEIGHTS = 12

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from deepavfusion.audio import HOP_LENGTH, SAMPLE_RATE
 from deepavfusion.configuration import DataConfig
-from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import WHOLE, FrameCrop, Region
 from deepavfusion.data.truth import nearest_time
 from deepavfusion.data.waveforms import continue_sound
@@ -31,6 +30,21 @@ RESIZE_MARGIN = 256 / 224
 """The test picture is scaled to cover the output enlarged by this, then the output's size is cut from its centre."""
 CROP_TRIES = 10
 """Draws of a random crop before the largest allowed one in the centre is taken, as in torchvision."""
+
+
+class ClipInfo(Protocol):
+    """What a view must know of a clip."""
+
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def has_picture(self) -> bool: ...
+    @property
+    def has_sound(self) -> bool: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def height(self) -> int | None: ...
 
 
 class OpenClip(Protocol):
@@ -69,7 +83,8 @@ class ClipView:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """A random window, a random frame in it, a random resized crop, mirroring and gain."""
+    """A random window, a random frame in it, a random resized crop, mirroring and gain; other colours and noise if
+    they are asked for."""
 
     image_size: tuple[int, int] = (224, 224)
     """Height and width of the picture."""
@@ -83,6 +98,10 @@ class TrainingView:
     """Probability of mirroring left to right."""
     gain_db: float = 6.0
     """Gain is uniform in plus or minus this many decibels, then the sound is clamped to [-1, 1]."""
+    colour: float = 0.0
+    """Strength of changed colours, 0 to 1."""
+    noise: float = 0.0
+    """Largest standard deviation of added white noise, in the units of the sound."""
     num_frames: int = 1
     """Frames of the picture; of several none is random in its window, so that their times are those the model knows."""
     region: Region = WHOLE
@@ -98,6 +117,8 @@ class TrainingView:
             data.crop_ratio,
             data.flip,
             data.gain_db,
+            data.colour,
+            data.noise,
             model.num_frames,
         )
 
@@ -129,17 +150,24 @@ class TrainingView:
             raise ValueError("a training view is random and needs a generator")
         info = media.info
         place, moment, mirror, gain = rng.random(4)
+        changes = np.random.default_rng(rng.integers(2**63)) if self.colour or self.noise else None
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
         image, crop = None, None
         if info.has_picture:
-            size = self.region.size(info.height, info.width)
+            size = self.region.size(*_size(info))
             crop = self.region.within(random_crop(*size, self, flip=bool(mirror < self.flip), rng=rng))
             image = _pictures(media, moments, crop)
         waveform = _sound(media, start, self.window_seconds)
         if waveform is not None:
-            factor = 10 ** (self.gain_db * (2 * gain - 1) / 20)
-            waveform = np.clip(waveform * np.float32(factor), -1, 1)
+            waveform = waveform * np.float32(10 ** (self.gain_db * (2 * gain - 1) / 20))
+        if changes is not None:
+            tones, hiss = changes.spawn(2)
+            if image is not None and self.colour:
+                image = recoloured(image, self.colour, tones)
+            if waveform is not None and self.noise:
+                waveform = noisy(waveform, self.noise, hiss)
+        waveform = None if waveform is None else np.clip(waveform, -1, 1)
         return ClipView(image, waveform, start, moments[reference_frame(self.num_frames)], crop)
 
 
@@ -193,7 +221,7 @@ class CentreView:
         place = self.window / (self.num_windows - 1) if self.num_windows > 1 else 0.5
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times)
-        crop = self._crop(info.height, info.width) if info.has_picture else None
+        crop = self._crop(*_size(info)) if info.has_picture else None
         image = None if crop is None else _pictures(media, moments, crop)
         frame = moments[reference_frame(self.num_frames)]
         return ClipView(image, _sound(media, start, self.window_seconds), start, frame, crop)
@@ -286,11 +314,41 @@ def random_crop(height: int, width: int, view: TrainingView, flip: bool, rng: np
     return FrameCrop(top / height, left / width, h / height, w / width, view.image_size, flip)
 
 
+def recoloured(image: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Other contrast, tint and shading of every colour channel, the same for all frames.
+
+    Args:
+        image: `(H, W, 3)`, or `(T, H, W, 3)`.
+        strength: contrast changes by up to this share; a tint, and shadings across and down, by up to a quarter of it.
+        rng: draws all of them, uniformly.
+    """
+    height, width = image.shape[-3:-1]
+    contrast, tint, across, down = rng.uniform(-strength, strength, (4, 3)).astype(np.float32)
+    shading = across * np.linspace(-1, 1, width, dtype=np.float32)[:, None]  # (W, 3)
+    shading = shading + (down * np.linspace(-1, 1, height, dtype=np.float32)[:, None])[:, None]  # (H, W, 3)
+    changed = (image - np.float32(127.5)) * (1 + contrast) + np.float32(127.5) + (tint + shading) * np.float32(255 / 4)
+    return changed.round().clip(0, 255).astype(np.uint8)
+
+
+def noisy(waveform: NDArray[np.float32], largest: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """White noise added to a waveform `(samples,)`; its standard deviation is log-uniform up to `largest`, from a
+    hundredth of it."""
+    deviation = np.float32(largest * 10 ** -rng.uniform(0, 2))
+    return waveform + deviation * rng.standard_normal(len(waveform), dtype=np.float32)
+
+
 def centre_crop(height: int, width: int, output_size: tuple[int, int]) -> FrameCrop:
     """The centre of a picture scaled to cover the output size times 256 / 224; square 224: short side to 256."""
     scale = RESIZE_MARGIN * max(output_size[0] / height, output_size[1] / width)
     h, w = output_size[0] / scale / height, output_size[1] / scale / width  # shares of the picture, at most 224 / 256
     return FrameCrop((1 - h) / 2, (1 - w) / 2, h, w, output_size, False)
+
+
+def _size(info: ClipInfo) -> tuple[int, int]:
+    height, width = info.height, info.width
+    assert height, "a clip with a picture knows its height"
+    assert width, "a clip with a picture knows its width"
+    return height, width
 
 
 def _pictures(media: OpenClip, moments: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:

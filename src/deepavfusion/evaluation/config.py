@@ -146,8 +146,9 @@ class EmbedConfig:
     """Embed only one part of the clips, such as 3/8; a run without --part joins the parts afterwards."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
-    tokens: Literal["pooled", "all"] = "pooled"
-    """The mean token of every stream (pooled), or all tokens (all)."""
+    tokens: Literal["pooled", "all", "joint"] = "pooled"
+    """The mean token of every stream (pooled), all tokens (all), or image and sound, each encoded alone, as unit
+    vectors of the joint space (joint; of a model pre-trained with --alignment.weight)."""
     modalities: Modalities = "both"
     """Give the encoder both modalities, or only image or audio."""
     untrained: bool = False
@@ -169,6 +170,8 @@ class EmbedConfig:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if not self.out.endswith((".npz", ".parquet")):
             raise ValueError(f"out {self.out} must end in .npz or .parquet")
+        if self.tokens == "joint" and (self.untrained or self.modalities != "both"):
+            raise ValueError("tokens joint: needs a trained model and --modalities both; each is encoded alone")
         parse_part(self.part)
         check_address(self.ray)
 

@@ -37,8 +37,9 @@ class ModelConfig:
         if lacking:
             raise ValueError(f"{cls.__name__} needs {', '.join(lacking)}")
         types, found = get_type_hints(cls), dict(values)
-        if isinstance(found.get("encoder"), dict):
-            found["encoder"] = EarlyFusionConfig.from_dict(found["encoder"])
+        for name, part in (("encoder", EarlyFusionConfig), ("alignment", AlignmentConfig)):
+            if isinstance(found.get(name), dict):
+                found[name] = part.from_dict(found[name])
         for name, value in found.items():
             if not _is_of(value, types[name]):
                 wanted = types[name].__name__ if isinstance(types[name], type) else str(types[name])
@@ -48,12 +49,12 @@ class ModelConfig:
     def record(self) -> dict[str, Any]:
         """As it is saved.
 
-        What came later and is as it was before, one frame per clip, is left out: earlier versions read it.
+        What came later and is as it was before, such as one frame per clip, is left out: earlier versions read it.
         """
         record = asdict(self)
         for part in (record, record.get("encoder", {})):
-            if part.get("num_frames") == 1:
-                del part["num_frames"]
+            for name in [name for name, before in _CAME_LATER.items() if name in part and part[name] == before]:
+                del part[name]
         return record
 
 
@@ -206,8 +207,12 @@ class MaskedDecodingConfig(ModelConfig):
     in squared units of ImageNet-normalised pixels. The paper has 0."""
     audio_variance_floor: float = 0.0
     """The same for log-mel patches, in squared units of log10 power."""
+    weight: float = 1.0
+    """Weight of the reconstruction in the loss. 0 leaves it out, with alignment in its place, and decodes nothing."""
 
     def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight {self.weight} must not be negative")
         for name in ("decoder_dim", "image_decoder_depth", "audio_decoder_depth", "decoder_num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
@@ -228,15 +233,57 @@ class MaskedDecodingConfig(ModelConfig):
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig(ModelConfig):
+    """Contrastive alignment of two moments of a clip, beside the reconstruction or in its place; not in the paper."""
+
+    weight: float = 0.0
+    """Weight of the alignment in the loss; 0 leaves it out."""
+    dim: int = 64
+    """Width of the joint space, in which a sound finds images and an image sounds."""
+    hidden_dim: int = 256
+    """Width of the projections' hidden layer."""
+    temperature: float = 0.1
+    """Temperature of InfoNCE at the start; it is learned."""
+    image_mask_ratio: float = 0.5
+    """Share of image patches removed where the image is encoded alone."""
+    audio_mask_ratio: float = 0.5
+    """Share of the log-mel patches removed where the sound is encoded alone."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight {self.weight} must not be negative")
+        for name in ("dim", "hidden_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if not 0.02 <= self.temperature <= 10:
+            raise ValueError(f"temperature {self.temperature} must be between 0.02 and 10")
+        for name in ("image_mask_ratio", "audio_mask_ratio"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 0 and below 1")
+
+
+_CAME_LATER: dict[str, Any] = {"num_frames": 1, "weight": 1.0, "alignment": asdict(AlignmentConfig())}
+"""Settings that earlier versions do not know, with the values that change nothing."""
+
+
 @dataclass(frozen=True)
 class MaskedAutoencoderConfig(MaskedDecodingConfig):
     """An encoder configuration and the masked-reconstruction decoders on top of it."""
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder to pre-train."""
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    """Alignment of two moments, if it has a weight."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.weight and not self.alignment.weight:
+            raise ValueError("weight 0 leaves nothing to learn from without --alignment.weight")
+        for name, patches in (("image", self.encoder.num_image_patches), ("audio", self.encoder.num_audio_patches)):
+            ratio = getattr(self.alignment, f"{name}_mask_ratio")
+            if self.alignment.weight and int(patches * (1 - ratio)) < 1:
+                raise ValueError(f"alignment.{name}_mask_ratio {ratio} keeps none of {patches} {name} patches")
         for modality, patches, kept, predicted in (
             ("image", self.encoder.num_image_patches, self.num_image_kept, self.num_image_predicted),
             ("audio", self.encoder.num_audio_patches, self.num_audio_kept, self.num_audio_predicted),
@@ -272,9 +319,11 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
         return round(self.predicted_share * (self.encoder.num_audio_patches - self.num_audio_kept))
 
     @classmethod
-    def from_parts(cls, encoder: EarlyFusionConfig, decoding: MaskedDecodingConfig) -> MaskedAutoencoderConfig:
-        """Join the two halves that a training configuration keeps apart."""
-        return cls(encoder=encoder, **asdict(decoding))
+    def from_parts(
+        cls, encoder: EarlyFusionConfig, decoding: MaskedDecodingConfig, alignment: AlignmentConfig | None = None
+    ) -> MaskedAutoencoderConfig:
+        """Join the parts that a training configuration keeps apart; no alignment unless one is given."""
+        return cls(encoder=encoder, alignment=alignment or AlignmentConfig(), **asdict(decoding))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,24 @@ noise, as the mask does, so that it does not depend on the number of processes.
 
 Of several frames the patches are masked and numbered together, as one list.
 
+Beside the reconstruction, or in its place, two moments of a clip may be aligned (`alignment`); the first is what is
+reconstructed.
+
 Shape legend: `B` batch, `N` patches, `K` visible patches, `M` masked patches (K + M = N), `R` predicted ones among
 them, `D` encoder width, `P` values of a patch (row, column, channel).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from deepavfusion.models.alignment import Alignment
 from deepavfusion.models.config import MaskedAutoencoderConfig
+from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import frame_positions
 from deepavfusion.models.patch_mask import PatchMask, random_mask
@@ -40,7 +46,7 @@ class AutoencoderOutput:
     """Losses and predictions; rows follow the predicted patches in ascending order: in evaluation all hidden ones."""
 
     loss: Tensor
-    """Scalar, loss_image + loss_audio, to be minimised."""
+    """Scalar, the reconstruction's: loss_image + loss_audio."""
     loss_image: Tensor
     """Scalar, mean squared error over predicted image patches; 0 where no sample has a picture."""
     loss_audio: Tensor
@@ -53,10 +59,12 @@ class AutoencoderOutput:
     """`(B, N)`, 1 where a patch is hidden."""
     audio_mask: Tensor | None
     """`(B, N)`, 1 where a patch is hidden."""
+    alignment: dict[str, Tensor] = field(default_factory=dict)
+    """Terms of the alignment, where a second moment was given."""
 
 
 class AudioVisualMAE(EncoderModel):
-    """The early-fusion encoder with two reconstruction decoders."""
+    """The early-fusion encoder with two reconstruction decoders, and the alignment's joint space if it has a weight."""
 
     config_class = MaskedAutoencoderConfig
 
@@ -76,6 +84,13 @@ class AudioVisualMAE(EncoderModel):
         self.audio_decoder = decoder(
             encoder.audio_grid, p * p, *dims, config.audio_decoder_depth, config.decoder_num_heads
         )
+        if not config.weight:
+            self.image_decoder.requires_grad_(False)
+            self.audio_decoder.requires_grad_(False)
+            if not encoder.fused:  # decoders alone would read them
+                self.encoder.fusion_tokens.requires_grad_(False)
+                self.encoder.fusion_norm.requires_grad_(False)
+        self.alignment = Alignment(encoder, config.alignment) if config.alignment.weight else None
 
     def forward(
         self,
@@ -85,8 +100,11 @@ class AudioVisualMAE(EncoderModel):
         audio_noise: Tensor | None = None,
         image_present: Tensor | None = None,
         audio_present: Tensor | None = None,
+        second: Mapping[str, Tensor] | None = None,
     ) -> AutoencoderOutput:
-        """Mask, encode the visible patches, predict the hidden ones.
+        """Mask, encode the visible patches, predict the hidden ones; align with a second moment if there is one.
+
+        Without a weight the reconstruction is left out in training: no predictions, losses 0.
 
         Args:
             image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised, or None.
@@ -95,6 +113,10 @@ class AudioVisualMAE(EncoderModel):
             audio_noise: the same for audio.
             image_present: `(B,)` bool, False where a sample has no picture; such rows do not enter the loss.
             audio_present: the same for audio.
+            second: another moment of the same clips, by the names of the arguments above; of all but None.
+
+        Raises:
+            ValueError: a second moment for a model without alignment.
         """
         config = self.config
         mask_image = self.draw_mask(image, image_noise, config.num_image_kept, config.num_image_predicted)
@@ -108,11 +130,12 @@ class AudioVisualMAE(EncoderModel):
             audio_present=audio_present,
         )
         floors = config.image_variance_floor, config.audio_variance_floor
+        decoded = (image, audio) if config.weight or not self.training else (None, None)
         pred_image, loss_image = self.reconstruct(
-            self.image_decoder, image, x.image, x.fusion, mask_image, image_present, floors[0]
+            self.image_decoder, decoded[0], x.image, x.fusion, mask_image, image_present, floors[0]
         )
         pred_audio, loss_audio = self.reconstruct(
-            self.audio_decoder, audio, x.audio, x.fusion, mask_audio, audio_present, floors[1]
+            self.audio_decoder, decoded[1], x.audio, x.fusion, mask_audio, audio_present, floors[1]
         )
         return AutoencoderOutput(
             loss_image + loss_audio,
@@ -122,7 +145,29 @@ class AudioVisualMAE(EncoderModel):
             pred_audio,
             None if mask_image is None else mask_image.mask,
             None if mask_audio is None else mask_audio.mask,
+            {} if second is None else self.align(x, image_present, audio_present, second),
         )
+
+    def align(
+        self,
+        first: EncoderOutput,
+        image_present: Tensor | None,
+        audio_present: Tensor | None,
+        second: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Terms of the alignment with a second moment (see `forward`)."""
+        if self.alignment is None:
+            raise ValueError("a second moment was given to a model without alignment")
+        config, ids = self.config.alignment, {}
+        for name, ratio in (("image", config.image_mask_ratio), ("audio", config.audio_mask_ratio)):
+            noise = second[f"{name}_noise"]
+            ids[name] = random_mask(noise, int(noise.shape[1] * (1 - ratio))).ids_keep
+        there = second["image_present"] & second["audio_present"]
+        for present in (image_present, audio_present):
+            there = there if present is None else there & present
+        image = self.encoder(second["image"], None, ids["image"], image_present=second["image_present"])
+        audio = self.encoder(None, second["audio"], None, ids["audio"], audio_present=second["audio_present"])
+        return self.alignment(first, image, audio, there)
 
     def draw_mask(self, x: Tensor | None, noise: Tensor | None, num_kept: int, num_predicted: int) -> PatchMask | None:
         """Mask of `num_kept` visible patches for inputs `(B, C, H, W)` or `(B, T, C, H, W)`; None without any.

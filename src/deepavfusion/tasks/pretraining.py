@@ -1,4 +1,4 @@
-"""Masked pre-training of the early-fusion encoder (section 4 of the method).
+"""Pre-training of the early-fusion encoder: masked reconstruction (section 4 of the method), alignment of moments.
 
 Shapes: `B` batch, `N` patches, `M` hidden patches, `H W` pixels.
 """
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from deepavfusion.audio import log_mel
-from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
+from deepavfusion.data.clips import Clip, clips_where, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.splits import held_out, spread, trained_on
+from deepavfusion.data.splits import held_out, trained_on
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.drawing.run import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
@@ -42,12 +42,14 @@ PROBE_BATCH = 32
 """Clips the probe encodes at a time."""
 MAX_WORTH_CLIPS = 256
 """Clips that say what the other sense is worth."""
+ALIGNED = ("image", "audio", "pair")
+"""Terms of the alignment."""
 NUM_PICTURES = 4
 """Clips in the reconstruction figure."""
 
 
 class MaskedPretraining:
-    """Reconstruct hidden patches of pictures and sound."""
+    """Reconstruct hidden patches of pictures and sound; find a clip again at another moment."""
 
     kind = "pretraining"
     needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "pre-training relates pictures to sounds")
@@ -58,14 +60,14 @@ class MaskedPretraining:
         found = find_clips(config.data.source)
         self.clips: Sequence[Clip] = trained_on(found)
         self._probe_clips = probe_clips(found)
-        self._worth_clips = spread(held_out(found) or found, MAX_WORTH_CLIPS)
+        self._worth_clips = _spread(held_out(found) or found, MAX_WORTH_CLIPS)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
         notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
         self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
         if not self.clips:
             raise ValueError(
                 f"{config.data.source}: all {len(found)} clips belong to a held-out split "
-                f"({', '.join(sorted(set(map(str, column_of(found, 'split')))))}); nothing is left to train on"
+                f"({', '.join(sorted({str(clip.split) for clip in found}))}); nothing is left to train on"
             )
 
     def build_model(self) -> AudioVisualMAE:
@@ -104,15 +106,22 @@ class MaskedPretraining:
             TrainingView.from_config(self.config.data, model),
             self.config.training.seed,
             (model.num_image_patches, model.num_audio_patches),
+            two_moments=bool(self.config.alignment.weight),
         )
         return training_loader(stream, sampler, num_workers, device)
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """Clips with a picture, clips with sound."""
-        return {"image": int(batch.image_present.sum()), "audio": int(batch.audio_present.sum())}
+        """Clips with a picture, clips with sound, clips with both at both moments."""
+        reconstructed = {"image": int(batch.image_present.sum()), "audio": int(batch.audio_present.sum())}
+        counts = reconstructed if self.config.autoencoder.weight else {}
+        if batch.second is None:
+            return counts
+        both = batch.image_present & batch.audio_present & batch.second.image_present & batch.second.audio_present
+        return counts | dict.fromkeys((f"aligned_{name}" for name in ALIGNED), int(both.sum()))
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Normalised pictures and log-mel spectrograms, made on the device."""
+        second = {} if batch.second is None else {"second": self.inputs(batch.second)}
         return {
             "image": normalize(batch.image),
             "audio": log_mel(batch.waveform, self.config.model.audio_size[0]),
@@ -120,16 +129,19 @@ class MaskedPretraining:
             "audio_noise": batch.audio_noise,
             "image_present": batch.image_present,
             "audio_present": batch.audio_present,
+            **second,
         }
 
     def loss_terms(self, model: AudioVisualMAE, inputs: dict[str, Any]) -> dict[str, Tensor]:
-        """Mean squared errors on hidden patches of either modality."""
-        out = model(**inputs)
-        return {"image": out.loss_image, "audio": out.loss_audio}
+        """Mean squared errors on hidden patches of either modality, and the alignment's InfoNCE, with their weights."""
+        out, weight = model(**inputs), self.config.autoencoder.weight
+        terms = {"image": weight * out.loss_image, "audio": weight * out.loss_audio} if weight else {}
+        return terms | {f"aligned_{name}": self.config.alignment.weight * term for name, term in out.alignment.items()}
 
     def probe(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
         """What the other sense is worth to the reconstruction, and the nearest-neighbour accuracy of every stream."""
-        return {**self.worth(model, device), **self.nearest_neighbour(model, device)}
+        worth = self.worth(model, device) if self.config.autoencoder.weight else {}
+        return {**worth, **self.nearest_neighbour(model, device)}
 
     def worth(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
         """Rise of the loss on hidden patches when the other sense is a foreign clip's, the same clips and masks always.
@@ -189,8 +201,10 @@ class MaskedPretraining:
     def pictures(self, model: AudioVisualMAE, device: torch.device) -> dict[str, Figure]:
         """Masked input, reconstruction and target of a few clips, the same clips and masks every time.
 
-        Of several frames the reference is shown, the middle one.
+        Of several frames the reference is shown, the middle one. None where nothing is reconstructed.
         """
+        if not self.config.autoencoder.weight:
+            return {}
         batch = self._picture_batch().to(device)
         inputs = self.inputs(batch)
         out = model(**inputs)
@@ -233,12 +247,17 @@ class MaskedPretraining:
         return collate(samples)
 
 
-def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
+def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
     """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
     `MAX_PROBE_CLIPS`. Empty if no class has two."""
     labelled = clips_where(clips, "label", lambda label: label is not None)
-    chosen = spread(held_out(labelled) or labelled, MAX_PROBE_CLIPS)
+    chosen = _spread(held_out(labelled) or labelled, MAX_PROBE_CLIPS)
     return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
+
+
+def _spread(clips: Sequence[Clip], most: int) -> list[Clip]:
+    """At most so many of the clips, evenly spread."""
+    return list(clips) if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:

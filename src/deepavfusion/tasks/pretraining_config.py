@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from deepavfusion.configuration import OptimConfig, RunConfig, TrainingConfig, check_rate, is_changed
-from deepavfusion.models.config import EarlyFusionConfig, MaskedAutoencoderConfig, MaskedDecodingConfig
+from deepavfusion.models.config import (
+    AlignmentConfig,
+    EarlyFusionConfig,
+    MaskedAutoencoderConfig,
+    MaskedDecodingConfig,
+)
+
+MASKS = ("image_mask_ratio", "audio_mask_ratio")
+"""Settings of the autoencoder that hold without reconstruction: what the encoder sees of the first moment."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,8 @@ class PretrainConfig(RunConfig):
     """The encoder."""
     autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
     """Masks and decoders."""
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    """Alignment of two moments of a clip."""
     init: InitConfig = field(default_factory=InitConfig)
     """Published weights to start from."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -36,15 +46,16 @@ class PretrainConfig(RunConfig):
     """The training loop."""
 
     def __post_init__(self) -> None:
-        try:  # the two against each other
-            MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+        try:  # the parts against each other
+            self.autoencoder_config  # noqa: B018
         except ValueError as error:
-            raise ValueError(f"autoencoder.{error}") from error
+            section = "" if str(error).startswith("alignment.") else "autoencoder."
+            raise ValueError(f"{section}{error}") from error
         check_rate(self.optim, self.training.batch_size, "pre-training", recipe_blr=1.5e-4)
 
     @property
     def autoencoder_config(self) -> MaskedAutoencoderConfig:
-        return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
+        return MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder, self.alignment)
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
@@ -56,7 +67,13 @@ class PretrainConfig(RunConfig):
         if not self.model.fused:
             for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
                 idle[f"model.{name}"] = "when --model.fusion_layers is none"
+        floors = ("image_variance_floor", "audio_variance_floor")
         if not self.autoencoder.norm_pix_loss:
-            for name in ("image_variance_floor", "audio_variance_floor"):
-                idle[f"autoencoder.{name}"] = "with --autoencoder.norm_pix_loss false"
+            idle |= dict.fromkeys((f"autoencoder.{name}" for name in floors), "with --autoencoder.norm_pix_loss false")
+        if not self.autoencoder.weight:
+            decoding = [f.name for f in fields(self.autoencoder) if f.name not in ("weight", *MASKS)]
+            idle |= dict.fromkeys((f"autoencoder.{name}" for name in decoding), "with --autoencoder.weight 0")
+        if not self.alignment.weight:
+            aligned = [f.name for f in fields(self.alignment) if f.name != "weight"]
+            idle |= dict.fromkeys((f"alignment.{name}" for name in aligned), "without --alignment.weight")
         return [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]

@@ -23,7 +23,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from operator import eq
 from pathlib import Path
@@ -36,6 +36,7 @@ from deepavfusion.atomic import NotWrittenError, replacing, write_text, writing
 from deepavfusion.configuration import in_todays_words
 from deepavfusion.data.clips import Clip, column_of, read_manifest, write_manifest
 from deepavfusion.data.stamps import file_changes, stamped
+from deepavfusion.models.config import AlignmentConfig
 from deepavfusion.version import __version__
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ CAME_LATER: dict[str, Any] = {
     "num_frames": None,
     "autoencoder.decoder_form": "self",
     "autoencoder.predicted_share": 1.0,
+    "autoencoder.weight": 1.0,
+    **{f"alignment.{name}": value for name, value in asdict(AlignmentConfig()).items()},
+    "data.colour": 0.0,
+    "data.noise": 0.0,
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 

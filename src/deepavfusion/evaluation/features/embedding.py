@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from deepavfusion.atomic import write_text
 from deepavfusion.audio import log_mel
@@ -33,10 +34,12 @@ from deepavfusion.evaluation.config import EmbedConfig
 from deepavfusion.evaluation.coverage import ClipSelection, Coverage, coverage, select_clips
 from deepavfusion.evaluation.loop import Exchange, OneProcess, Outcome, Predictions, Progress, predict_all
 from deepavfusion.images import normalize
-from deepavfusion.models import EarlyFusionEncoder
+from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
+from deepavfusion.models.alignment import Alignment
 from deepavfusion.models.classifier import mean_pool, streams_of
 from deepavfusion.models.no_numbers import NO_NUMBERS, without_numbers
-from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder
+from deepavfusion.storage.model_configs import read_model_config
+from deepavfusion.storage.starting_point import digest_weights, encoder_config, load_encoder, model_folder
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
 
 
@@ -71,9 +74,14 @@ class Embedder:
     """What the evaluation loop asks, for an encoder's features."""
 
     def __init__(
-        self, encoder: EarlyFusionEncoder, clips: Sequence[Clip], config: EmbedConfig, dtype: torch.dtype | None
+        self,
+        model: EarlyFusionEncoder | AudioVisualMAE,
+        clips: Sequence[Clip],
+        config: EmbedConfig,
+        dtype: torch.dtype | None,
     ) -> None:
-        self.encoder, self.clips, self.config, self.dtype = encoder, clips, config, dtype
+        self.encoder, self.alignment = _parts(model)
+        self.clips, self.config, self.dtype = clips, config, dtype
 
     @property
     def ids(self) -> Sequence[str]:
@@ -93,10 +101,7 @@ class Embedder:
         image_present = views.image_present & (image is not None)
         audio_present = views.audio_present & (audio is not None)
         with torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
-        rows = streams_of(tokens)
-        if self.config.tokens == "pooled":
-            rows = mean_pool(rows)
+            rows = self._rows(image, audio, image_present, audio_present)
         values = {name: x.float() for name, x in rows.items()}
         lacking = (~(image_present | audio_present)).nonzero()[:, 0].tolist()
         missing = {"image": "no picture", "audio": "no sound", "both": "neither picture nor sound"}[modalities]
@@ -105,6 +110,19 @@ class Embedder:
         silent: frozenset[int] = frozenset().union(*(without_numbers(x, has[name]) for name, x in values.items()))
         failed |= dict.fromkeys(silent, NO_NUMBERS)
         return Outcome({**values, "image_present": image_present, "audio_present": audio_present}, failed, silent)
+
+    def _rows(
+        self, image: Tensor | None, audio: Tensor | None, image_present: Tensor, audio_present: Tensor
+    ) -> dict[str, Tensor]:
+        """What is written of each stream."""
+        if self.alignment is not None:
+            alone = {
+                "image": self.encoder(image, None, image_present=image_present),
+                "audio": self.encoder(None, audio, audio_present=audio_present),
+            }
+            return {name: self.alignment.embed(out) for name, out in alone.items()}
+        tokens = self.encoder(image, audio, image_present=image_present, audio_present=audio_present)
+        return mean_pool(streams_of(tokens)) if self.config.tokens == "pooled" else streams_of(tokens)
 
 
 def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary | None:
@@ -129,8 +147,21 @@ def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary
     return summary
 
 
-def build_encoder(config: EmbedConfig) -> EarlyFusionEncoder:
-    """The encoder in evaluation mode, trained or as it is initialised."""
+def build_model(config: EmbedConfig) -> EarlyFusionEncoder | AudioVisualMAE:
+    """The encoder in evaluation mode, trained or as it is initialised; the pre-trained model where it is the joint
+    space that is asked for.
+
+    Raises:
+        ValueError: there is no such encoder, or it has no joint space.
+    """
+    if config.tokens == "joint":
+        folder = model_folder(config.from_)
+        _, saved = read_model_config(folder / "config.json")
+        if not isinstance(saved, MaskedAutoencoderConfig) or not saved.alignment.weight:
+            raise ValueError(
+                f"from {config.from_}: has no joint space; one comes from pretrain with --alignment.weight above 0"
+            )
+        return AudioVisualMAE.from_pretrained(folder).eval()
     torch.manual_seed(config.seed)
     encoder = EarlyFusionEncoder(encoder_config(config.from_))
     if not config.untrained:
@@ -140,7 +171,8 @@ def build_encoder(config: EmbedConfig) -> EarlyFusionEncoder:
 
 def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None) -> EmbedSummary | None:
     selection = select_clips(config.data.source, config.data.split, needs_label=False)
-    encoder = build_encoder(config).to(processes.device)
+    model = build_model(config).to(processes.device)
+    encoder = _parts(model)[0]
     digest = digest_weights(encoder)
     settings = {
         "encoder_digest": digest,
@@ -162,7 +194,7 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     if progress is not None:
         progress(done, total)
     if config.ray is None:
-        finished = (_embed_piece(piece, encoder, config, processes) for piece in missing)
+        finished = (_embed_piece(piece, model, config, processes) for piece in missing)
     else:
         finished = _embed_on_cluster(missing, config, digest)
     with closing(finished):
@@ -195,9 +227,16 @@ def _embed(config: EmbedConfig, processes: Processes, progress: Progress | None)
     )
 
 
-def _embed_piece(piece: Piece, encoder: EarlyFusionEncoder, config: EmbedConfig, exchange: Exchange) -> Piece:
+def _parts(model: EarlyFusionEncoder | AudioVisualMAE) -> tuple[EarlyFusionEncoder, Alignment | None]:
+    """The encoder, and the way from it to the joint space if that is asked for."""
+    return (model, None) if isinstance(model, EarlyFusionEncoder) else (model.encoder, model.alignment)
+
+
+def _embed_piece(
+    piece: Piece, model: EarlyFusionEncoder | AudioVisualMAE, config: EmbedConfig, exchange: Exchange
+) -> Piece:
     """Write a piece, by all processes together."""
-    embedder = Embedder(encoder, piece.clips, config, autocast_dtype(config.precision, exchange.device.type))
+    embedder = Embedder(model, piece.clips, config, autocast_dtype(config.precision, exchange.device.type))
     predictions = predict_all(embedder, exchange, config.batch_size, config.data.num_workers)
     if exchange.rank == 0:
         _write_piece(piece, predictions)
@@ -226,17 +265,17 @@ def embed_piece(piece: Piece, config: EmbedConfig, device: str, encoder_digest: 
     Raises:
         ValueError: the encoder is not the one that the command was started with, or there is no such device.
     """
-    encoder = _loaded(config, resolve_device(device), encoder_digest)
-    _embed_piece(piece, encoder, config, OneProcess(torch.device(device)))
+    model = _loaded(config, resolve_device(device), encoder_digest)
+    _embed_piece(piece, model, config, OneProcess(torch.device(device)))
 
 
 @lru_cache(maxsize=1)  # a worker does one piece after the other
-def _loaded(config: EmbedConfig, device: str, encoder_digest: str) -> EarlyFusionEncoder:
-    encoder = build_encoder(config)
-    digest = digest_weights(encoder)
+def _loaded(config: EmbedConfig, device: str, encoder_digest: str) -> EarlyFusionEncoder | AudioVisualMAE:
+    model = build_model(config)
+    digest = digest_weights(_parts(model)[0])
     if digest != encoder_digest:
         raise ValueError(f"from {config.from_}: has weights {digest} here, {encoder_digest} where the command runs")
-    return encoder.to(device)
+    return model.to(device)
 
 
 def _join(

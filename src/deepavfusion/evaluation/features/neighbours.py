@@ -38,8 +38,13 @@ def neighbours(config: NeighboursConfig) -> Evaluated:
             clips lack, or more neighbours than labelled clips.
     """
     train, test = read_features(config.train), read_features(config.test)
-    test.check(train.meta["encoder_digest"], train.meta["modalities"], pooled=True)
-    train.check(train.meta["encoder_digest"], train.meta["modalities"], pooled=True)
+    for features in (test, train):
+        features.check(train.meta["encoder_digest"], train.meta["modalities"], pooled=True, joint=True)
+    if test.meta["tokens"] != train.meta["tokens"]:
+        raise ValueError(
+            f"{test.place}: was written with --tokens {test.meta['tokens']}, {train.place} with "
+            f"--tokens {train.meta['tokens']}; embed both alike"
+        )
     known, asked = _labelled(train), _labelled(test)
     if config.k > len(known):
         raise ValueError(f"k {config.k}: {train.place} has {len(known)} labelled clips")

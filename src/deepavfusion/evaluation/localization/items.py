@@ -20,8 +20,8 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, Failure, Sample
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.scenes.annotation import ClipTruth, annotation_of
-from deepavfusion.data.scenes.sounding_masks import SceneSources
+from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation
+from deepavfusion.data.scenes.scene_truth import SceneSources
 from deepavfusion.data.sets.boxes import BoxAnnotation
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sets.pairs import SoundingPair
@@ -57,9 +57,11 @@ def annotated_items(clips: Sequence[Clip]) -> tuple[list[Item], dict[str, str]]:
     items, failed = [], {}
     for clip in clips:
         try:
-            truth = annotation_of(clip)
-        except ClipError as error:
-            failed[clip.id] = error.cause
+            if clip.storage != "file":
+                raise ValueError("shards do not hold annotations; give the folder of the clips or its manifest")
+            truth = read_annotation(clip.path)
+        except ValueError as error:
+            failed[clip.id] = str(error)
             continue
         heard = frozenset(source.timbre or "" for source in truth.sources if source.audible)
         items.append(Item(clip.id, clip, clip, truth.scene_type, heard, annotation=truth))
@@ -185,11 +187,23 @@ class ItemSet(ClipSet):
         )
 
 
+@dataclass(frozen=True)
+class _Tracks:
+    """What an opened clip tells of itself, less one track."""
+
+    duration_seconds: float
+    has_picture: bool
+    has_sound: bool
+    width: int | None
+    height: int | None
+
+
 class Unseen:
     """An opened clip whose picture is not looked at."""
 
     def __init__(self, media: OpenClip) -> None:
-        self.media, self.info = media, replace(media.info, has_picture=False)
+        self.media, info = media, media.info
+        self.info = _Tracks(info.duration_seconds, False, info.has_sound, None, None)
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         raise AssertionError("nobody looks")
@@ -205,7 +219,8 @@ class Muted:
     """An opened clip whose sound is not listened to."""
 
     def __init__(self, media: OpenClip) -> None:
-        self.media, self.info = media, replace(media.info, has_sound=False)
+        self.media, info = media, media.info
+        self.info = _Tracks(info.duration_seconds, info.has_picture, False, info.width, info.height)
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         return self.media.frame(time_seconds, crop)
