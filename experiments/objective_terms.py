@@ -45,6 +45,10 @@ class Arm:
     """Weight of the spoken digit's cross-entropy: what the encoder learns when it is told."""
     parts: int = 10
     """Training scenes, in parts of 4,000."""
+    draws: int = 32_000
+    """Scenes that training draws."""
+    probes: int = 2
+    """Probes of a run, evenly spread, the last at its end."""
     augmented: bool = False
     """Whether scenes are moved, recoloured and made noisier at every draw; with `views` they always are."""
 

@@ -44,12 +44,16 @@ OBJECTIVES = {
     "halves, apart": Arm(fuses=False, views=1.0, halves=True),
     "sound's halves": Arm(views=4.0, halves=True, targets=("audio",)),
     "sound's halves, apart": Arm(fuses=False, views=4.0, halves=True, targets=("audio",)),
+    "sound's halves alone": Arm(
+        views=4.0, halves=True, targets=("audio",), reconstruction=0.0, draws=128_000, probes=4
+    ),
+    "sound's halves alone, apart": Arm(
+        fuses=False, views=4.0, halves=True, targets=("audio",), reconstruction=0.0, draws=128_000, probes=4
+    ),
     "pairs, apart": Arm(fuses=False, pairs=0.3, augmented=True),
 }
 """By name; `apart` is without fusion."""
-DRAWS, BATCH = 32_000, 64
-PROBES = 2
-"""Probes of a run, the last at its end."""
+BATCH = 64
 RATE, WARMUP, BETAS, WEIGHT_DECAY, LARGEST_NORM = 1e-3, 0.06, (0.9, 0.95), 0.05, 1.0
 
 
@@ -73,13 +77,13 @@ class Objectives:
         if self.digits is None:
             return []
         steps: list[AnyStep] = []
-        draws = PROBES * BATCH if self.quick else DRAWS
         for part, what in PARTS.items():
             what = replace(what, scenes=2 * BATCH) if self.quick else what
             steps.append(Making(partial(write_part, self.digits, what, self.scenes(part)), self.scenes(part)))
         needs = tuple(self.scenes(part) for part in PARTS)
         for name, arm in OBJECTIVES.items():
             out = self.numbers(name, seed)
+            draws = arm.probes * BATCH if self.quick else arm.draws
             made = partial(train, arm, draws, seed, self.root / "scenes", out)
             steps.append(Making(made, out, needs))
         return steps
@@ -141,9 +145,9 @@ def train(arm: Arm, draws: int, seed: int, scenes: Path, out: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
         sums = {name: sums.get(name, 0.0) + float(value.detach()) for name, value in terms.items()}
-        if (step + 1) % (steps // PROBES) == 0:
+        if (step + 1) % (steps // arm.probes) == 0:
             seconds = time.process_time() - began + spent
-            means = {f"loss_{name}": value / (steps // PROBES) for name, value in sums.items()}
+            means = {f"loss_{name}": value / (steps // arm.probes) for name, value in sums.items()}
             found = {
                 "draws": (step + 1) * BATCH,
                 "core_seconds": round(seconds),
