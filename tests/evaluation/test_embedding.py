@@ -13,13 +13,20 @@ import torch
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import find_clips, write_manifest
 from deepavfusion.data.dataset import ClipSet, collate
-from deepavfusion.data.features import read_features
+from deepavfusion.data.features import join_parts, read_features, save_arrays
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.views import CentreView
-from deepavfusion.evaluation.config import EmbedConfig, EvaluateConfig, EvaluationData, NeighboursConfig
+from deepavfusion.evaluation.config import (
+    EmbedConfig,
+    EvaluateConfig,
+    EvaluationData,
+    NeighboursConfig,
+    RetrievalConfig,
+)
 from deepavfusion.evaluation.evaluate import evaluate
 from deepavfusion.evaluation.features.embedding import embed
 from deepavfusion.evaluation.features.neighbours import neighbours, vote
+from deepavfusion.evaluation.features.retrieval import retrieval
 from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
 from deepavfusion.models.config import AlignmentConfig, MaskedDecodingConfig
@@ -244,3 +251,46 @@ def test_the_joint_space_has_image_and_sound_each_encoded_alone(data: Path, enco
         embed(settings(encoder, data, tmp_path / "none.npz", tokens="joint"))
     with pytest.raises(ValueError, match="tokens joint: needs a trained model and --modalities both"):
         settings(encoder, data, tmp_path / "none.npz", tokens="joint", modalities="image")
+
+
+def write_features(out: Path, image: list[list[float]], audio: list[list[float]], sound: list[bool]) -> None:
+    """A file as `embed --tokens joint` writes it."""
+    names = [f"clip{n}" for n in range(len(image))]
+    meta = {"tokens": "joint", "source": "clips", "split": "all", "missing": ["gone"], "quarantined": {}, "failed": {}}
+    arrays = {"ids": np.array(names), "labels": np.array([""] * len(names)), "splits": np.array([""] * len(names))}
+    arrays |= {"image": np.array(image, np.float32), "audio": np.array(audio, np.float32)}
+    arrays |= {"image_present": np.ones(len(names), bool), "audio_present": np.array(sound)}
+    part = out.with_name("part.npz")
+    save_arrays(part, arrays)
+    join_parts([part], out, meta)
+
+
+def test_retrieval_by_hand(tmp_path: Path) -> None:
+    image = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.1], [0.5, 0.5]]
+    audio = [[0.9, 0.1], [1.0, 0.2], [-1.0, 0.0], [0.0, 0.0]]
+    write_features(tmp_path / "joint.npz", image, audio, [True, True, True, False])
+    result = retrieval(RetrievalConfig(str(tmp_path / "joint.npz"), str(tmp_path / "out")))
+    scores = {name: score.value for name, score in result.record.scores.items()}
+    # Image 1 (up) is nearest to sound 1; sound 1 (right) is nearer to image 0 than to its own.
+    assert scores["R@1 image to sound"] == 1.0
+    assert scores["R@1 sound to image"] == pytest.approx(2 / 3)
+    assert scores["R@5 sound to image"] == 1.0
+    assert (scores["median rank image to sound"], scores["median rank sound to image"]) == (1.0, 1.0)
+    assert result.record.protocol == "own clip among 3, centre window, joint space"
+    assert (result.record.coverage.num_scored, result.record.coverage.num_official) == (3, 5)
+    assert result.record.coverage.failed == {"clip3": "no image or no sound"}
+    assert "chance: R@1 33.33, R@5 100.00, R@10 100.00" in result.printed.lines
+    stored = np.load(tmp_path / "out" / "samples.npz")
+    assert stored["rank sound to image"].tolist() == [1, 2, 1]
+    assert (tmp_path / "out" / "recall.png").stat().st_size > 1000
+
+
+def test_retrieval_names_what_a_file_lacks(features: Path, tmp_path: Path, data: Path, encoder: Path) -> None:
+    result = retrieval(RetrievalConfig(str(features), str(tmp_path / "out")))
+    assert result.record.protocol.endswith("mean tokens, no joint space")
+    embed(settings(encoder, data, tmp_path / "seen.npz", modalities="image"))
+    with pytest.raises(ValueError, match="retrieval compares vectors of image and sound; write them with"):
+        retrieval(RetrievalConfig(str(tmp_path / "seen.npz"), str(tmp_path / "x")))
+    write_features(tmp_path / "one.npz", [[1.0], [1.0]], [[1.0], [1.0]], [True, False])
+    with pytest.raises(ValueError, match="1 clips have image and sound; retrieval needs two"):
+        retrieval(RetrievalConfig(str(tmp_path / "one.npz"), str(tmp_path / "x")))

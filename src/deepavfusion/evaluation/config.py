@@ -202,6 +202,17 @@ class NeighboursConfig:
 
 
 @dataclass(frozen=True)
+class RetrievalConfig:
+    """Score how well images find the sounds of their own clips among all clips, and sounds the images."""
+
+    features: str
+    """Features of the clips, written by `embed --tokens joint` (.npz); with --tokens pooled the streams' mean tokens
+    are compared, which share no space."""
+    out: str
+    """Folder of the results."""
+
+
+@dataclass(frozen=True)
 class VggsounderConfig:
     """Score saved predictions of VGGSound's test clips with VGGSounder's labels."""
 

@@ -102,6 +102,14 @@ def _neighbours(config: Any) -> int:
     return 0
 
 
+def _retrieval(config: Any) -> int:
+    from deepavfusion.evaluation.features.retrieval import retrieval
+    from deepavfusion.evaluation.frame import show
+
+    show(retrieval(config))
+    return 0
+
+
 def _evaluation(summary: str, config: Callable[[], type], counted: str) -> Verb:
     return Verb(summary, config, partial(_evaluate, counted), ("run",), sole_writer=True)
 
@@ -117,6 +125,12 @@ EVALUATION: dict[str, Verb] = {
         "score separated sounds against the true sources", _separation_config, "mixtures"
     ),
     "evaluate segmentation": _evaluation("score masks of what sounds", _segmentation_config, "frames"),
+    "evaluate retrieval": Verb(
+        "score images that search sounds and the reverse, on features from embed",
+        lambda: _config().RetrievalConfig,
+        _retrieval,
+        ("features",),
+    ),
     "compare": Verb(
         "compare two evaluations on their common clips", lambda: _config().CompareConfig, _compare, ("a", "b")
     ),
