@@ -17,6 +17,7 @@ from experiments.matching import Matching
 from experiments.motion import Motion
 from experiments.objectives import Objectives
 from experiments.segmentation import Segmentation
+from experiments.senses import Senses
 from experiments.separation import Separation
 from experiments.shipped import Shipped
 from experiments.steps import AnyStep, needed, quickened, run
@@ -34,6 +35,7 @@ PARTS = (
     "decoder",
     "matching",
     "objectives",
+    "senses",
     "shipped",
 )
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
@@ -95,6 +97,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders, quick: bool =
         decoders,
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
         Objectives(results / "objectives", worlds.digits, quick),
+        Senses(results / "senses", worlds, encoders),
         Shipped(results / "shipped", worlds, encoders, segmentation, separation),
     )
     return dict(zip(PARTS, found, strict=True))

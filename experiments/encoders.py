@@ -32,9 +32,24 @@ class Kind:
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
 """100,800 draws of 3,600 digits clips, none of them mirrored: a mirrored digit is none."""
+ALIGNED: dict[str, object] = {
+    "alignment.weight": 1,
+    "autoencoder.weight": 0,
+    "autoencoder.image_mask_ratio": 0.5,
+    "autoencoder.audio_mask_ratio": 0.5,
+    "data.colour": 0.4,
+    "data.noise": 0.05,
+    "data.crop_area": "[0.35,1]",
+    "optim.blr": 4e-3,
+    "training.batch_size": 64,
+    "training.precision": "bfloat16",
+}
+"""Alignment of two moments in place of the reconstruction."""
 KINDS = {
     "early": Kind("all", "all"),
     "separate": Kind("none", "none"),
+    "aligned": Kind("aligned", "all", ALIGNED),
+    "aligned_separate": Kind("aligned_none", "none", ALIGNED),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
 }
 TAUGHT = "taught"

@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.images import normalize
 from deepavfusion.models.other_sense import other_sense_worth
-from experiments.objective_terms import DIGITS, Pilot, patches
+from experiments.linear_probe import accuracy
+from experiments.objective_terms import Pilot, patches
 from experiments.two_digits import Scenes
 
 LABELLED, TESTED, WORTH = 4000, 2000, 512
 """Scenes: with a label for the probe, of the test, and of those for what the other sense is worth."""
-DECAY = 1e-2
-"""Of the probe: half of it times the squared weights is added to the cross-entropy."""
 BATCH = 100
 
 
@@ -70,26 +68,6 @@ def features(model: Pilot, part: Scenes, count: int, senses: tuple[bool, bool]) 
 def inputs(part: Scenes, rows: slice) -> tuple[Tensor, Tensor]:
     """Pictures and sounds as the encoder takes them."""
     return normalize(torch.from_numpy(part.image[rows].copy())), torch.from_numpy(part.log_mel[rows].astype(np.float32))
-
-
-@torch.enable_grad()
-def accuracy(x: Tensor, digits: Tensor, x_test: Tensor, digits_test: Tensor) -> float:
-    """Share of test scenes whose digit a linear classifier on standardised features `(N, D)` tells."""
-    mean, deviation = x.mean(0), x.std(0) + 1e-6
-    x, x_test = (x - mean) / deviation, (x_test - mean) / deviation
-    classifier = nn.Linear(x.shape[1], DIGITS)
-    nn.init.zeros_(classifier.weight)
-    nn.init.zeros_(classifier.bias)
-    optimizer = torch.optim.LBFGS(classifier.parameters(), max_iter=60, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(classifier(x), digits) + DECAY / 2 * classifier.weight.square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return float((classifier(x_test).argmax(1) == digits_test).float().mean())
 
 
 def effective_rank(x: Tensor) -> float:

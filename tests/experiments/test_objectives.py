@@ -15,6 +15,7 @@ import soundfile
 import torch
 
 from experiments import objective_probe, objectives
+from experiments.linear_probe import accuracy
 from experiments.objective_terms import Arm, Pilot
 from experiments.objective_views import changed
 from experiments.two_digits import TEST_IMAGES, TEST_SPEAKER, Part, Scenes, write_part
@@ -111,8 +112,8 @@ def test_probe_tells_what_a_linear_map_can_tell() -> None:
     digits = torch.arange(400) % 10
     x = 100 + 5 * torch.randn(400, 12, generator=rng)
     x[:, :10] += 40 * torch.nn.functional.one_hot(digits, 10)
-    assert objective_probe.accuracy(x[:300], digits[:300], x[300:], digits[300:]) > 0.98
-    assert objective_probe.accuracy(x[:300, 10:], digits[:300], x[300:, 10:], digits[300:]) < 0.25
+    assert accuracy(x[:300], digits[:300], x[300:], digits[300:]) > 0.98
+    assert accuracy(x[:300, 10:], digits[:300], x[300:, 10:], digits[300:]) < 0.25
     circle = torch.stack([torch.linspace(0, 6.2, 50).sin(), torch.linspace(0, 6.2, 50).cos(), torch.zeros(50)], 1)
     assert objective_probe.effective_rank(circle) == pytest.approx(2, abs=0.01)
 
