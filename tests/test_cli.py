@@ -38,7 +38,7 @@ def test_evaluate_finds_the_task_by_the_model(tmp_path: Path, capsys: pytest.Cap
     assert main(["evaluate", str(tmp_path), "--data.source", "x"]) == 2
     assert "no trained model there; give a finished run, or name the task" in capsys.readouterr().err
     assert main(["evaluate", "--help"]) == 2
-    assert "evaluate needs to know what: evaluate classification" in capsys.readouterr().err
+    assert "evaluate needs a second word: evaluate classification" in capsys.readouterr().err
 
 
 def test_help_and_version_do_not_import_torch() -> None:
@@ -91,7 +91,7 @@ sys.exit(", ".join(heavy) or 0)"""
         ("pretain", "unknown command 'pretain', did you mean 'pretrain'?"),
         (
             "bench",
-            "bench needs to know what: bench model, bench decoder, bench curves, bench media, bench step, "
+            "bench needs a second word: bench model, bench decoder, bench curves, bench media, bench step, "
             "bench predict, bench all",
         ),
     ],
@@ -124,7 +124,7 @@ def test_unknown_yaml_key_suggests_the_nearest(tmp_path: Path, capsys: pytest.Ca
         ("<<: {run_dri: a}\n", 1, "did you mean --run_dir?"),
         ("optim: 3\n", 1, "optim is a section; its settings stand below it"),
         ("optim:\n", 1, "optim is a section; its settings stand below it"),
-        ("optim:\n  blr: 1\n  blr: 2\n", 3, "optim.blr stands there twice"),
+        ("optim:\n  blr: 1\n  blr: 2\n", 3, "optim.blr is given twice"),
         ("1: 2\n", 1, "a setting's name must be a word, got 1"),
         ("run_dir: a\noptim:\n  blr: [1,\n", 4, "not YAML: "),
         ("optim:\n\tblr: 1\n", 2, "not YAML: "),
@@ -181,7 +181,7 @@ def test_yaml_names_from_as_the_command_line_does(tmp_path: Path) -> None:
         config = parse_arguments(EmbedConfig, words)
         assert (config.from_, config.seed) == ("runs/a", 3)
     path.write_text("from: a\nfrom_: b\n")
-    with pytest.raises(UsageError, match="line 2: from stands there twice"):
+    with pytest.raises(UsageError, match="line 2: from is given twice"):
         parse_arguments(EmbedConfig, words)
 
 

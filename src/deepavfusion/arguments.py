@@ -230,13 +230,15 @@ def _check_keys(section: Any, options: Sequence[str], place: str, prefix: str = 
             name = f"{name}_"
             ends.append(key.end_mark.index - (key.style is not None))  # before a closing quotation mark
         if name in seen:
-            raise UsageError(f"{line} {name.removesuffix('_')} stands there twice")
+            raise UsageError(f"{line} {name.removesuffix('_')} is given twice")
         seen.add(name)
         if f"{name}." in sections and value.id == "mapping":
             ends += _check_keys(value, options, place, f"{name}.")
         elif f"{name}." in sections:
             inner = next(option for option in options if option.startswith(f"{name}."))
-            raise UsageError(f"{line} {name} is a section; its settings stand below it, indented, such as {inner}")
+            raise UsageError(
+                f"{line} {name} is a section; its settings are written below it, indented, such as {inner}"
+            )
         elif name not in options:
             inner = f".{value.value[0][0].value}" if value.id == "mapping" and value.value else ""
             raise UsageError(f"{line} unknown setting {name}{_nearest(name + inner, options)}")

@@ -112,7 +112,7 @@ def _name_verb(words: Sequence[str]) -> tuple[str, list[str]]:
     if words[0] == "evaluate" and len(words) > 1 and not words[1].startswith("-"):
         return f"evaluate {_task_of(words[1])}", list(words[1:])
     if group and (len(words) == 1 or words[1].startswith("-")):
-        raise UsageError(f"{words[0]} needs to know what: {', '.join(group)}")
+        raise UsageError(f"{words[0]} needs a second word: {', '.join(group)}")
     raise UsageError(f"{_unknown_verb(words)} Commands: {', '.join(VERBS)}")
 
 
@@ -129,7 +129,7 @@ def _task_of(run: str) -> str:
             raise UsageError(f"evaluate {run}: {path} is damaged or no model's configuration ({error})") from error
         if task := next((task for task, name in TASK_MODELS.items() if name == kind), None):
             return task
-        raise UsageError(f"evaluate {run}: holds {kind}, which no task trains; train one first, or name the task")
+        raise UsageError(f"evaluate {run}: holds {kind}, which no task trains; train a task first, or name the task")
     tasks = ", ".join(name for name in VERBS if name.startswith("evaluate "))
     raise UsageError(f"evaluate {run}: no trained model there; give a finished run, or name the task: {tasks}")
 

@@ -162,7 +162,7 @@ class TrainingConfig:
                 f"change --training.accumulation or --training.batch_size"
             )
         if self.strategy == "fsdp" and self.compile:
-            raise ValueError("strategy fsdp and compile do not go together yet: drop --training.compile or take ddp")
+            raise ValueError("strategy fsdp and compile cannot be combined yet: drop --training.compile or take ddp")
         for name in ("picture_every", "probe_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")
@@ -308,7 +308,7 @@ def check_rate(optim: OptimConfig, batch_size: int, task: str, recipe_blr: float
         raise ValueError(
             f"optim.blr {optim.blr:g} with --training.batch_size {batch_size} gives a peak learning rate of "
             f"{peak:.2g}; {task} was tuned with --optim.blr {recipe_blr:g} and batch {recipe_batch}, a peak of "
-            f"{usual:.2g}. Take a rate near it, or insist with --optim.unusual_blr true"
+            f"{usual:.2g}. Choose a rate near it, or accept this one with --optim.unusual_blr true"
         )
 
 

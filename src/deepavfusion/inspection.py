@@ -59,7 +59,7 @@ def inspect(config: InspectConfig, console: Console | None = None) -> Holding:
         groups.add_row(part, str(len(members)), f"{sum(t.numel() for t in members):,}", types)
     bad = [name for name, t in holding.tensors.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
-        console.print(f"no numbers (NaN) in {len(bad)} tensors, such as {bad[0]}", style="bold red", soft_wrap=True)
+        console.print(f"NaN in {len(bad)} tensors, such as {bad[0]}", style="bold red", soft_wrap=True)
     total = sum(t.numel() for t in holding.tensors.values())
     groups.add_row("all", str(len(holding.tensors)), f"{total:,}", "", style="bold")
     console.print(groups)
@@ -114,7 +114,7 @@ def _checkpoint(path: Path) -> Holding:
     content = checkpoints.load(path)
     lacking = {"kind", "step", "model_config", "model"} - content.keys()
     if lacking:
-        raise ValueError(f"{path}: a checkpoint without {', '.join(sorted(lacking))}, which none of this package's is")
+        raise ValueError(f"{path}: a checkpoint without {', '.join(sorted(lacking))}, so not one of this package")
     facts = {"task": str(content["kind"]), "step": str(content["step"]), "format": str(content["format"])}
     return Holding("checkpoint", facts, content["model_config"], content["model"])
 

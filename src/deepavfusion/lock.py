@@ -79,15 +79,15 @@ def _lock(path: str, folder: str, flag: str) -> int | None:
             os.close(descriptor)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 warnings.warn(
-                    f"{folder} is on a file system without locks ({error.strerror}): see to it that no other process "
+                    f"{folder} is on a file system without locks ({error.strerror}): make sure that no other process "
                     f"writes there",
                     stacklevel=4,
                 )
                 return None
             if time.monotonic() > deadline:
                 raise InUseError(
-                    f"{folder} is being written by {holder or 'another process'}: wait for its end or stop it, or give "
-                    f"another {flag}"
+                    f"{folder} is being written by {holder or 'another process'}: wait until it ends or stop it, or "
+                    f"give another {flag}"
                 ) from None
             time.sleep(0.1)
             continue

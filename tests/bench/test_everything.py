@@ -61,5 +61,5 @@ def test_a_gpu_fills_files_of_its_own(
 
 def test_outside_a_checkout_the_folder_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="out docs/results is not here: run this in a checkout, or name a folder"):
+    with pytest.raises(ValueError, match="out docs/results does not exist: run this in a checkout, or name a folder"):
         everything.run(AllBenchConfig(device="cpu"))

@@ -233,7 +233,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for part in ("0/8", "9/8", "3", "a/b"):
         with pytest.raises(ValueError, match=r"must be i/n with i from 1 to n"):
             AuditConfig("x", "a.csv", part)
-    with pytest.raises(ValueError, match=r"'quiet' is no reason; known are unreadable"):
+    with pytest.raises(ValueError, match=r"'quiet' is not a known reason; there are unreadable"):
         AuditConfig("x", "a.csv", tolerate=("quiet",))
     with pytest.raises(ValueError, match=r"must end in \.csv"):
         AuditConfig("x", "a.txt")

@@ -260,13 +260,13 @@ def test_addresses() -> None:
 
 @needs_ray
 def test_where_nothing_answers() -> None:
-    with pytest.raises(ClusterError, match=r"--ray 127\.0\.0\.1:9: nothing answers there"), connected("127.0.0.1:9"):
+    with pytest.raises(ClusterError, match=r"--ray 127\.0\.0\.1:9: no answer from there"), connected("127.0.0.1:9"):
         pass
 
 
 def test_torchrun_and_ray_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="ray local: hands the clips out itself; start it without torchrun"):
+    with pytest.raises(ValueError, match="ray local: distributes the clips itself; start it without torchrun"):
         embed(EmbedConfig("x", EvaluationData("x"), "a.npz", ray="local"))
 
 

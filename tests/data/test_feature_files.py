@@ -62,5 +62,5 @@ def test_features_that_are_no_numbers_give_no_score(tmp_path: Path, capsys: pyte
         words = ["knn", "--train", str(tmp_path / f"{train}.npz"), "--test", str(tmp_path / f"{test}.npz"), "--k", "1"]
         assert main([*words, "--out", str(tmp_path / "o")]) == 1
         (line,) = capsys.readouterr().err.strip().splitlines()
-        assert "nan.npz: fusion features of 1 of 3 clips are no numbers (NaN), such as of b" in line
+        assert "nan.npz: fusion features of 1 of 3 clips are NaN, such as of b" in line
     assert not (tmp_path / "o").exists()

@@ -87,7 +87,7 @@ def test_views_crop_picture_and_mask_alike(tmp_path: Path) -> None:
 
 def test_semantic_masks_and_unlabelled_pictures(tmp_path: Path) -> None:
     clips = list_clips(write_table(tmp_path))
-    with pytest.raises(ClipError, match="a#4: the picture is not labelled"):
+    with pytest.raises(ClipError, match="a#4: the frame is not labelled"):
         StillMasks().times(clips[4])
     Image.fromarray(np.full((8, 8), 2, np.uint8)).save(still_of(clips[1]).mask or "")
     assert (StillMasks(("background", "x", "y")).read(clips[1], 0, 0, 3) == 2).all()
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"a\.wav"):
         FramedPicture(clips[0])
     write_table(tmp_path, 3, "b")  # the table under the same name has changed
-    with pytest.raises(ClipError, match="is b#0 by now, the table has changed"):
+    with pytest.raises(ClipError, match="is b#0 now: the table has changed"):
         still_of(clips[0])
 
 

@@ -122,7 +122,7 @@ def test_unlabelled_clips_are_mixed_as_they_come() -> None:
     assert [mixture.same_class for mixture in mix_clips(bare, 2, 0, "auto", 0)] == [None] * 4
     with pytest.raises(ValueError, match="pairing same: 4 of 4 clips have no label"):
         mix_clips(bare, 2, 0, "same", 0)
-    with pytest.raises(ValueError, match="mixtures of 2 and a wrong picture need 3 clips, there are 2"):
+    with pytest.raises(ValueError, match="mixtures of 2 and a wrong image need 3 clips, there are 2"):
         mix_clips(bare[:2], 2, 0, "any", 0)
     with pytest.raises(ValueError, match="no class has 4 clips"):
         mix_clips(PARTS, 4, 0, "same", 0)
@@ -136,7 +136,7 @@ def test_a_published_list_names_what_is_missing() -> None:
     assert missing == ("c0 + zz",)
     with pytest.raises(ValueError, match=r"none of the 1 pairs has both clips, such as c0 \+ zz"):
         mix_pairs(pairs[1:2], CLIPS, 0)
-    with pytest.raises(ValueError, match="a wrong picture needs a clip that is not in the mixture"):
+    with pytest.raises(ValueError, match="a wrong image needs a clip that is not in the mixture"):
         mix_pairs(pairs[:1], CLIPS, 0)
 
 

@@ -174,7 +174,9 @@ def test_a_killed_writer_goes_on_to_the_same_bytes(folder: Path, shards: Path, t
 
 def test_other_settings_do_not_mix(folder: Path, shards: Path, tmp_path: Path) -> None:
     before = contents(shards)
-    with pytest.raises(ValueError, match=r"00000\.json: is of other clips or settings; choose an empty folder"):
+    with pytest.raises(
+        ValueError, match=r"00000\.json: was written from other clips or settings; choose an empty folder"
+    ):
         write_shards(ShardConfig(str(folder), str(shards), frames_per_second=5, clips_per_shard=3))
     with pytest.raises(ValueError, match="holds shards already"):
         write_shards(ShardConfig(str(shards), str(tmp_path)))

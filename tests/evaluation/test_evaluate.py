@@ -158,7 +158,7 @@ def test_a_model_of_one_modality_fails_on_clips_without_it(data: Path, tmp_path:
 def test_labels_the_model_does_not_know_stop_the_evaluation(data: Path, run: Path, tmp_path: Path) -> None:
     rows = [replace(c, label="star" if i == 1 else c.label) for i, c in enumerate(find_clips(str(data)))]
     write_manifest(str(tmp_path / "clips.csv"), rows)
-    with pytest.raises(ValueError, match=r"1 labels are none of the model's 4 classes: 'star' \("):
+    with pytest.raises(ValueError, match=r"1 labels are not among the model's 4 classes: 'star' \("):
         evaluate(settings(run, tmp_path / "clips.csv"))
     with pytest.raises(ValueError, match="one is needed"):
         truth(["a|b"], ["x"], ("a", "b"), multi_label=False)

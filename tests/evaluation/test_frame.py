@@ -97,7 +97,7 @@ def test_without_truth_nothing_is_recorded_but_drawings_are_made(tmp_path: Path)
     own = findings(scored=False, line=picture_drawing(PictureEntry("line.png", "", ""), Figure))
     text = printed_by(own, tmp_path / "out")
     assert text.startswith("looked at 4 of 5 official clips")
-    assert "without truth nothing is scored; pictures are in" in text
+    assert "nothing is scored without ground truth; figures are in" in text
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["line.png"]
 
 

@@ -214,7 +214,7 @@ def test_semantic_scores_of_5_and_10_pictures(avss: Path, semantic_run: Path, tm
     assert (tmp_path / "overlays.png").stat().st_size > 5000
     # Labels counted from another list are an error that names the file, not a wrong number.
     make_model(classes=CLASSES[:2]).save_pretrained(tmp_path / "two" / "model")
-    with pytest.raises(ValueError, match="not one video could be segmented"):
+    with pytest.raises(ValueError, match="no video could be segmented"):
         evaluate(tmp_path / "two", avss, tmp_path / "out")
 
 

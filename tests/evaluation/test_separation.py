@@ -257,7 +257,7 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
     assert config.places == {"a": "runs/x", "b c": "runs/y=1"}
     for extra, message in (
         (["--baselines", "[runs/x]"], "'runs/x' must be NAME=PLACE"),
-        (["--baselines", "[mixture=runs/x]"], "'mixture', which there is anyway"),
+        (["--baselines", "[mixture=runs/x]"], "'mixture', which is always there"),
         (["--sources", "5"], "--sources 5 must be 2 to 4"),
         (["--pairs", "p.csv", "--mixtures", "duets"], "the list says what is mixed"),
     ):
@@ -265,7 +265,7 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
             parse_arguments(EvaluateSeparationConfig, [*words, *extra], positional=("run",))
     other = Separator(SeparatorConfig(encoder=replace(ENCODER, image_size=(16, 16)), decoder_dim=32))
     other.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"baselines small: looks at inputs of \(\(16, 16\), 8000\)"):
+    with pytest.raises(ValueError, match=r"baselines small: takes inputs of \(\(16, 16\), 8000\)"):
         evaluate(settings(run, data, baselines=(f"small={tmp_path}",)))
 
 

@@ -157,17 +157,17 @@ def test_recordings_without_sound_or_picture(own: Predictor, clips: Path) -> Non
         assert {name for name, there in embedded.present.items() if there.all()} == streams
         assert {name for name, there in embedded.present.items() if there.any()} == streams
     for method, given, message in (
-        ("localize", photo, "has no sound; nothing in it sounds"),
+        ("localize", photo, "has no sound, which this task needs"),
         ("localize", sound, "has no picture"),
         ("segment", photo, "has no sound"),
         ("segment", sound, "has no picture"),
-        ("separate", photo, "has no sound to take apart"),
-        ("separate", sound, "has no picture of what to listen for; give pictures"),
+        ("separate", photo, "has no sound to separate"),
+        ("separate", sound, "has no video to show the source; give pictures"),
     ):
         with pytest.raises(ValueError, match=f"{given.name}: {message}"):
             getattr(own, method)(given)
     deaf = predictor(modalities="image", heads=("image",))
-    with pytest.raises(ValueError, match="has no picture, which is all that this model looks at"):
+    with pytest.raises(ValueError, match="has no picture, which is all that this model uses"):
         deaf.classify(sound)
     assert np.isfinite(deaf.classify(photo).logits).all()
 
@@ -301,7 +301,7 @@ def test_from_pretrained(clips: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         ({"boxes": [(0, 0, 0.5, 2)]}, "fractions from 0 to 1"),
         ({"boxes": [(0.5, 0, 0.5, 1)]}, "right after left"),
         ({"boxes": [(0, 0, 1, 1)], "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "not asked for beside"),
-        ({"pictures": [np.zeros((4, 4), np.uint8)]}, "pictures of shape .* an array is"),
+        ({"pictures": [np.zeros((4, 4), np.uint8)]}, "images of shape .* an array is"),
     ],
 )
 def test_sources_that_cannot_be_asked_for(own: Predictor, clips: Path, settings: dict[str, Any], message: str) -> None:

@@ -53,7 +53,7 @@ def test_lengths_that_are_none_are_refused() -> None:
     for duration in (float("nan"), float("inf"), -1.0):
         with pytest.raises(ValueError, match="claims a length"):
             check_duration(duration)
-    with pytest.raises(ValueError, match=r"277777\.8 hours long; more than 12 are not read: cut it"):
+    with pytest.raises(ValueError, match=r"277777\.8 hours long; at most 12 are supported: cut it"):
         step_times(1e9, 0.1)
     with pytest.raises(ValueError, match="must be positive"):
         split(1.0, 3.0, 0.0)
@@ -104,8 +104,8 @@ def test_words_become_task_files_and_switches() -> None:
         (["levitation", "a", "--json"], "--task"),
         (["embedding,embedding", "a", "--json"], "--task .* must name at least one, and each once"),
         (["embedding,localization", "a", "--json", "--consistent"], "of separation, not of embedding, localization"),
-        (["localization", "a"], "--out is lacking: give --out DIR, or --json"),
-        (["separation", "a", "--json"], "--out is lacking: separated sounds need a folder"),
+        (["localization", "a"], "--out is missing: give --out DIR, or --json"),
+        (["separation", "a", "--json"], "--out is missing: separated sounds need a folder"),
         (["localization", "a", "--json", "--consistent"], "settings of separation, not of localization"),
         (["localization", "a", "--json", "--step_seconds", "0"], "--step_seconds 0.0 must be from 0.01"),
         (["localization", "a", "--json", "--bacth_size", "1"], "did you mean --batch_size"),

@@ -145,7 +145,7 @@ def test_modality_confusion() -> None:
 
 
 def test_what_does_not_fit_is_an_error() -> None:
-    with pytest.raises(ValueError, match="label 3 is none of the 3 classes"):
+    with pytest.raises(ValueError, match="label 3 is not among the 3 classes"):
         single_label_scores(torch.zeros(2, 3), torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="expected scores"):
         single_label_scores(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))

@@ -61,7 +61,7 @@ def test_what_a_recording_lacks_is_one_line_and_the_rest_is_done(analyst: Analys
     assert [event.task for event in events if isinstance(event, Found)] == ["classification", "embedding"]
     failed = {event.task: event.line for event in events if isinstance(event, Failed)}
     assert failed.keys() == {"localization", "separation", "segmentation"}
-    assert failed["localization"] == "tone.wav: has no picture to show a place in"
+    assert failed["localization"] == "tone.wav: has no video track a place in"
     assert all(str(clips) not in line for line in failed.values())
 
 
@@ -119,7 +119,7 @@ def test_a_mistake_of_ours_is_a_line_and_no_end(
     events = list(analyst.analyse(Request(given(clips / "film.mp4"), ("classification", "embedding")), place))
     failed, found = events[1], events[-2]
     assert isinstance(failed, Failed)
-    assert failed.line == "something went wrong; the server's log says what"
+    assert failed.line == "an unexpected error occurred; see the server's log"
     assert isinstance(found, Found)
     assert "KeyError: 'inside'" in capsys.readouterr().err
 

@@ -117,7 +117,7 @@ def gone(server: Server) -> bool:
 
 def test_an_upload_through_every_task(visit: Callable[..., Tab], server: Server, clips: Path, tmp_path: Path) -> None:
     tab = visit()
-    assert tab.give(clips / "film.mp4") == "film.mp4: 1.5 s, picture of 56 × 40, with sound"
+    assert tab.give(clips / "film.mp4") == "film.mp4: 1.5 s, video of 56 × 40, with sound"
     tab.page.check("#tasks label:has-text('Features') input")
     tab.page.click("#run")
     assert "film.mp4" in tab.wait()
@@ -176,7 +176,7 @@ def test_a_bad_file_is_one_line(visit: Callable[..., Tab], clips: Path, tmp_path
     assert tab.page.inner_text("#status").startswith("bad.mp4: cannot be opened: no media container")
     assert "Traceback" not in tab.page.inner_text("body")
     tab = visit()
-    assert tab.give(clips / "long.mp4") == "long.mp4: is 30 s long; this page takes at most 20 s"
+    assert tab.give(clips / "long.mp4") == "long.mp4: is 30 s long; this page accepts at most 20 s"
     tab = visit()
     (tmp_path / "big.mp4").write_bytes(os.urandom(2 * 2**20))
     tab.page.set_input_files("#inputs input[type=file] >> nth=0", str(tmp_path / "big.mp4"))
@@ -226,5 +226,5 @@ def test_a_recording_of_the_camera(chromium: Any, server: Server) -> None:
     tab.page.wait_for_timeout(6000)
     tab.page.click("#inputs button:has-text('Stop') >> visible=true")
     tab.page.wait_for_selector("#about .note")
-    assert "picture of 640 × 480, with sound" in tab.page.inner_text("#about")
+    assert "video of 640 × 480, with sound" in tab.page.inner_text("#about")
     context.close()

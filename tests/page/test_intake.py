@@ -17,7 +17,7 @@ LIMITS = Limits(2**20, 20.0)
 def test_what_is_taken_and_what_is_said_of_it(clips: Path, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "photo.png")
     tone = str(clips / "tone.wav")
-    assert describe(look_at(Given((str(clips / "film.mp4"),)), LIMITS)) == "1.5 s, picture of 56 × 40, with sound"
+    assert describe(look_at(Given((str(clips / "film.mp4"),)), LIMITS)) == "1.5 s, video of 56 × 40, with sound"
     assert describe(look_at(Given((tone,)), LIMITS)) == "1.0 s, with sound"
     assert describe(look_at(Given((str(tmp_path / "photo.png"),)), LIMITS)) == "photo of 30 × 20, no sound"
     pair = Given((str(tmp_path / "photo.png"), tone))
@@ -27,13 +27,13 @@ def test_what_is_taken_and_what_is_said_of_it(clips: Path, tmp_path: Path) -> No
 
 
 def test_too_long_too_large_and_gone(clips: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^long.mp4: is 30 s long; this page takes at most 20 s$"):
+    with pytest.raises(ValueError, match=r"^long.mp4: is 30 s long; this page accepts at most 20 s$"):
         look_at(Given((str(clips / "long.mp4"),)), LIMITS)
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(2**20 + 1))
-    with pytest.raises(ValueError, match=r"^large.mp4: has 1.0 MiB, more than the 1 MiB that this page takes$"):
+    with pytest.raises(ValueError, match=r"^large.mp4: has 1.0 MiB, more than the 1 MiB that this page accepts$"):
         look_at(Given((str(large),)), LIMITS)
-    with pytest.raises(ValueError, match=r"^gone.mp4: is not there any more; give it again$"):
+    with pytest.raises(ValueError, match=r"^gone.mp4: no longer exists; upload it again$"):
         look_at(Given((str(tmp_path / "gone.mp4"),)), LIMITS)
 
 

@@ -80,7 +80,7 @@ def test_an_upload_is_told_and_goes_with_its_visit(server: Server, clips: Path) 
         line.request("GET", "/gradio_api/heartbeat/visit1")  # what the browser holds open while the tab is
         assert line.getresponse().readline() == b"data: ALIVE\n"
         status, told = call(server, "take", [None, file(path), None, None, None])
-        assert "film.mp4: 1.5 s, picture of 56 × 40, with sound" in told["data"][0]
+        assert "film.mp4: 1.5 s, video of 56 × 40, with sound" in told["data"][0]
         assert ask(server, f"/gradio_api/file={quote(path)}")[0] == 200  # the preview
         assert Path(path).exists()
     deadline = time.monotonic() + 30
@@ -188,14 +188,14 @@ def test_each_task_fills_its_card(page: Any, visits: Visits, clips: Path) -> Non
 def test_what_cannot_be_done_is_one_line(page: Any, clips: Path) -> None:
     visitor = Visitor(page)
     for answers, line in (
-        (visitor.ask("video", None, None, None, None), "Give a video first"),
-        (visitor.ask("sound", clips / "film.mp4", None, None, None), "Give a sound first"),
-        (visitor.ask("photo", None, None, None, clips / "tone.wav"), "Give a photo first"),
-        (visitor.ask("video", clips / "film.mp4", None, None, None, tasks=()), "Tick at least one thing"),
-        (visitor.ask("video", clips / "film.mp4", None, None, None, tasks=("nonsense",)), "Tick at least one thing"),
+        (visitor.ask("video", None, None, None, None), "Add a video first"),
+        (visitor.ask("sound", clips / "film.mp4", None, None, None), "Add a sound first"),
+        (visitor.ask("photo", None, None, None, clips / "tone.wav"), "Add a photo first"),
+        (visitor.ask("video", clips / "film.mp4", None, None, None, tasks=()), "Select at least one task"),
+        (visitor.ask("video", clips / "film.mp4", None, None, None, tasks=("nonsense",)), "Select at least one task"),
         (visitor.ask("video", clips / "bad.mp4", None, None, None), "bad.mp4: cannot be opened: no media container"),
-        (visitor.ask("video", clips / "long.mp4", None, None, None), "this page takes at most 20 s"),
-        (visitor.ask("video", clips / "gone.mp4", None, None, None), "is not there any more"),
+        (visitor.ask("video", clips / "long.mp4", None, None, None), "this page accepts at most 20 s"),
+        (visitor.ask("video", clips / "gone.mp4", None, None, None), "no longer exists"),
     ):
         status, *rest = last(answers)
         assert status.startswith('<p class="problem" role="alert">'), line

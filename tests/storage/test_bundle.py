@@ -202,7 +202,7 @@ def test_folders_that_do_not_fit_together_are_refused(models: dict[str, Any], tm
     one = Bundle.save(tmp_path / "one", {"localization": models["localization"]})
     Bundle.save(tmp_path / "two", {"localization": tiny_models(seed=1)["localization"]})
     (tmp_path / "one" / "model.safetensors").write_bytes((tmp_path / "two" / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="the folder is mixed up"):
+    with pytest.raises(ValueError, match="the files do not belong together"):
         one.load("localization")
     record = json.loads((tmp_path / "two" / "bundle.json").read_text())
     path = tmp_path / "two" / "bundle.json"
@@ -215,7 +215,7 @@ def test_folders_that_do_not_fit_together_are_refused(models: dict[str, Any], tm
     refused("newer than this package's 1; update", format_version=2)
     refused("plain name", encoders={record["encoder"]: "../one/model.safetensors"})
     refused("plain name", encoders={record["encoder"]: ".hidden"})
-    refused("needs the encoder .* which is not there", encoders={"0": "model.safetensors"})
+    refused("needs the encoder .* which is missing", encoders={"0": "model.safetensors"})
     head = record["heads"]["localization"]
     refused("not known to this version", heads={"levitation": head})
     refused("not known to this version", heads={"localization": {**head, "model": "Separator"}})

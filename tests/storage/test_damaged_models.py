@@ -225,7 +225,7 @@ def test_a_bundle_whose_configuration_is_a_head_s_is_refused(tmp_path: Path) -> 
     Bundle.save(tmp_path / "bundle", {"segmentation": models["segmentation"]})
     models["classification"].save_pretrained(tmp_path / "other")
     shutil.copy(tmp_path / "other" / CONFIG, tmp_path / "bundle" / CONFIG)
-    with pytest.raises(ValueError, match=r"config\.json tells of an AudioVisualClassifier, not of"):
+    with pytest.raises(ValueError, match=r"config\.json describes an AudioVisualClassifier, not"):
         Bundle.open(tmp_path / "bundle").load_encoder()
 
 

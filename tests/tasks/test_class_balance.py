@@ -58,5 +58,5 @@ def test_binary_cross_entropy_is_the_mean_over_classes() -> None:
 
 def test_targets_have_a_one_at_every_label() -> None:
     assert multi_hot([("b",), ("a", "c")], "abc").tolist() == [[0, 1, 0], [1, 0, 1]]
-    with pytest.raises(ValueError, match="label 'd' is none of the 3 classes"):
+    with pytest.raises(ValueError, match="label 'd' is not among the 3 classes"):
         multi_hot([("d",)], "abc")

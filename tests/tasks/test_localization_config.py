@@ -31,10 +31,13 @@ def test_recipes_and_what_overrides_them() -> None:
 
 def test_mistakes_are_named() -> None:
     for words, message in (
-        (["--boxes", "b.csv"], "--boxes b.csv: only --recipe supervised looks at them"),
+        (["--boxes", "b.csv"], "--boxes b.csv: only --recipe supervised uses them"),
         (["--contrast.silence_share", "1.5"], r"--contrast\.silence_share 1\.5 must be a probability"),
-        (["--contrast.mismatch_weight", "0", "--contrast.collage_weight", "0"], "both 0: nothing to contrast with"),
-        (["--recipe", "supervised", "--contrast.collage_weight", "1"], "makes no collages, set 0"),
+        (
+            ["--contrast.mismatch_weight", "0", "--contrast.collage_weight", "0"],
+            "both 0: there is nothing to learn from",
+        ),
+        (["--recipe", "supervised", "--contrast.collage_weight", "1"], "makes no collages; set it to 0"),
         (["--head.top_share", "0"], r"--head\.top_share 0\.0 must be above 0"),
         (["--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe self_supervised was tuned"),
         (["--tune_encoder", "false"], "--freeze_encoder true stands for --tune_encoder false"),

@@ -236,7 +236,7 @@ def test_tables_of_pictures_train_on_what_is_labelled(encoder: Path, tmp_path: P
     assert fit(task, config, quiet()).num_failures == 0
     unlabelled = replace(first_only, masks=(None,) * 5)
     write_framed_clips(str(tmp_path / "none.csv"), [unlabelled])
-    with pytest.raises(ValueError, match="none of 5 pictures of split train has a mask"):
+    with pytest.raises(ValueError, match="none of 5 frames of split train has a mask"):
         Segmentation(make(tmp_path / "none.csv", encoder, tmp_path / "run"))
 
 

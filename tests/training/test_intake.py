@@ -66,7 +66,7 @@ class SilentTask(ToyTask):
 
 def test_sound_that_is_needed_and_a_term_that_no_clip_has(tmp_path: Path) -> None:
     config = make(tmp_path / "silent", epochs=2)
-    with pytest.raises(NothingLearnedError, match="nowhere: not one of 24 clips drawn has sound; take other clips"):
+    with pytest.raises(NothingLearnedError, match="nowhere: none of 24 clips drawn has sound; take other clips"):
         fit(SilentTask(config), config, quiet())
     assert not (tmp_path / "silent" / "model").exists()
     task, console = SilentTask(replace(config, run_dir=str(tmp_path / "unneeded"))), quiet()
@@ -139,11 +139,11 @@ def write_track(path: Path, picture: bool, sound: bool) -> None:
     ("command", "picture", "told"),
     [
         ("pretrain --config tiny", True, "has sound; pre-training relates pictures to sounds"),
-        ("pretrain --config tiny", False, "has a picture; pre-training relates"),
+        ("pretrain --config tiny", False, "has an image; pre-training needs"),
         ("train classification --recipe probe", True, "has sound; take --modalities image"),
-        ("train classification --recipe probe", False, "has a picture; take --modalities audio"),
-        ("train separation", True, "has sound; sounds are asked for by pictures"),
-        ("train localization --recipe self_supervised", True, "has sound; sounds are looked for in pictures"),
+        ("train classification --recipe probe", False, "has an image; take --modalities audio"),
+        ("train separation", True, "has sound; separation needs image and sound"),
+        ("train localization --recipe self_supervised", True, "has sound; localization needs image and sound"),
     ],
 )
 def test_clips_that_lack_what_the_task_needs(

@@ -62,7 +62,9 @@ class BandstandConfig:
         if not 2 <= self.seconds <= 60:
             raise ValueError(f"seconds {self.seconds:g} must lie between 2 and 60")
         if self.sample_rate not in (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000):
-            raise ValueError(f"sample_rate {self.sample_rate} is none that AAC knows, such as 16000 or 48000")
+            raise ValueError(
+                f"sample_rate {self.sample_rate} is not supported by AAC; choose one such as 16000 or 48000"
+            )
         if self.annotate_every < 1:
             raise ValueError(f"annotate_every {self.annotate_every} must be at least 1")
         if not 0 <= self.shards <= self.frame_rate:

@@ -154,7 +154,7 @@ class Digits:
         for digit in range(10):
             mine = pictures[labels == digit]
             if len(mine) < 7:
-                raise ValueError(f"{images}: {len(mine)} pictures of digit {digit}; at least 7 are needed")
+                raise ValueError(f"{images}: {len(mine)} images of digit {digit}; at least 7 are needed")
             first, second = len(mine) * 5 // 7, len(mine) * 6 // 7
             for part, chosen in (("train", mine[:first]), ("val", mine[first:second]), ("test", mine[second:])):
                 self._pictures.setdefault(part, []).append(chosen)

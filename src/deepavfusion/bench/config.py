@@ -106,7 +106,7 @@ class CurvesBenchConfig:
             if not getattr(self, name) and name != "measured":
                 raise ValueError(f"{name} is empty: name at least one")
         if extra := [form for form in self.measured if form not in self.forms]:
-            raise ValueError(f"measured names {', '.join(extra)}, which forms does not: add it to --forms")
+            raise ValueError(f"measured names {', '.join(extra)}, which --forms does not have; add it there")
         for name in ("batch_size", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")

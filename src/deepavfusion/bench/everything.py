@@ -78,17 +78,17 @@ def run(config: AllBenchConfig) -> list[BenchPart]:
         ValueError: the default folder is not there, because this is no checkout.
     """
     if config.out == AllBenchConfig.out and not Path(config.out).is_dir():
-        raise ValueError(f"out {config.out} is not here: run this in a checkout, or name a folder with --out")
+        raise ValueError(f"out {config.out} does not exist: run this in a checkout, or name a folder with --out")
     console, device = Console(), resolve_device(config.device)
     measured = []
     for part in config.parts:
         path = file_of(part, device, config.out)
         if path.exists() and not config.again:
-            console.print(f"{path} is there; --again true measures it once more")
+            console.print(f"{path} exists; --again true measures it again")
             continue
         cls, function = RUNS[part]
         where = {} if part in BESIDE_THE_DEVICE else {"device": device}
         function(cls(**SETTINGS[device][part], **where, json=str(path)))
         measured.append(part)
-    console.print("python scripts/make_docs.py in a checkout makes tables and figures of docs/results")
+    console.print("python scripts/make_docs.py in a checkout makes the tables and figures from docs/results")
     return measured

@@ -261,7 +261,7 @@ def best_batch(config: StepBenchConfig, kind: Kind, folder: str, device: str) ->
         else:
             best, rate, batch_size = batch_size, batch_size / seconds, 2 * batch_size
     if not best:
-        raise ValueError(f"sizes {kind.size}: a step of one clip in {kind.precision} does not fit into the memory")
+        raise ValueError(f"sizes {kind.size}: a step of one clip in {kind.precision} does not fit into memory")
     return best
 
 

@@ -99,12 +99,12 @@ class AuditConfig:
         if not self.out.endswith(".csv"):
             raise ValueError(f"out {self.out} must end in .csv")
         if self.num_points < 2:
-            raise ValueError(f"num_points {self.num_points} must be at least 2, to tell motion from a still picture")
+            raise ValueError(f"num_points {self.num_points} must be at least 2, to tell a moving from a frozen picture")
         if self.num_workers < 0:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
         for reason in self.tolerate:
             if reason not in REASONS:
-                raise ValueError(f"tolerate: {reason!r} is no reason; known are {', '.join(REASONS)}")
+                raise ValueError(f"tolerate: {reason!r} is not a known reason; there are {', '.join(REASONS)}")
         parse_part(self.part)
         check_address(self.ray)
 
@@ -156,9 +156,9 @@ def audit(config: AuditConfig, progress: Callable[[int, int], None] | None = Non
     clips = list_clips(config.source)
     sharded = [clip.id for clip in clips if clip.storage == "shard"]
     if sharded:
-        raise ValueError(f"{config.source}: holds shards, which carry the audit of what they were written from")
+        raise ValueError(f"{config.source}: holds shards, whose clips were audited before they were written")
     if any(clip.storage == "framed" for clip in clips):
-        raise ValueError(f"{config.source}: is a table of pictures, whose files `manifest --check decode` looks at")
+        raise ValueError(f"{config.source}: is a table of frames; `manifest --check decode` checks its files")
     if config.labels == "none":
         clips = [replace(clip, label=None) for clip in clips]
     elif config.labels != "folder":

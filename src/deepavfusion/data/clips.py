@@ -136,7 +136,7 @@ def _scan(folder: str) -> list[Clip]:
                 others[relative.suffix.lower() or "no suffix"] += 1
     if not found:
         seen = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5)) or "nothing"
-        raise ValueError(f"{folder}: no video files in it (found {seen}); known are {' '.join(CONTAINER_SUFFIXES)}")
+        raise ValueError(f"{folder}: no video files in it (found {seen}); supported are {' '.join(CONTAINER_SUFFIXES)}")
     bare = Counter(one_line(path.with_suffix("").as_posix()) for path in found)
     used, clips = set[str](), []
     for path in sorted(found):
@@ -213,7 +213,7 @@ def _parse(file: Iterable[str], path: str) -> list[Clip]:
     for column in header:
         if column not in COLUMNS:
             near = difflib.get_close_matches(column, COLUMNS, n=1)
-            fix = f"did you mean {near[0]}?" if near else f"remove it; known are {', '.join(COLUMNS)}"
+            fix = f"did you mean {near[0]}?" if near else f"remove it; supported are {', '.join(COLUMNS)}"
             raise ValueError(f"{path}, line 1: unknown column {column!r}; {fix}")
     lacking = [column for column in ("id", "path") if column not in header]
     if lacking:
@@ -226,7 +226,7 @@ def _parse(file: Iterable[str], path: str) -> list[Clip]:
     for row in reader:
         place = f"{path}, line {reader.line_num}"
         if None in row or None in row.values():
-            raise ValueError(f"{place}: has not {len(header)} cells as the first line; quote cells that hold commas")
+            raise ValueError(f"{place}: does not have {len(header)} cells like the first line; quote cells with commas")
         clip = _row(row, place)
         if clip.id in lines:
             raise ValueError(f"{place}: id {clip.id!r} was already used in line {lines[clip.id]}; ids must be unique")

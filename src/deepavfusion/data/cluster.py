@@ -189,7 +189,7 @@ def _call(address: str) -> None:
     try:
         socket.create_connection((place[1].strip("[]"), int(place[2])), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ClusterError(f"--ray {address}: nothing answers there ({error})") from error
+        raise ClusterError(f"--ray {address}: no answer from there ({error})") from error
 
 
 def _answer(row: Row, function: Callable[[Any], Any], folder: str, version: str) -> Row:
@@ -207,7 +207,9 @@ def _answer(row: Row, function: Callable[[Any], Any], folder: str, version: str)
 def _enter(folder: str) -> None:
     """Work in the folder the command was started in, which relative paths are meant from."""
     if not os.path.isdir(folder):
-        raise ValueError(f"--ray: {folder}, where the command was started, is not there; all machines must share it")
+        raise ValueError(
+            f"--ray: {folder}, where the command was started, does not exist here; all machines must share it"
+        )
     os.chdir(folder)
 
 

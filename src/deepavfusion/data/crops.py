@@ -35,7 +35,7 @@ class FrameCrop:
             if not (math.isfinite(start) and math.isfinite(extent)):
                 raise ValueError(f"a crop's box must be finite, got {self}")
             if extent <= 0 or start < -_ROUNDING or start + extent > 1 + _ROUNDING:
-                raise ValueError(f"a crop's {name} must be positive and inside the picture, got {self}")
+                raise ValueError(f"a crop's {name} must be positive and inside the frame, got {self}")
         if len(self.output_size) != 2 or min(self.output_size) < 1:
             raise ValueError(f"output_size must be a positive (height, width), got {self.output_size}")
 

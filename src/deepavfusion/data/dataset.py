@@ -210,7 +210,7 @@ def read_moments(
                 if drawn.image is None and drawn.waveform is None:
                     raise ClipError(
                         clip.id,
-                        f"neither picture nor sound from {drawn.start_seconds:.2f} s on in {one_line(clip.path)}",
+                        f"neither a frame nor sound from {drawn.start_seconds:.2f} s on in {one_line(clip.path)}",
                     )
                 mask = None if truth is None else np.zeros(view.image_size, np.uint8)
                 if truth is not None and drawn.crop is not None:

@@ -181,8 +181,8 @@ def read_features(place: str) -> Features:
         bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1))
         if len(bad):
             raise ValueError(
-                f"{place}: {name} features of {len(bad)} of {len(rows)} clips are no numbers (NaN), such as of "
-                f"{texts['ids'][bad[0]]}: the model that wrote them gives none"
+                f"{place}: {name} features of {len(bad)} of {len(rows)} clips are NaN, such as of "
+                f"{texts['ids'][bad[0]]}: the model that wrote them is damaged"
             )
     return Features(
         place,

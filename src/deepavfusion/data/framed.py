@@ -50,7 +50,7 @@ class Still:
 
     @property
     def mask(self) -> str | None:
-        """The mask's file, None where the picture is not labelled."""
+        """The mask's file, None where the frame is not labelled."""
         return self.video.masks[self.number]
 
 
@@ -90,7 +90,7 @@ def still_of(clip: Clip) -> Still:
     except (ValueError, IndexError, OSError) as error:
         raise ClipError(clip.id, f"{clip.path}: {error}") from error
     if still.name != clip.id:
-        raise ClipError(clip.id, f"{clip.path}: is {still.name} by now, the table has changed")
+        raise ClipError(clip.id, f"{clip.path}: is {still.name} now: the table has changed")
     return still
 
 
@@ -191,7 +191,7 @@ class StillMasks:
     def times(self, clip: Clip) -> Sequence[float]:
         """When the picture is shown in its own time: at 0. Raises ClipError if it has no mask."""
         if still_of(clip).mask is None:
-            raise ClipError(clip.id, "the picture is not labelled")
+            raise ClipError(clip.id, "the frame is not labelled")
         return [0.0]
 
     def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ Picture = NDArray[np.uint8]
 
 
 def decode_jpeg(data: bytes, decoder: Decoder) -> Picture:
-    """A picture `(H, W, 3)` RGB. Raises ValueError if the data are not a JPEG picture."""
+    """A picture `(H, W, 3)` RGB. Raises ValueError if the data are not a JPEG image."""
     return _DECODERS[decoder](data)
 
 
@@ -76,7 +76,7 @@ def _cv2(data: bytes) -> Picture:
 
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError("not a JPEG picture")
+        raise ValueError("not a JPEG image")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -85,7 +85,7 @@ def _pillow(data: bytes) -> Picture:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             return np.asarray(picture.convert("RGB"))
     except OSError as error:
-        raise ValueError(f"not a JPEG picture: {error}") from error
+        raise ValueError(f"not a JPEG image: {error}") from error
 
 
 _DECODERS: dict[Decoder, Callable[[bytes], Picture]] = {"simplejpeg": _simplejpeg, "cv2": _cv2, "pillow": _pillow}

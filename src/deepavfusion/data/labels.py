@@ -61,14 +61,18 @@ def read_labels(path: str) -> dict[str, Label]:
     labels: dict[str, Label] = {}
     for number, row in enumerate(rows[1:] if "label" in rows[0] else rows, 1):
         if len(row) != len(rows[0]):
-            raise ValueError(f"{path}, row {number}: has {len(row)} cells, the first has {len(rows[0])}; quote commas")
+            raise ValueError(
+                f"{path}, row {number}: has {len(row)} cells, the first has {len(rows[0])}; quote cells with commas"
+            )
         cells = dict(zip(columns, (cell.strip() for cell in row), strict=True))
         name = clip_name(cells["name"])
         if "start" in cells:
             name = segment_id(name, float(cells["start"]))
         entry = (cells["label"] or None, cells.get("split") or None)
         if labels.setdefault(name, entry) != entry:
-            raise ValueError(f"{path}, row {number}: {name} has another label or split above; one each is read here")
+            raise ValueError(
+                f"{path}, row {number}: {name} has another label or split above; only one of each is allowed here"
+            )
     return labels
 
 

@@ -177,7 +177,7 @@ def mix_clips(
         pairing = "any"
     if len(parts) <= num_sources:
         raise ValueError(
-            f"mixtures of {num_sources} and a wrong picture need {num_sources + 1} clips, there are {len(parts)}"
+            f"mixtures of {num_sources} and a wrong image need {num_sources + 1} clips, there are {len(parts)}"
         )
     if pairing in ("different", "same") and None in counts:
         raise ValueError(f"pairing {pairing}: {counts[None]} of {len(parts)} clips have no label")
@@ -256,7 +256,7 @@ def _wrong(parts: Sequence[Part], chosen: tuple[Part, ...], rng: np.random.Gener
     ids, labels = {part.clip.id for part in chosen}, {part.label for part in chosen}
     strangers = [part for part in parts if part.clip.id not in ids]
     if not strangers:
-        raise ValueError("a wrong picture needs a clip that is not in the mixture")
+        raise ValueError("a wrong image needs a clip that is not in the mixture")
     others = [part for part in strangers if part.label is None or part.label not in labels]
     pool = others or strangers
     return tuple(pool[int(rng.integers(len(pool)))] for _ in chosen)

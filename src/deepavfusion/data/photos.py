@@ -42,7 +42,7 @@ def read_photo(path: str | os.PathLike[str], longest: int | None = PHOTO_SIDE) -
         longest: no side of the result is longer; None leaves the size.
 
     Raises:
-        MediaError: not a photo that is read, damaged, or it claims more pixels than is ever read.
+        MediaError: not a photo that is read, damaged, or it claims more pixels than are supported.
     """
     with _opened(os.fspath(path)) as (image, header):
         if longest is not None:
@@ -73,7 +73,7 @@ def photo_of_image(image: Image.Image, longest: int | None = PHOTO_SIDE) -> NDAr
     except PhotoRefused:
         raise
     except _DAMAGE as error:
-        raise ValueError(f"no picture that can be read: {error or type(error).__name__}") from error
+        raise ValueError(f"not a readable image: {error or type(error).__name__}") from error
 
 
 def check_photo(image: Image.Image) -> None:
@@ -139,13 +139,13 @@ def _opened(path: str) -> Iterator[tuple[Image.Image, StillHeader | None]]:
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
-        raise MediaError(path, "claims more pixels than is ever read") from error
+        raise MediaError(path, "claims more pixels than are supported") from error
     except Image.UnidentifiedImageError as error:
-        raise MediaError(path, "no picture that can be read: a damaged header") from error
+        raise MediaError(path, "not a readable image: a damaged header") from error
     except PhotoRefused as error:
         raise MediaError(path, str(error)) from error
     except _DAMAGE as error:
-        raise MediaError(path, f"no picture that can be read: {error or type(error).__name__}") from error
+        raise MediaError(path, f"not a readable image: {error or type(error).__name__}") from error
 
 
 def _decoder(path: str, header: StillHeader | None) -> AbstractContextManager[Image.Image]:

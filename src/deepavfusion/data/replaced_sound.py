@@ -52,7 +52,7 @@ class ReplacedSoundStream(ClipStream):
         # Pictures of one video share their sound.
         self.videos = {c.id: still_of(c).video.id if c.storage == "framed" else c.id for c in self.clips}
         if shares.get("foreign") and len(set(self.videos.values())) < 2:
-            raise ValueError("foreign_share: there is one video, and no other whose sound to take")
+            raise ValueError("foreign_share: there is only one video, so no other sound to use")
 
     def __getitem__(self, number: int) -> Sample:
         sample = super().__getitem__(number)

@@ -130,7 +130,7 @@ def write_shards(config: ShardConfig, progress: Callable[[int, int], None] | Non
     if any(clip.storage == "shard" for clip in clips):
         raise ValueError(f"{config.source}: holds shards already; shards are written from media files")
     if any(clip.storage == "framed" for clip in clips):
-        raise ValueError(f"{config.source}: is a table of pictures; shards are written from media files")
+        raise ValueError(f"{config.source}: is a table of frames; shards are written from media files")
     os.makedirs(config.out, exist_ok=True)
     shards = [clips[i : i + config.clips_per_shard] for i in range(0, len(clips), config.clips_per_shard)]
     number, count = parse_part(config.part)
@@ -395,7 +395,9 @@ def _description(config: ShardConfig, index: int, clips: Sequence[Clip]) -> dict
     with open(path, encoding="utf-8") as file:
         description = json.load(file)
     if description["recipe"] != config.recipe or description["source"] != _source_digest(clips):
-        raise ValueError(f"{path}: is of other clips or settings; choose an empty folder for --out, or remove it")
+        raise ValueError(
+            f"{path}: was written from other clips or settings; choose an empty folder for --out, or remove it"
+        )
     shard = os.path.join(config.out, description["shard"])
     complete = os.path.exists(shard) and os.path.getsize(shard) == description["num_bytes"]
     return description if complete else None

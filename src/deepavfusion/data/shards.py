@@ -88,9 +88,9 @@ class ShardedClip:
         start = int(offset)
         head = self._read(start, FIRST_READ, exact=False)
         if len(head) < BLOCK:
-            raise ShardError(path, "the shard ends before this clip: it is truncated, or of another manifest")
+            raise ShardError(path, "the shard ends before this clip: it is truncated, or belongs to another manifest")
         if head[257:262] != b"ustar":
-            raise ShardError(path, "no clip starts here: the shard was altered, or is of another manifest")
+            raise ShardError(path, "no clip starts here: the shard was altered, or belongs to another manifest")
         num_bytes = int(head[124:135], 8) if head[124:135].isdigit() else 0
         text = head[BLOCK : BLOCK + num_bytes]
         if len(text) < num_bytes:

@@ -27,7 +27,7 @@ class BoxMasks:
     def __init__(self, annotations: Mapping[str, BoxAnnotation], classes: Sequence[str] = ()) -> None:
         """Raises ValueError on more classes than a byte can number."""
         if len(classes) > 255:
-            raise ValueError(f"{len(classes)} classes do not fit into masks of bytes, which number 255")
+            raise ValueError(f"{len(classes)} classes are more than the 255 that a mask can hold")
         self.annotations, self.numbers = annotations, {name: number for number, name in enumerate(classes)}
 
     def times(self, clip: Clip) -> Sequence[float]:
@@ -41,7 +41,7 @@ class BoxMasks:
         mask = np.zeros((GRID, GRID), np.uint8)
         for source in self.annotations[clip.id].sources:
             if self.numbers and source.label not in self.numbers:
-                raise ClipError(clip.id, f"{source.label} is none of the {len(self.numbers)} classes")
+                raise ClipError(clip.id, f"{source.label} is not among the {len(self.numbers)} classes")
             for box in source.boxes:
                 x1, y1, x2, y2 = box.pixels(GRID)
                 mask[y1:y2, x1:x2] = 1 + self.numbers.get(source.label or "", 0)

@@ -87,7 +87,7 @@ def overlay_figure(rows: Sequence[Overlay], classes: Sequence[str] = (), title: 
         ValueError: no rows.
     """
     if not rows:
-        raise ValueError("an overlay figure needs at least one picture")
+        raise ValueError("an overlay figure needs at least one frame")
     heads = ["picture", *rows[0].masks]
     figure = Figure(figsize=(1.75 * len(heads) + 0.5, 1.75 * len(rows) + 0.9), dpi=100, layout="constrained")
     axes = figure.subplots(len(rows), len(heads), squeeze=False)

@@ -204,7 +204,7 @@ def show(result: Evaluated, console: Console | None = None) -> None:
                     value, low, high = (factor * x for x in (gap.difference, gap.low, gap.high))
                     console.print(f"{score} minus {name}: {value:+.2f} [{low:+.2f}, {high:+.2f}]", soft_wrap=True)
     else:
-        console.print(f"without truth nothing is scored; pictures are in {result.out}", soft_wrap=True)
+        console.print(f"nothing is scored without ground truth; figures are in {result.out}", soft_wrap=True)
     lines = [*printed.lines, *(f"video: {result.out / file}" for file in record.videos)]
     lines += [f"no drawing of {what}: {cause}" for what, cause in record.undrawn.items()]
     if left := len(record.scores) - len(printed.scores):

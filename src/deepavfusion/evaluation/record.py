@@ -190,7 +190,7 @@ def read_samples(folder: str) -> tuple[tuple[str, ...], dict[str, NDArray[np.flo
         content = read_arrays(path)
         return tuple(content.pop("ids").tolist()), content, str(content.pop("protocol"))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{folder}: no values of an evaluation in it ({error})") from error
+        raise ValueError(f"{folder}: has no values of an evaluation ({error})") from error
 
 
 def jsonable(value: Any) -> Any:

@@ -66,32 +66,30 @@ def pictures_of(arrays: Arrays) -> NDArray[np.uint8]:
     elif isinstance(given, (list, tuple)) and given and all(isinstance(each, Image.Image) for each in given):
         photos = [_photo(name, each) for each in given]
         if len({photo.shape for photo in photos}) > 1:
-            raise ValueError(f"{name}: {len(photos)} pictures of different sizes make no film")
+            raise ValueError(f"{name}: {len(photos)} images of different sizes make no video")
         array = np.stack(photos)
     elif isinstance(given, torch.Tensor):
         if given.ndim not in (3, 4) or given.shape[-3] != 3:
-            raise ValueError(f"{name}: pictures of shape {tuple(given.shape)}, a tensor is (3, H, W) or (T, 3, H, W)")
+            raise ValueError(f"{name}: images of shape {tuple(given.shape)}, a tensor is (3, H, W) or (T, 3, H, W)")
         array = _from_torch(name, "pictures", given).transpose(*range(given.ndim - 3), -2, -1, -3)
     else:
         array = _from_any(name, "pictures", given)
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or 0 in array.shape:
         sound = "; sound is given as Arrays(sound=..., rate=...)" if array.ndim == 1 else ""
-        raise ValueError(
-            f"{name}: pictures of shape {array.shape}, an array is (H, W, 3) or (T, H, W, 3), in RGB{sound}"
-        )
+        raise ValueError(f"{name}: images of shape {array.shape}, an array is (H, W, 3) or (T, H, W, 3), in RGB{sound}")
     height, width = array.shape[-3:-1]
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise ValueError(f"{name}: pictures of {width} x {height} pixels, more than is ever read")
+        raise ValueError(f"{name}: images of {width} x {height} pixels, more than is supported")
     array = array if array.ndim == 4 else array[None]
     if len(array) > 1 and fps is None:
-        raise ValueError(f"{name}: {len(array)} pictures need fps, frames per second")
+        raise ValueError(f"{name}: {len(array)} frames need fps, frames per second")
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{name}: pictures must be uint8 from 0 to 255, or floats from 0 to 1, not {array.dtype}")
+        raise ValueError(f"{name}: images must be uint8 from 0 to 255, or floats from 0 to 1, not {array.dtype}")
     if not (array.min() >= 0 and array.max() <= 1):  # so that NaN is found too
         raise ValueError(
-            f"{name}: pictures must be uint8, or floats from 0 to 1, got {array.dtype} from {array.min():g} to "
+            f"{name}: images must be uint8, or floats from 0 to 1, got {array.dtype} from {array.min():g} to "
             f"{array.max():g}"
         )
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
@@ -124,7 +122,7 @@ def waveform_of(arrays: Arrays) -> NDArray[np.float32]:
             f"{layout}: give its transpose"
         )
     if channels > MAX_CHANNELS:
-        raise ValueError(f"{name}: sound of {channels} channels, more than the {MAX_CHANNELS} that are ever read")
+        raise ValueError(f"{name}: sound of {channels} channels, more than the {MAX_CHANNELS} that are supported")
     try:
         check_duration(len(array) / rate)  # before it is resampled
     except ValueError as error:
@@ -183,7 +181,7 @@ def _from_torch(name: str, what: str, tensor: torch.Tensor) -> NDArray[Any]:
         tensor = tensor.detach().cpu()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     except (TypeError, RuntimeError) as error:  # sparse, quantized, of no device
-        raise ValueError(f"{name}: {what} of a tensor that holds no plain numbers: {error}") from error
+        raise ValueError(f"{name}: {what} of a tensor without plain numbers: {error}") from error
 
 
 def _from_any(name: str, what: str, given: Any) -> NDArray[Any]:
@@ -198,7 +196,7 @@ def _from_any(name: str, what: str, given: Any) -> NDArray[Any]:
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name}: {what} of type {kind} make no array: {error}") from error
     if array.dtype.kind not in "biufc":
-        raise ValueError(f"{name}: {what} of type {kind} make no array of numbers, but one of {array.dtype}")
+        raise ValueError(f"{name}: {what} of type {kind} is an array of {array.dtype}")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

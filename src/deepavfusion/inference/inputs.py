@@ -118,7 +118,7 @@ class FileRecording:
         try:
             info = self._media.info
             if not info.has_picture and not info.has_sound:
-                raise MediaError(path, "has neither picture nor sound")
+                raise MediaError(path, "has neither video nor sound")
         except BaseException:
             self._media.close()
             raise
@@ -222,8 +222,8 @@ def _open(given: Input) -> FileRecording | MemoryRecording | PairRecording:
         return _open_path(os.fsdecode(given))
     if isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "read"):
         raise ValueError(
-            f"an input of type {type(given).__name__} is not read: give a path, a Pillow image, an array, a tensor or "
-            "`Arrays`; write what is in memory to a file, or decode it, first"
+            f"an input of type {type(given).__name__} is not supported: give a path, a Pillow image, an array, a "
+            "tensor or `Arrays`; write data in memory to a file, or decode it, first"
         )
     return _from_arrays(given if isinstance(given, Arrays) else Arrays(given))
 
@@ -236,7 +236,7 @@ def _open_path(path: str) -> FileRecording | MemoryRecording:
 
 def _open_pair(given: tuple[Any, Any]) -> PairRecording:
     if len(given) != 2:
-        raise ValueError(f"a pair is (picture, sound), got {len(given)} parts")
+        raise ValueError(f"a pair is (image, sound), got {len(given)} parts")
     picture = _open(given[0])
     try:
         sound = _open(given[1])
@@ -247,7 +247,7 @@ def _open_pair(given: tuple[Any, Any]) -> PairRecording:
         if not has or isinstance(part, PairRecording):
             picture.close()
             sound.close()
-            raise ValueError(f"{part.name}: has no {what}, a pair is (picture, sound)")
+            raise ValueError(f"{part.name}: has no {what}, a pair is (image, sound)")
     assert not isinstance(picture, PairRecording)
     assert not isinstance(sound, PairRecording)
     return PairRecording(picture, sound)
@@ -255,7 +255,7 @@ def _open_pair(given: tuple[Any, Any]) -> PairRecording:
 
 def _from_arrays(arrays: Arrays) -> MemoryRecording:
     if arrays.pictures is None and arrays.sound is None:
-        raise ValueError(f"{arrays.name}: neither pictures nor sound")
+        raise ValueError(f"{arrays.name}: neither images nor sound")
     pictures = None if arrays.pictures is None else pictures_of(arrays)
     still = pictures is not None and len(pictures) == 1
     waveform = None if arrays.sound is None else waveform_of(arrays)

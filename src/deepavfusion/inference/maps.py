@@ -128,9 +128,9 @@ def segment_moments(
 def check_tracks(recording: Recording, hears: bool) -> None:
     """Raise ValueError unless there is a picture to look at, and a sound if one is needed."""
     if not recording.info.has_picture:
-        raise ValueError(f"{recording.name}: has no picture to show a place in")
+        raise ValueError(f"{recording.name}: has no video, which this task needs")
     if hears and not recording.info.has_sound:
-        raise ValueError(f"{recording.name}: has no sound; nothing in it sounds")
+        raise ValueError(f"{recording.name}: has no sound, which this task needs")
 
 
 def moment_batches(

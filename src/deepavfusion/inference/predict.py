@@ -69,7 +69,7 @@ def predict(config: PredictConfig) -> int:
         return NOTHING_STARTED
     left_out = belonging(config.files)
     if left_out:
-        _say(f"{len(left_out)} files belong to a video of their name and are left out, such as {shown(left_out[0])}")
+        _say(f"{len(left_out)} files belong to a video of the same name and are left out, such as {shown(left_out[0])}")
     with warnings.catch_warnings(), _bars(len(items)) as (next_file, progress):
         warnings.simplefilter("ignore")  # of what is odd about a file that can be read: every line here is a file's
         summary = predict_items(config, predictor, items, next_file, progress)

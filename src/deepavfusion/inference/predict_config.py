@@ -65,16 +65,16 @@ class PredictConfig:
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "boxes", tuple(tuple(box) for box in self.boxes))
         if not self.files:
-            raise ValueError("files are lacking: name at least one video, sound, photo or folder")
+            raise ValueError("files are missing: name at least one video, sound, photo or folder")
         if self.out is None and not self.json:
-            raise ValueError("out is lacking: give --out DIR, or --json for lines on standard output")
+            raise ValueError("out is missing: give --out DIR, or --json for lines on standard output")
         if self.out is None and "separation" in self.tasks:
-            raise ValueError("out is lacking: separated sounds need a folder, give --out DIR")
+            raise ValueError("out is missing: separated sounds need a folder, give --out DIR")
         if "separation" not in self.tasks and (self.pictures or self.boxes or self.consistent):
             told = ", ".join(self.tasks)
             raise ValueError(f"pictures, boxes and consistent are settings of separation, not of {told}")
         if self.pictures and self.boxes:
-            raise ValueError("boxes are parts of the recording's own picture: give --pictures or --boxes")
+            raise ValueError("boxes are parts of the recording's own frames: give either --pictures or --boxes")
         for name in ("step_seconds", "hop_seconds"):
             value = getattr(self, name)
             if value is not None and not 0.01 <= value <= 3600:

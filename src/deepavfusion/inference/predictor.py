@@ -74,7 +74,7 @@ class Predictor:
         if str(device) == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if str(device).startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device {device}: there is none; take cpu or auto")
+            raise ValueError(f"device {device}: no such device here; take cpu or auto")
         place = torch.device(device)
         low = precision == "bfloat16" or (precision == "auto" and place.type == "cuda")
         self.models = models
@@ -342,7 +342,7 @@ class Predictor:
         """
         for task in tasks:
             if task not in TASKS:
-                raise ValueError(f"{task!r} is no task; there are {', '.join(TASKS)}")
+                raise ValueError(f"{task!r} is not a task; there are {', '.join(TASKS)}")
         place = Path(folder)
         asked = ask_for(pictures, boxes)
         with open_recording(given) as recording:
@@ -397,7 +397,7 @@ def _check_kept(name: str, num_bytes: int) -> None:
     if num_bytes > MAX_KEPT_BYTES:
         raise ValueError(
             f"{name}: the result would take {num_bytes / 2**30:.1f} GiB of memory; take a longer step, or "
-            f"Predictor.write, which writes as it goes"
+            f"Predictor.write, which writes to files piece by piece"
         )
 
 

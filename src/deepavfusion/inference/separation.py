@@ -91,7 +91,7 @@ def separate_file(
     asked = AskedSources(pictures=tuple(pictures))
     names = tuple(names) or asked.names
     if not pictures or len(names) != len(pictures) or len({*names, RESIDUAL}) <= len(names):
-        raise ValueError(f"{len(pictures)} pictures need as many different names, other than {RESIDUAL}: {names}")
+        raise ValueError(f"{len(pictures)} images need as many different names, other than {RESIDUAL}: {names}")
     files = {name: Path(out) / f"{name}.wav" for name in (*names, RESIDUAL)}
     compute = Compute(next(model.parameters()).device)
     with open_recording(path) as recording:
@@ -158,9 +158,9 @@ def separate_recording(
     """
     info = recording.info
     if not info.has_sound:
-        raise ValueError(f"{recording.name}: has no sound to take apart")
+        raise ValueError(f"{recording.name}: has no sound to separate")
     if not info.has_picture and not asked.pictures:
-        raise ValueError(f"{recording.name}: has no picture of what to listen for; give pictures")
+        raise ValueError(f"{recording.name}: has no video to show the source; give pictures")
     num_samples, num_frames = model.config.num_samples, model.config.encoder.num_frames
     if asked.pictures:
         given = to_images(np.stack([given_picture(picture, model.config) for picture in asked.pictures]))

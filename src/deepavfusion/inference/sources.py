@@ -51,7 +51,7 @@ def ask_for(pictures: Sequence[Any], boxes: Sequence[Box]) -> AskedSources:
         MediaError: a file that cannot be read.
     """
     if len(pictures) and len(boxes):
-        raise ValueError("boxes: parts of the recording's own picture are not asked for beside other pictures")
+        raise ValueError("boxes: give either parts of the recording's own frames or other pictures, not both")
     check_boxes(boxes)
     if len(pictures):
         return AskedSources(pictures=tuple(map(_picture, pictures)))

@@ -157,7 +157,7 @@ def check_modality(model: AudioVisualClassifier, recording: Recording) -> None:
     """Raise ValueError unless there is what a model of one modality looks at."""
     lacking = {"image": "picture", "audio": "sound"}.get(model.config.modalities)
     if lacking is not None and not getattr(recording.info, f"has_{lacking}"):
-        raise ValueError(f"{recording.name}: has no {lacking}, which is all that this model looks at")
+        raise ValueError(f"{recording.name}: has no {lacking}, which is all that this model uses")
 
 
 def class_logits(
@@ -196,7 +196,7 @@ def class_logits(
         yield batch.end_seconds
     rows, flags = np.concatenate(logits), np.concatenate(present)
     if not flags.any():
-        raise ValueError(f"{name}: has nothing that this model looks at")
+        raise ValueError(f"{name}: has nothing that this model uses")
     return rows, flags
 
 

@@ -48,7 +48,7 @@ def check_duration(duration_seconds: float) -> None:
         raise ValueError(f"claims a length of {duration_seconds} s")
     if duration_seconds > MAX_SECONDS:
         raise ValueError(
-            f"claims to be {duration_seconds / 3600:.1f} hours long; more than {MAX_SECONDS / 3600:g} are not read: "
+            f"claims to be {duration_seconds / 3600:.1f} hours long; at most {MAX_SECONDS / 3600:g} are supported: "
             f"cut it into parts"
         )
 

@@ -182,7 +182,7 @@ def single_label_scores(scores: Tensor, labels: Tensor) -> SingleLabelScores:
     num_classes = scores.shape[1]
     outside = labels[(labels < 0) | (labels >= num_classes)]
     if len(outside):
-        raise ValueError(f"label {int(outside[0])} is none of the {num_classes} classes 0..{num_classes - 1}")
+        raise ValueError(f"label {int(outside[0])} is not among the {num_classes} classes 0..{num_classes - 1}")
     targets = F.one_hot(labels.long(), num_classes).bool()
     finite = finite_rows(scores)
     correct = hits_at(scores, targets, 1)

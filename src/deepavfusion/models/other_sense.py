@@ -31,7 +31,7 @@ def other_sense_worth(
         fusion.
     """
     if len(image) < 2:
-        raise ValueError("a single sample has no foreign one to take the other sense from")
+        raise ValueError("the other modality is taken from another sample: at least 2 are needed")
     own = model(image, audio, image_noise, audio_noise)
     foreign_sound = model(image, audio.roll(1, dims=0), image_noise, audio_noise)
     foreign_picture = model(image.roll(1, dims=0), audio, image_noise, audio_noise)

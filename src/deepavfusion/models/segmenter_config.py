@@ -57,7 +57,7 @@ class SegmenterConfig(ModelConfig):
         stride, sides = self.stride, self.encoder.image_size
         if stride < 1 or stride & (stride - 1) or stride > self.encoder.patch_size or any(n % stride for n in sides):
             raise ValueError(
-                f"stride {stride} must be a power of 2 that divides the picture's {sides[0]} x {sides[1]} pixels, at "
+                f"stride {stride} must be a power of 2 that divides the image's {sides[0]} x {sides[1]} pixels, at "
                 f"most the patch size {self.encoder.patch_size}"
             )
         check_layers(self.layers, self.encoder.depth)

@@ -66,9 +66,9 @@ class SeparatorConfig(SeparationDecodingConfig):
         implied = _FORMS_OF_0_1_0.get(str(found.get("decoder", "unet")), {})
         for name, value in implied.items():
             if found.pop(name, value) != value:
-                raise ValueError(f"{name} {values[name]!r}: this form of the decoder ended with version 0.1.0")
+                raise ValueError(f"{name} {values[name]!r}: this form of the decoder was removed after version 0.1.0")
         if found.get("target") == "complex":
-            raise ValueError("target 'complex': this form of the decoder ended with version 0.1.0")
+            raise ValueError("target 'complex': this form of the decoder was removed after version 0.1.0")
         found.pop("complex_limit", None)
         return super().from_dict(found)
 

@@ -83,7 +83,7 @@ def check_method(config: EarlyFusionConfig, method: ZeroShot, layers: tuple[int,
     if not layers or strangers:
         raise ValueError(f"layers {list(layers)} must be layer numbers from 0 to {config.depth - 1}")
     if method in ("fusion_cosine", "rise") and not config.fused:
-        raise ValueError(f"method {method}: an encoder without fusion has nothing to show; take audio_cosine or head")
+        raise ValueError(f"method {method}: an encoder without fusion gives no such map; take audio_cosine or head")
     if method == "attention":
         deaf = [i for i in layers if i not in config.fused]
         if deaf:

@@ -158,7 +158,7 @@ class Analyst:
                 tell(Failed(task, request.given.line_of(error)))
             except Exception:  # noqa: BLE001  a mistake of this program must not end the page
                 traceback.print_exc(file=sys.stderr)
-                tell(Failed(task, "something went wrong; the server's log says what"))
+                tell(Failed(task, "an unexpected error occurred; see the server's log"))
 
     def _do(self, task: Task, request: Request, place: Place, progress: Callable[[float, float], None]) -> Found:
         given, folder = request.given.input, place.results

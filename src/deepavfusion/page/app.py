@@ -74,19 +74,19 @@ class Page:
                     tasks = gr.CheckboxGroup(
                         [(offer.words.title, offer.task) for offer in self.offers if not offer.lacking],
                         value=list(chosen_first(self.offers)),
-                        label="What to find out",
+                        label="Tasks",
                         elem_id="tasks",
                     )
                     gr.HTML(draw_lacking(self.offers), elem_id="lacking")
                     parts = gr.Radio(
-                        [("whole picture", "whole"), ("left and right half", "halves")],
+                        [("whole frame", "whole"), ("left and right half", "halves")],
                         value="whole",
-                        label="Separate by",
+                        label="Sources to separate",
                         elem_id="parts",
                         visible="separation" in self.analyst.predictor.tasks,
                     )
                     with gr.Row(elem_id="buttons"):
-                        run = gr.Button("Find out", variant="primary", elem_id="run", scale=3)
+                        run = gr.Button("Run", variant="primary", elem_id="run", scale=3)
                         stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
                 with gr.Column(elem_id="results"):
                     status = gr.HTML(draw_invitation(self.limits, 60 * self.config.keep_minutes), elem_id="status")
@@ -150,7 +150,7 @@ class Page:
                     interactive=True,
                     buttons=[],
                 )
-                heard = gr.Audio(label="Sound heard with it (may be left out)", **sounds)
+                heard = gr.Audio(label="Sound (optional)", **sounds)
         for tab, own in ((video_tab, "video"), (sound_tab, "sound"), (photo_tab, "photo")):
             tab.select(lambda own=own: own, None, kind, **QUIET)
         return tabs, [kind, *map(as_path, (video, sound, photo, heard))]
@@ -201,9 +201,9 @@ class Page:
         empty = [""] * len(TASKS)
         try:
             if given is None:
-                raise ValueError(f"Give a {kind} first, or click an example.")
+                raise ValueError(f"Add a {kind} first, or choose an example.")
             if not wanted:
-                raise ValueError("Tick at least one thing to find out.")
+                raise ValueError("Select at least one task.")
             look_at(given, self.limits)
         except ValueError as error:
             yield [draw_problem(str(error)), "", *empty]

@@ -149,10 +149,10 @@ def _maps(record: Mapping[str, Any], address: Address) -> Markup:
             loop=True,
             preload="metadata",
             poster=address(files["picture"]),
-            aria_label=f"{WORDS[record['task']].title} over the film",
+            aria_label=f"{WORDS[record['task']].title} over the video",
         )
     else:
-        shown = element("img", src=address(files["picture"]), alt=f"{WORDS[record['task']].title} over the picture")
+        shown = element("img", src=address(files["picture"]), alt=f"{WORDS[record['task']].title} over the image")
     key = "confidence" if is_heat else "share"
     times = np.array([moment["seconds"] for moment in moments])
     values = np.array([moment[key] for moment in moments], np.float32)
@@ -160,15 +160,15 @@ def _maps(record: Mapping[str, Any], address: Address) -> Markup:
     if is_heat:
         place = best["peak"]
         line = (
-            f"Surest at {best['seconds']:.1f} s: {100 * place['x']:.0f} % from the left, "
+            f"Most confident at {best['seconds']:.1f} s: {100 * place['x']:.0f} % from the left, "
             f"{100 * place['y']:.0f} % from the top (confidence {best['confidence']:.2f})."
         )
         legend: Markup | None = _heat_legend()
-        up, name = SHARES, "confidence that something in the picture sounds"
+        up, name = SHARES, "confidence that something in the frame sounds"
     else:
-        line = f"Most at {best['seconds']:.1f} s: {100 * best['share']:.1f} % of the picture."
+        line = f"Largest at {best['seconds']:.1f} s: {100 * best['share']:.1f} % of the frame."
         legend = _mask_legend(record)
-        up, name = share_scale(float(values.max())), "share of the picture that sounds"
+        up, name = share_scale(float(values.max())), "share of the frame that sounds"
     drawn = draw_timeline(
         f"{name}, over time",
         times,
@@ -200,7 +200,7 @@ def _heat_legend() -> Markup:
         element("span", "0"),
         element("i", class_="heat"),
         element("span", "1"),
-        " score of a place",
+        " score",
         class_="legend",
     )
 
@@ -269,12 +269,12 @@ def _strip(level: NDArray[np.float32], top: float, seconds: float) -> Markup:
 def _source_names(names: Sequence[str]) -> list[str]:
     """What a visitor calls the parts: the picture's own, or those of its two halves, and the rest."""
     sources = [name for name in names if name != RESIDUAL]
-    words = ["what the picture shows"] if len(sources) == 1 else ["left half of the picture", "right half"]
-    return [*words, *sources[len(words) :], "what remains"]
+    words = ["what the frame shows"] if len(sources) == 1 else ["left half of the frame", "right half"]
+    return [*words, *sources[len(words) :], "residual"]
 
 
 def _features(found: Embedding) -> Markup:
-    streams = ", ".join(f"{name} {rows.shape[1]} wide" for name, rows in found.features.items())
+    streams = ", ".join(f"{name} ({rows.shape[1]} features)" for name, rows in found.features.items())
     told = element(
         "p",
         f"{len(found.start_seconds)} windows of {duration(found.window_seconds)}; mean tokens of {streams}.",
@@ -282,15 +282,15 @@ def _features(found: Embedding) -> Markup:
     )
     rows, present = found.features["fusion"], found.present["fusion"]
     if present.sum() < 2:
-        return fragment(told, element("p", "One window: nothing to compare it with.", class_="told"))
+        return fragment(told, element("p", "Only one window, so there is nothing to compare.", class_="told"))
     low, picture = _likeness(rows[present])
     return fragment(
         told,
-        element("img", src=picture, alt="likeness of every window to every other", class_="likeness"),
+        element("img", src=picture, alt="similarity of every window to every other", class_="likeness"),
         element(
             "p",
-            "Every window against every other, both from left to right and from top to bottom; cosine of the fusion "
-            f"features from {low:.2f} (dark) to 1 (light).",
+            "Cosine similarity of the fusion features of every window with every other, from left to right and from "
+            f"top to bottom: from {low:.2f} (dark) to 1 (light).",
             class_="told",
         ),
     )

@@ -34,8 +34,8 @@ _CLIPS = (
     ("Solo", "one instrument", "solo", "test", 5),
     ("Duet", "two play at once", "duet", "duets", 2),
     ("Look-alikes", "one plays, the others mime", "lookalikes", "localization", 3),
-    ("Twins", "one look: which side plays?", "twins", "twins_test", 4),
-    ("Photo and sound", "a still picture, heard", "photo", "test", 1),
+    ("Twins", "same look, two sizes: which one plays?", "twins", "twins_test", 4),
+    ("Photo and sound", "a photo with its sound", "photo", "test", 1),
 )
 
 

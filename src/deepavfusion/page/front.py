@@ -17,7 +17,7 @@ def draw_head(name: str) -> Markup:
         element("h1", "deepavfusion"),
         element(
             "p",
-            "What sounds here, and where? A video, a sound, or a photo and a sound. Model: ",
+            "What sounds, and where? Upload a video, a sound, or a photo and a sound. Model: ",
             element("code", name),
             ".",
         ),
@@ -38,7 +38,7 @@ def draw_examples(examples: Sequence[Example]) -> Markup:
         )
         for number, example in enumerate(examples)
     )
-    return fragment(element("p", "Try one:", class_="caption"), element("div", buttons, class_="strip"))
+    return fragment(element("p", "Examples:", class_="caption"), element("div", buttons, class_="strip"))
 
 
 def draw_invitation(limits: Limits, keep_seconds: float) -> Markup:
@@ -48,8 +48,9 @@ def draw_invitation(limits: Limits, keep_seconds: float) -> Markup:
         element("p", "Results appear here."),
         element(
             "p",
-            f"Up to {limits.max_bytes / 2**20:g} MiB and {length(limits.max_seconds)}. Files stay on the computer that "
-            f"serves this page, and are deleted when the tab is closed, or idle for {length(keep_seconds)}.",
+            f"Recordings of up to {limits.max_bytes / 2**20:g} MiB and {length(limits.max_seconds)}. Files stay on the "
+            f"computer that serves this page, and are deleted when the tab is closed, or idle for "
+            f"{length(keep_seconds)}.",
         ),
         class_="invitation",
     )
@@ -62,6 +63,8 @@ def draw_lacking(offers: Sequence[Offer]) -> Markup:
         return Markup("")
     return element(
         "details",
-        element("summary", "Not with this model: " + ", ".join(offer.words.title.lower() for offer in missing)),
+        element(
+            "summary", "Not available with this model: " + ", ".join(offer.words.title.lower() for offer in missing)
+        ),
         element("ul", (element("li", element("b", offer.words.title), f": {offer.lacking}") for offer in missing)),
     )

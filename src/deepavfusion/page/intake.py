@@ -79,11 +79,11 @@ def look_at(given: Given, limits: Limits) -> RecordingInfo:
         try:
             size = os.stat(path).st_size
         except (OSError, ValueError):
-            raise ValueError(f"{display_name(path)}: is not there any more; give it again") from None
+            raise ValueError(f"{display_name(path)}: no longer exists; upload it again") from None
         if size > limits.max_bytes:
             raise ValueError(
                 f"{display_name(path)}: has {size / 2**20:.1f} MiB, more than the {limits.max_bytes / 2**20:g} MiB "
-                f"that this page takes"
+                f"that this page accepts"
             )
     try:
         with open_recording(given.input) as recording:
@@ -92,7 +92,7 @@ def look_at(given: Given, limits: Limits) -> RecordingInfo:
         raise ValueError(given.line_of(error)) from error
     if info.duration_seconds > limits.max_seconds:
         raise ValueError(
-            f"{given.name}: is {length(info.duration_seconds)} long; this page takes at most "
+            f"{given.name}: is {length(info.duration_seconds)} long; this page accepts at most "
             f"{length(limits.max_seconds)}"
         )
     return info
@@ -104,6 +104,6 @@ def describe(info: RecordingInfo) -> str:
     if info.duration_seconds > 0:
         words.append(length(info.duration_seconds))
     if info.has_picture:
-        words.append(f"{'photo' if info.is_still else 'picture'} of {info.width} \N{MULTIPLICATION SIGN} {info.height}")
+        words.append(f"{'photo' if info.is_still else 'video'} of {info.width} \N{MULTIPLICATION SIGN} {info.height}")
     words.append("with sound" if info.has_sound else "no sound")
     return ", ".join(words)

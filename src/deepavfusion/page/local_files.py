@@ -51,7 +51,7 @@ def _guard(component: Any) -> None:
 
     def check(path: Any) -> None:
         if path is not None and ("://" in str(path) or not Path(path).resolve().is_relative_to(folder)):
-            raise gr.Error("This is no file that was uploaded here.", print_exception=False)
+            raise gr.Error("This file was not uploaded here.", print_exception=False)
 
     def move_upload(path: Any) -> Any:
         check(path)

@@ -16,11 +16,11 @@ class Words:
 
 
 WORDS: dict[Task, Words] = {
-    "classification": Words("Classes", "What is it, second by second?"),
-    "localization": Words("Heat map", "Where in the picture does it sound?"),
-    "separation": Words("Separation", "What of the sound belongs to the picture?"),
-    "segmentation": Words("Masks", "Which pixels sound?"),
-    "embedding": Words("Features", "How alike are its moments, to the encoder?"),
+    "classification": Words("Classes", "Which classes, over time?"),
+    "localization": Words("Heat map", "Where in the frame does the sound come from?"),
+    "separation": Words("Separation", "Which part of the sound comes from what the frame shows?"),
+    "segmentation": Words("Masks", "Which pixels show what sounds?"),
+    "embedding": Words("Features", "How similar are the moments of the recording, to the encoder?"),
 }
 
 
@@ -44,7 +44,7 @@ def offers_of(tasks: tuple[str, ...]) -> list[Offer]:
         tasks: that the model has (`Predictor.tasks`).
     """
     return [
-        Offer(task, "" if task in tasks else f"this model has no head for it; deepavfusion train {task} makes one")
+        Offer(task, "" if task in tasks else f"this model has no head for it; deepavfusion train {task} trains one")
         for task in TASKS
     ]
 

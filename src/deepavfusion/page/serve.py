@@ -57,7 +57,7 @@ def serve(config: ServeConfig) -> int:
     earlier = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         with serving(config) as server:
-            where = "" if _is_local(config.host) else "; everybody who reaches this machine can use it"
+            where = "" if _is_local(config.host) else "; anyone who can reach this machine can use it"
             sys.stderr.write(f"{config.model} at {server.address}{where} (Ctrl-C stops it)\n")
             sys.stderr.flush()
             stop.wait()
@@ -204,7 +204,7 @@ def _running(app: Any, listener: socket.socket) -> Iterator[None]:
         waited.wait(0.05)
     if not server.started:
         server.should_exit = True
-        raise RuntimeError("the server has not started; its log above says why")
+        raise RuntimeError("the server did not start; see its log above")
     try:
         yield
     finally:

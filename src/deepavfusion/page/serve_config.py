@@ -40,7 +40,7 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         if not self.host:
-            raise ValueError("host is lacking: 127.0.0.1 for this machine alone, 0.0.0.0 for everywhere")
+            raise ValueError("host is missing: 127.0.0.1 for this machine alone, 0.0.0.0 for everywhere")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} must be from 0 to 65535")
         if not 0 < self.max_upload_mib <= 65536:

@@ -57,7 +57,7 @@ def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str]) -
     """
     run = Path(run_dir)
     if not run.is_dir():
-        raise ValueError(f"{run} is no folder of a run")
+        raise ValueError(f"{run} is not the folder of a run")
     write_text(out, build_page(demo_page(run)))
     return Path(out)
 
@@ -80,7 +80,7 @@ def demo_page(run: Path) -> Page:
         section(
             "world",
             "The world",
-            "Drawn instruments play synthesised music; every quantity is known exactly.",
+            "Generated clips of drawn instruments that play synthesised music, with exact ground truth.",
             world_parts(run / "world"),
         ),
         section(
@@ -91,7 +91,7 @@ def demo_page(run: Path) -> Page:
         ),
     ]
     for name, found in evaluations.items():
-        lead = "The model beside its baselines, on the same clips." if found.baselines else ""
+        lead = "The model and its baselines, on the same clips." if found.baselines else ""
         sections.append(section(name, found.title, lead, evaluation_parts(found)))
     if not evaluations:
         missing = Missing("No evaluation was run, so there are no scores.", "*/results.json")
@@ -148,7 +148,7 @@ def _players(example: str, files: Mapping[str, Path]) -> ClipRow:
         with MediaFile(path) as media:
             seconds = media.info.duration_seconds
         clips.append(ClipPlayer(what, f"{what} of {example}", embed_clip(path), seconds, kind="audio"))
-    return ClipRow(tuple(clips), note=f"To listen to: {example}.")
+    return ClipRow(tuple(clips), note=f"Sounds of {example}.")
 
 
 def evaluation_figures(evaluations: Iterable[Evaluation]) -> list[KeyFigure]:

@@ -34,7 +34,7 @@ def embed_picture(path: Path, alt: str, caption: str, label: str = "") -> Pictur
         with Image.open(path) as opened:
             image = opened.convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path}: no picture can be read: {error}") from None
+        raise ValueError(f"{path}: not a readable image: {error}") from None
     image.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE), Image.Resampling.LANCZOS)
     return Picture(data_uri(_webp(image), "image/webp"), alt, caption, image.width, image.height, label)
 

@@ -117,7 +117,7 @@ def _score_table(table: ScoreTable) -> Markup:
     counts += [f"{count:,} counted as wrong ({cause})" for cause, count in table.counted_as_wrong.items()]
     if not table.left_out:
         counts.append("none left out")
-    note = "A difference in bold: its interval excludes 0." if compared else ""
+    note = "Differences in bold have an interval that excludes 0." if compared else ""
     return element(
         "figure",
         element("figcaption", element("strong", table.protocol), element("span", ", ".join(counts) + ". " + note)),

@@ -23,7 +23,7 @@ from deepavfusion.report.sections import (
 from deepavfusion.training.run_folder import CsvTable, RunFolder, flatten
 
 MAX_RECONSTRUCTIONS = 6
-STREAM_NAMES = {"image": "picture", "audio": "sound", "fusion": "fusion", "all": "all streams"}
+STREAM_NAMES = {"image": "image", "audio": "audio", "fusion": "fusion", "all": "all streams"}
 _SMALL = {
     "lr": "Learning rate",
     "gradient_norm": "Gradient norm",
@@ -68,12 +68,12 @@ def pretraining_figures(path: Path) -> list[KeyFigure]:
 def pretraining_lead(path: Path) -> str:
     """What was trained on what, in a sentence or two, as far as the run folder knows."""
     sentences = [
-        "Most of the picture and of the sound is hidden; the model completes both from what is left of either."
+        "Most patches of image and audio are hidden; the model reconstructs them from the visible patches of both."
     ]
     if (path / "config.yaml").is_file():
         settings = flatten(RunFolder(path).read_config())
         words = {
-            "{}-wide": "model.embed_dim",
+            "width {}": "model.embed_dim",
             "{} layers": "model.depth",
             "{} fusion": "model.fusion",
             "batches of {}": "training.batch_size",
@@ -95,8 +95,8 @@ def _target_note(path: Path) -> str:
     if settings.get("autoencoder.norm_pix_loss") is not True:
         return ""
     if any(settings.get(f"autoencoder.{name}_variance_floor") for name in ("image", "audio")):
-        return " Each patch is normalised, flat ones less than others; predicting the mean of each scores below 1."
-    return " Each patch is normalised to variance 1, so that predicting its mean everywhere scores 1."
+        return " Each target patch is normalised with a variance floor, so predicting its mean gives a loss below 1."
+    return " Each target patch is normalised to variance 1, so predicting its mean gives a loss of 1."
 
 
 def _curves(path: Path, rows: Sequence[dict[str, str]], note: str) -> list[Part]:
@@ -133,8 +133,8 @@ def _probe(path: Path) -> Part:
         for name in names
     ]
     note = (
-        f"Share of {rows[-1].get('num_clips', 'the')} labelled clips whose nearest other clip is of their class, "
-        f"by the averaged tokens of each stream. No training is involved."
+        f"Leave-one-out nearest-neighbour accuracy on {rows[-1].get('num_clips', 'the')} labelled clips, with the mean "
+        f"tokens of each stream. Nothing is trained."
     )
     return Curve("Nearest neighbour", "step", _column(rows, "step", path), tuple(series), note, from_zero=True)
 
@@ -148,10 +148,10 @@ def _reconstructions(folder: Path) -> Part:
     for path in dict.fromkeys(kept):
         match = re.fullmatch(r"reconstruction_(\d+)", path.stem)
         label = f"step {int(match[1])}" if match else path.stem
-        caption = f"At {label}. Each row is a clip; grey is hidden from the model."
-        alt = f"Masked input, reconstruction and target of pictures and spectrograms at {label}"
+        caption = f"At {label}. Each row is a clip; grey patches are hidden from the model."
+        alt = f"Masked input, reconstruction and target of images and spectrograms at {label}"
         pictures.append(embed_picture(path, alt, caption, label))
-    note = "Masked input, reconstruction, target: of the picture on the left, of the log-mel spectrogram on the right."
+    note = "Masked input, reconstruction, target: of the image on the left, of the log-mel spectrogram on the right."
     return PictureStrip("Reconstructions", tuple(pictures), note)
 
 

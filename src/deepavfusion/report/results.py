@@ -85,7 +85,7 @@ def read_evaluation(path: Path) -> Evaluation:
         }
         unknown = sorted(set(baselines[name]) - set(scores))
         if unknown:
-            raise ValueError(f"{path}: {where} has the scores {unknown}, which the model has not")
+            raise ValueError(f"{path}: {where} has the scores {unknown}, which the model does not have")
     confidence = values.get("confidence")
     if confidence is not None and not 0 < _number(confidence, path, "confidence") < 1:
         raise ValueError(f"{path}: confidence {confidence} is not between 0 and 1")

@@ -48,7 +48,7 @@ def _players(clips: Sequence[Clip]) -> Part:
             f"None of the {len(clips)} clips is a file of at most {MAX_CLIP_BYTES // 1000} kB, so none plays here.",
             "manifest.csv",
         )
-    note = f"{len(chosen)} of {len(clips):,} clips. Under each: when each of its sources is heard."
+    note = f"{len(chosen)} of {len(clips):,} clips. Under each: when each of its sources sounds."
     return ClipRow(tuple(_player(clip) for clip in chosen), note)
 
 
@@ -80,6 +80,6 @@ def _described(truth: ClipTruth) -> str:
 def _classes(path: Path) -> Part:
     if not path.is_file():
         return Missing("The contact sheet of the classes is missing.", path.name)
-    alt = "Contact sheet of the classes: how each looks, and the spectrogram of how it sounds"
+    alt = "Contact sheet of the classes: a picture of each, and the spectrogram of its sound"
     caption = "Rows are looks, columns timbres: an instrument at a stroke, and the spectrogram of the same short tune."
     return PictureStrip("All classes", (embed_picture(path, alt, caption),))

@@ -137,7 +137,7 @@ class Bundle:
         """
         name, config = read_model_config(self.folder / "config.json")
         if not isinstance(config, EarlyFusionConfig):
-            raise ValueError(f"{self.folder / 'config.json'} tells of an {name}, not of the bundle's encoder")
+            raise ValueError(f"{self.folder / 'config.json'} describes an {name}, not the bundle's encoder")
         encoder = EarlyFusionEncoder(config)
         fill(encoder, self._encoder_state(self.base), self.folder / self.encoders[self.base])
         return encoder.eval()
@@ -172,7 +172,7 @@ class Bundle:
             raise ValueError(f"{folder}: nothing to save: give a model of {', '.join(TASK_MODELS)}, or an encoder")
         target = Path(os.path.abspath(folder))
         if target.exists() and not (target / BUNDLE).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise ValueError(f"{folder}: holds something that is no bundle; give another folder")
+            raise ValueError(f"{folder}: contains something that is not a bundle; give another folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
@@ -194,9 +194,9 @@ class Bundle:
             if task not in MODEL_CLASSES or head.model != MODEL_CLASSES[task].__name__:
                 raise ValueError(f"a head {head.model} for {task} is not known to this version; update deepavfusion")
             if head.encoder not in self.encoders:
-                raise ValueError(f"the head for {task} needs the encoder {head.encoder}, which is not there")
+                raise ValueError(f"the head for {task} needs the encoder {head.encoder}, which is missing")
         if self.base not in self.encoders:
-            raise ValueError(f"the base encoder {self.base} is not there")
+            raise ValueError(f"the base encoder {self.base} is missing")
         for name in [*self.encoders.values(), *(head.file for head in self.heads.values())]:
             if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):  # a downloaded bundle is not trusted
                 raise ValueError(f"the file name {name!r} is not a plain name in this folder")
@@ -206,7 +206,7 @@ class Bundle:
         state = read_safetensors(path)
         found = digest_state(state)
         if found != digest:
-            raise ValueError(f"{path} holds the encoder {found}, not {digest}: the folder is mixed up")
+            raise ValueError(f"{path} holds the encoder {found}, not {digest}: the files do not belong together")
         return state
 
 
@@ -312,7 +312,7 @@ def _stored(model: nn.Module, float16: bool) -> dict[str, Tensor]:
 def _model_of(task: str, model: TaskModel | str | Path) -> tuple[TaskModel, dict[str, Any]]:
     """A task's model, and the settings of the run that it comes from."""
     if task not in MODEL_CLASSES:
-        raise ValueError(f"{task!r} is no task; there are {', '.join(TASK_MODELS)}")
+        raise ValueError(f"{task!r} is not a task; there are {', '.join(TASK_MODELS)}")
     wanted = MODEL_CLASSES[task]
     if isinstance(model, nn.Module):
         if not isinstance(model, wanted):

@@ -32,7 +32,7 @@ def read_model_config(path: Path) -> tuple[str, SavedConfig]:
     """
     name, values = read_record(path)
     if name not in CONFIG_CLASSES:
-        raise ValueError(f"{path}: this version knows no model {name}; it has {', '.join(CONFIG_CLASSES)}")
+        raise ValueError(f"{path}: this version does not know the model {name}; it has {', '.join(CONFIG_CLASSES)}")
     try:
         return name, CONFIG_CLASSES[name].from_dict(values)
     except ValueError as error:

@@ -65,7 +65,7 @@ def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
         encoder.load_state_dict(state)
         return str(report)
     elif Path(place).suffix == ".json":
-        raise ValueError(f"{place}: a configuration holds no weights; it serves an untrained start alone")
+        raise ValueError(f"{place}: a configuration has no weights; it can only be used with --untrained true")
     else:
         folder = model_folder(place)
         source, name = EarlyFusionEncoder.from_pretrained(folder), str(folder)

@@ -18,14 +18,14 @@ def multi_hot(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Tensor
     """Targets float32 `(B, C)`, 1 at each clip's labels.
 
     Raises:
-        ValueError: a label that is none of the classes.
+        ValueError: a label that is not among the classes.
     """
     numbers = {name: number for number, name in enumerate(classes)}
     targets = torch.zeros(len(labels), len(classes))
     for row, own in enumerate(labels):
         for label in own:
             if label not in numbers:
-                raise ValueError(f"label {label!r} is none of the {len(classes)} classes")
+                raise ValueError(f"label {label!r} is not among the {len(classes)} classes")
             targets[row, numbers[label]] = 1
     return targets
 

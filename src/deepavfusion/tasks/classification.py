@@ -68,8 +68,8 @@ class Classification(EncoderTask[AudioVisualClassifier]):
         held_out = [clip for clip in labelled if is_held_out(clip)]
         if not self.clips:
             raise ValueError(
-                f"{config.data.source}: none of {len(found)} clips has a label and is not held out; give a manifest "
-                f"with labels (`deepavfusion manifest`, or `audit --labels`)"
+                f"{config.data.source}: none of {len(found)} clips has a label and is outside the held-out splits; "
+                f"give a manifest with labels (`deepavfusion manifest`, or `audit --labels`)"
             )
         self.label_sets = {clip.id: split_labels(clip.label) for clip in self.clips}
         self._check_labels()
@@ -259,7 +259,7 @@ def read_classes(place: str) -> tuple[str, ...]:
     if place in SHIPPED:
         return shipped_classes(place)
     if not Path(place).is_file():
-        raise ValueError(f"classes {place}: no such file, and no list that ships ({', '.join(SHIPPED)})")
+        raise ValueError(f"classes {place}: neither a file nor a shipped list ({', '.join(SHIPPED)})")
     lines = tuple(line.strip() for line in Path(place).read_text(encoding="utf-8").splitlines() if line.strip())
     if not lines:
         raise ValueError(f"classes {place}: names no classes")
@@ -270,7 +270,7 @@ def _kept_config(place: str, classes: Sequence[str], multi_label: bool) -> Class
     """Configuration of the classifier whose heads are kept. Raises ValueError if it classifies something else."""
     _, config = read_model_config(model_folder(place) / "config.json")
     if not isinstance(config, ClassifierConfig):
-        raise ValueError(f"keep_heads true: --from {place} is no classifier; give a probe's run, or false")
+        raise ValueError(f"keep_heads true: --from {place} is not a classifier; give a probe's run, or set it to false")
     if config.classes != tuple(classes) or config.multi_label != multi_label:
         raise ValueError(
             f"keep_heads true: the classifier in --from {place} knows {len(config.classes)} other classes or another "

@@ -107,10 +107,10 @@ class ClassificationConfig(EncoderRunConfig):
         if not isinstance(self.heads, str):
             object.__setattr__(self, "heads", tuple(self.heads))
         if self.recipe != "finetune" and not self.freeze_encoder:
-            raise ValueError(f"freeze_encoder false: --recipe {self.recipe} is a probe; take --recipe finetune")
+            raise ValueError(f"freeze_encoder false: --recipe {self.recipe} is a probe; use --recipe finetune")
         own = "attentive" if self.recipe == "attentive" else "mean"
         if self.recipe != "finetune" and self.head_pooling != own:
-            raise ValueError(f"pooling {self.pooling}: --recipe {self.recipe} pools {own}; leave --pooling away")
+            raise ValueError(f"pooling {self.pooling}: --recipe {self.recipe} pools {own}; leave out --pooling")
         if self.keep_heads and (self.recipe != "finetune" or self.heads != "auto" or self.pooling != "auto"):
             raise ValueError("keep_heads true: needs --recipe finetune, and takes --heads and --pooling from --from")
         if self.keep_heads and self.untrained:
@@ -120,10 +120,10 @@ class ClassificationConfig(EncoderRunConfig):
                 f"features {self.features}: the encoder is not run on them, so --recipe must be probe or attentive"
             )
         if self.features is not None and self.augmentation.mixup:
-            raise ValueError(f"features {self.features}: pictures cannot be mixed any more, set --augmentation.mixup 0")
+            raise ValueError(f"features {self.features}: stored features cannot be mixed; set --augmentation.mixup 0")
         if self.features is not None and self.augmentation.modality_dropout:
             raise ValueError(
-                f"features {self.features}: the encoder saw both modalities, set --augmentation.modality_dropout 0"
+                f"features {self.features}: they were made from both modalities; set --augmentation.modality_dropout 0"
             )
         if self.optim.optimizer == "adamw":  # a rate of LARS has another meaning, and depends on the number of steps
             self.check_recipe_rate(self.recipe if self.recipe != "probe" else "attentive")

@@ -53,7 +53,7 @@ class Localization(EncoderTask[Localizer]):
     """Train a localizer on clips."""
 
     kind = "localization"
-    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "sounds are looked for in pictures")
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "localization needs image and sound")
 
     def __init__(self, config: LocalizationConfig) -> None:
         """Lists clips and classes.
@@ -208,7 +208,7 @@ class Localization(EncoderTask[Localizer]):
             stored = next((clip for clip in clips if clip.storage != "file"), None)
             if stored is not None:
                 raise ValueError(
-                    f"data.source {config.data.source}: --recipe synchrony looks at all frames of the clips' files, "
+                    f"data.source {config.data.source}: --recipe synchrony needs all frames of the clips' files, "
                     f"and {stored.id} is stored as {stored.storage}; give the folder of the clips or its manifest"
                 )
             return list(clips), SynchronyMasks()

@@ -98,10 +98,10 @@ class LocalizationConfig(EncoderRunConfig):
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} must be in [0, 1)")
         if self.boxes is not None and self.recipe != "supervised":
-            raise ValueError(f"boxes {self.boxes}: only --recipe supervised looks at them")
+            raise ValueError(f"boxes {self.boxes}: only --recipe supervised uses them")
         if self.recipe == "self_supervised" and not (self.contrast.mismatch_weight or self.contrast.collage_weight):
             raise ValueError(
-                "contrast.mismatch_weight and contrast.collage_weight are both 0: nothing to contrast with"
+                "contrast.mismatch_weight and contrast.collage_weight are both 0: there is nothing to learn from"
             )
         if self.recipe in PER_PATCH and self.contrast.collage_weight:
             raise ValueError(
@@ -109,7 +109,7 @@ class LocalizationConfig(EncoderRunConfig):
                 "set 0"
             )
         if self.recipe == "synchrony" and self.classes is not None:
-            raise ValueError(f"classes {self.classes}: --recipe synchrony does not know what class a source is of")
+            raise ValueError(f"classes {self.classes}: --recipe synchrony does not know the class of a source")
         if self.optim.optimizer == "adamw":
             self.check_recipe_rate(self.recipe)
 

@@ -52,7 +52,7 @@ class MaskedPretraining:
     """Reconstruct hidden patches of pictures and sound; find a clip again at another moment."""
 
     kind = "pretraining"
-    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "pre-training relates pictures to sounds")
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "pre-training needs image and sound")
 
     def __init__(self, config: PretrainConfig) -> None:
         """Lists the clips. Raises ValueError if there are none to train on."""

@@ -66,7 +66,7 @@ class Segmentation(EncoderTask[Segmenter]):
         split, chosen = choose_split(found, config.split, config.data.source)
         labelled = [clip for clip in chosen if clip.storage != "framed" or still_of(clip).mask is not None]
         if not labelled:
-            raise ValueError(f"{config.data.source}: none of {len(chosen)} pictures of split {split} has a mask")
+            raise ValueError(f"{config.data.source}: none of {len(chosen)} frames of split {split} has a mask")
         self.clips: Sequence[Clip] = labelled
         classes = read_classes(config.classes, labelled) if config.classes else ()
         self.truth = mask_truth(labelled, classes)
@@ -84,7 +84,7 @@ class Segmentation(EncoderTask[Segmenter]):
     @property
     def needs(self) -> Mapping[Need, str]:
         """Pictures, and sound unless the model is deaf."""
-        needs: dict[Need, str] = {"picture": "masks are of pictures"}
+        needs: dict[Need, str] = {"picture": "segmentation needs images"}
         return {**needs, "sound": "take --modalities image"} if self.model_config.hears else needs
 
     def build_model(self) -> Segmenter:
@@ -187,7 +187,7 @@ class Segmentation(EncoderTask[Segmenter]):
             rows = [clip for clip in list_clips(self.config.val_source) if clip.verdict != "quarantined"]
             if {clip.storage for clip in rows} != {clip.storage for clip in self.clips}:
                 raise ValueError(
-                    f"val_source {self.config.val_source}: is stored otherwise than {self.config.data.source}"
+                    f"val_source {self.config.val_source}: is stored in another way than {self.config.data.source}"
                 )
         else:
             spellings = [*SPLITS[1], *SPLITS[0], WORLD_SPLIT.replace("train", "test")]
@@ -248,7 +248,7 @@ def read_classes(place: str, clips: Sequence[Clip]) -> tuple[str, ...]:
     else:
         raise ValueError(f"classes {place}: no such file; give looks, avss, a list of classes or a label2idx.json")
     if not names or names[0] != "background":
-        raise ValueError(f"classes {place}: must begin with background, the class of number 0")
+        raise ValueError(f"classes {place}: must begin with background, which is class 0")
     return names
 
 

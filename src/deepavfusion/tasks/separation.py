@@ -52,7 +52,7 @@ class Separation(EncoderTask[Separator]):
     """Train a separator on clips that hold one sound each."""
 
     kind = "separation"
-    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "sounds are asked for by pictures")
+    needs: Mapping[Need, str] = dict.fromkeys(("picture", "sound"), "separation needs image and sound")
 
     def __init__(self, config: SeparationConfig) -> None:
         """Lists clips.

@@ -68,7 +68,7 @@ class SeparationConfig(EncoderRunConfig):
                 f"{share} of a forward pass cannot be divided into: change --training.batch_size or accumulation"
             )
         if self.untrained and self.freeze_encoder:
-            raise ValueError("freeze_encoder with --untrained true would leave a random encoder as it is")
+            raise ValueError("freeze_encoder with --untrained true would keep a random encoder")
 
     @property
     def criterion(self) -> str:

@@ -92,7 +92,7 @@ def step_of(path: Path) -> int:
     """The step in a checkpoint's name."""
     match = _NAME.fullmatch(path.name)
     if match is None:
-        raise ValueError(f"{path} is not named like a checkpoint (step_00000500.pt)")
+        raise ValueError(f"{path} does not have the name of a checkpoint (step_00000500.pt)")
     return int(match[1])
 
 

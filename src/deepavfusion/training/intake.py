@@ -52,8 +52,8 @@ class Intake:
             return
         for need, remedy in needs.items():
             if not self.counts[need]:
-                what = "a picture" if need == "picture" else "sound"
-                raise NothingLearnedError(f"{source}: not one of {num_drawn} clips drawn has {what}; {remedy}")
+                what = "an image" if need == "picture" else "sound"
+                raise NothingLearnedError(f"{source}: none of {num_drawn} clips drawn has {what}; {remedy}")
         if not self.counts[main_term]:
             raise NothingLearnedError(
                 f"{source}: none of {num_drawn} clips drawn can be trained on: loss_{main_term} is a mean over none of "

@@ -39,7 +39,7 @@ class LARS(Optimizer):
     ) -> None:
         if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1 or trust <= 0:
             raise ValueError(
-                f"lr {lr}, weight_decay {weight_decay}, momentum {momentum} or trust {trust} is off limits"
+                f"lr {lr}, weight_decay {weight_decay}, momentum {momentum} or trust {trust} is out of range"
             )
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "trust": trust})
 

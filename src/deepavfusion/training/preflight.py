@@ -49,7 +49,7 @@ def prepare(
     micro_batch_size(settings.batch_size, settings.accumulation, processes.count)  # or a ValueError, before anything
     if processes.sharded and config.optim.optimizer == "lars":
         raise ValueError(
-            "optim.optimizer lars and --training.strategy fsdp do not go together: LARS needs the norms of whole "
+            "optim.optimizer lars and --training.strategy fsdp cannot be combined: LARS needs the norms of whole "
             "matrices; take --training.strategy ddp"
         )
     clips = _checked_files(task, config, processes, folder, progress)
@@ -94,7 +94,7 @@ def _announce(task: Task[Any], config: RunConfig, processes: Processes, progress
         progress.say(f"warning: {setting}")
     if config.training.strategy == "fsdp" and not processes.sharded:
         progress.say(
-            "warning: --training.strategy fsdp has no effect with one process: nothing is shared out; start the "
+            "warning: --training.strategy fsdp has no effect with one process: there is nothing to share; start the "
             "command under torchrun --nproc_per_node N"
         )
     if batch_size > num_clips:

@@ -51,7 +51,7 @@ def test_vocabulary_order() -> None:
 
 
 def test_unknown_label_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"here: 'people march' is none of the 309 classes.*'people marching'"):
+    with pytest.raises(ValueError, match=r"here: 'people march' is not among the 309 classes.*'people marching'"):
         known("people march", shipped_classes("vggsound"), "here")
 
 
@@ -106,7 +106,7 @@ BAD_ROWS: list[tuple[Callable[[str], Listing], str, str]] = [
         "a,1,people marching,test\nb,-1,people marching,test\n",
         "line 2: '-1' must be a number of",
     ),
-    (vggsound.read_vggsound, "a,1,people dancing,test\n", "line 1: 'people dancing' is none of the 309"),
+    (vggsound.read_vggsound, "a,1,people dancing,test\n", "line 1: 'people dancing' is not among the 309"),
     (vggsound.read_vggsound, "a,1,hail,test\na,1,hail,train\n", "line 2: a_000001 is already listed in .*line 1"),
     (vggsound.read_vggsound, "a.mp4,hail\nb.mp4,bird chirping, tweeting\n", "line 2: expected file,label, found 3"),
     (vggsound.read_vggsound, "hail,1050,nature\n", "lists classes, not clips"),
@@ -114,12 +114,12 @@ BAD_ROWS: list[tuple[Callable[[str], Listing], str, str]] = [
     (vggsound.read_vggsound, 'a,1,"hail,test\n', "not a csv file"),
     (vggsound.read_vggsound_music, "a,kazoo\n", "line 1: 'kazoo' is none"),
     (read_audioset, "# c\na, 0.0, 10.0, /m/09x0r,/m/04rlf\n", "line 2: .*found 5 cells"),
-    (read_audioset, '# c\na, 0.0, 10.0, "/m/nothing"\n', "line 2: '/m/nothing' is none of the 527"),
+    (read_audioset, '# c\na, 0.0, 10.0, "/m/nothing"\n', "line 2: '/m/nothing' is not among the 527"),
     (ave.read_ave, "Bark&a&good&0&10\nBark&b&good&0\n", "line 2: expected class&id&quality"),
-    (ave.read_ave, "Barking&a&good&0&10\n", "line 1: 'Barking' is none of the 28 .*'Bark'"),
+    (ave.read_ave, "Barking&a&good&0&10\n", "line 1: 'Barking' is not among the 28 .*'Bark'"),
     (ave.read_ave, "Bark&a&good&8&2\n", "line 1: the event ends before it starts"),
     (kinetics_sounds.read_kinetics_sounds, "test/a.mp4,3\ntest/b.mp4,bowling\n", "line 2: expected path,class number"),
-    (music.read_music, '{"videos": {"flute kazoo": ["a"]}}', "'flute kazoo': 'kazoo' is none of the 11"),
+    (music.read_music, '{"videos": {"flute kazoo": ["a"]}}', "'flute kazoo': 'kazoo' is not among the 11"),
     (music.read_music, '{"videos": {"flute": ["a"], "tuba": ["a"]}}', "'tuba': a is already listed in .*'flute'"),
     (music.read_music, '{"videos": {"flute": "a"}}', "'flute': must hold a list"),
     (music.read_music, '{"flute": ["a"]}', "must hold"),

@@ -170,7 +170,7 @@ def test_folders_of_classes(tmp_path: Path, plant: Plant) -> None:
     report = build_manifest(ManifestConfig("folders", str(clips), str(tmp_path / "own.csv"), listed, num_workers=0))
     assert report.num_classes == 3  # a class without a folder keeps its number
     assert {clip.label for clip in find_clips(report.out)} == {"big cat", "dog"}
-    with pytest.raises(ValueError, match="'big_cat' is none of the 1 classes"):
+    with pytest.raises(ValueError, match="'big_cat' is not among the 1 classes"):
         build_manifest(
             ManifestConfig(
                 "folders", str(clips), str(tmp_path / "own.csv"), text(tmp_path / "c.txt", "dog"), check="none"

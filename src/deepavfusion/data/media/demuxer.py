@@ -187,7 +187,7 @@ class Demuxer:
     def check_size(self, width: int, height: int) -> None:
         """Raise MediaError for a picture size that no real clip has."""
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-            raise MediaError(self.path, f"its picture claims {width} x {height} pixels, more than is ever read")
+            raise MediaError(self.path, f"its video track claims {width} x {height} pixels, more than is supported")
 
     def _prepare_picture(self, stream: Any) -> None:
         self._prepare(stream)
@@ -198,7 +198,9 @@ class Demuxer:
         self._prepare(stream)
         rate, channels = stream.codec_context.sample_rate, num_channels(stream)
         if rate > MAX_SAMPLE_RATE or channels > MAX_CHANNELS:
-            raise MediaError(self.path, f"its sound claims {channels} channels at {rate} Hz, more than is ever read")
+            raise MediaError(
+                self.path, f"its sound track claims {channels} channels at {rate} Hz, more than is supported"
+            )
 
     def _prepare(self, stream: Any) -> None:
         if stream.codec_context is None:

@@ -73,7 +73,7 @@ def pixels(frame: Any, crop: FrameCrop | None = None, coding: ColourCoding | Non
     height, width = crop.output_size
     whole_height, whole_width = max(height, round(height / crop.height)), max(width, round(width / crop.width))
     if whole_height * whole_width > MAX_SCALED_PIXELS:
-        raise ValueError(f"{crop} needs the whole picture at {whole_width} x {whole_height} pixels, which is too large")
+        raise ValueError(f"{crop} needs the whole frame at {whole_width} x {whole_height} pixels, which is too large")
     top = min(max(round(crop.top * whole_height), 0), whole_height - height)
     left = min(max(round(crop.left * whole_width), 0), whole_width - width)
     # The same box in the stored frame: undo the mirroring, then the exchange of axes.

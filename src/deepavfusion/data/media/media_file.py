@@ -160,7 +160,7 @@ class MediaFile:
         """The frames shown at several ascending times, `(T, H, W, 3)` RGB, in one pass over the file."""
         pictures = self._pictures(list(times_seconds), crop)
         if any(picture.shape != pictures[0].shape for picture in pictures):
-            raise MediaError(self.path, "its picture changes its size; read it with a crop")
+            raise MediaError(self.path, "its frames change their size; read them with a crop")
         return np.stack(pictures)
 
     def film(self, wanted: Sequence[tuple[float, Sequence[FrameCrop]]]) -> Iterator[list[npt.NDArray[np.uint8]]]:

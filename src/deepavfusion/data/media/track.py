@@ -233,7 +233,7 @@ class Track:
     def nothing_decoded(self) -> MediaError:
         """The error that says that no frame at all came out of this track."""
         why = f" ({self.last_refusal})" if self.last_refusal else ""
-        return MediaError(self.demuxer.path, f"nothing of its {self.kind} track can be decoded{why}")
+        return MediaError(self.demuxer.path, f"no part of its {self.kind} track can be decoded{why}")
 
     @cached_property
     def end_seconds(self) -> float | None:

@@ -41,7 +41,7 @@ class OthersHidden:
         truth = annotation(clip)
         source = only_sounding(truth)
         if source is None:
-            raise ClipError(clip.id, "not exactly one source of it sounds and is seen")
+            raise ClipError(clip.id, "not exactly one source sounds and is visible")
         return others_mask(truth, truth.nearest_annotated(frame_seconds), source.number)
 
 
@@ -144,7 +144,9 @@ def read_stem(clip: Clip, number: int, start_seconds: float, num_samples: int, r
     truth = annotation(clip)
     name = truth.sources[number].stem
     if name is None:
-        raise ClipError(clip.id, f"source {number} has no stem: it is not heard, or the world was written without")
+        raise ClipError(
+            clip.id, f"source {number} has no stem: it does not sound, or the clips were generated without stems"
+        )
     try:
         sound, stored = soundfile.read(os.path.join(os.path.dirname(clip.path), name), dtype="float32")
     except (OSError, soundfile.SoundFileError) as error:
@@ -164,7 +166,7 @@ def _seen(clip: Clip, truth: ClipTruth, number: int, start: float, end: float, m
         box = _box(truth.sources[number], place)
         if box is not None and start <= times[place] <= end:
             return place, box
-    raise ClipError(clip.id, f"source {number} is not to be seen between {start:.2f} and {end:.2f} s")
+    raise ClipError(clip.id, f"source {number} is not visible between {start:.2f} and {end:.2f} s")
 
 
 def _box(source: SourceTruth, place: int) -> Box | None:

@@ -33,7 +33,7 @@ class SoundingClasses(SoundingMasks):
     def __init__(self, classes: Sequence[str]) -> None:
         """Raises ValueError on more classes than a byte can number."""
         if len(classes) > 255:
-            raise ValueError(f"{len(classes)} classes do not fit into masks of bytes, which number 255")
+            raise ValueError(f"{len(classes)} classes are more than the 255 that a mask can hold")
         self.numbers = {name: number for number, name in enumerate(classes)}
 
     def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
@@ -43,7 +43,7 @@ class SoundingClasses(SoundingMasks):
             if not (source.visible and source.heard_between(start_seconds, end_seconds)):
                 return 0
             if source.class_name not in self.numbers:
-                raise ClipError(clip.id, f"{source.class_name} is none of the {len(self.numbers)} classes")
+                raise ClipError(clip.id, f"{source.class_name} is not among the {len(self.numbers)} classes")
             return 1 + self.numbers[source.class_name]
 
         return _paint(clip, frame_seconds, value)

@@ -45,9 +45,9 @@ class SoundingLooks(SoundingMasks):
         self.numbers = {name: number for number, name in enumerate(classes)}
 
     def value(self, clip: Clip, source: SourceTruth) -> int:
-        """The look's number. Raises ClipError if it is none of the classes."""
+        """The look's number. Raises ClipError if it is not among the classes."""
         if source.look not in self.numbers:
-            raise ClipError(clip.id, f"the look {source.look} is none of {', '.join(self.numbers)}")
+            raise ClipError(clip.id, f"the look {source.look} is not among {', '.join(self.numbers)}")
         return self.numbers[source.look]
 
 

@@ -93,6 +93,8 @@ def read_folders(folder: str, classes_path: str | None) -> Listing:
     names = {name: label for label in classes for name in (label, class_folder(label))}
     for label in labels:
         if label not in names:
-            raise ValueError(f"{folder}: the folder {label!r} is none of the {len(classes)} classes of {classes_path}")
+            raise ValueError(
+                f"{folder}: the folder {label!r} is not among the {len(classes)} classes of {classes_path}"
+            )
     listed = tuple(ListedClip(clip.id, (names[clip.label or ""],), clip.split, (), clip.path) for clip in clips)
     return Listing(listed, classes)

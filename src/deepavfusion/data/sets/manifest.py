@@ -79,7 +79,7 @@ class ManifestConfig:
         if self.boxes is None and self.dataset == "flickr_soundnet":
             raise ValueError("boxes: flickr_soundnet needs the folder of its XML files")
         if self.boxes is not None and self.dataset != "flickr_soundnet":
-            raise ValueError(f"boxes {self.boxes}: {self.dataset} keeps no boxes apart from its list")
+            raise ValueError(f"boxes {self.boxes}: {self.dataset} has its boxes in its list, not in a folder")
         if self.check not in CHECKS:
             raise ValueError(f"check {self.check!r} must be one of {', '.join(CHECKS)}")
         if self.num_workers < 0:
@@ -187,7 +187,7 @@ def _find_clips(config: ManifestConfig, listing: Listing, progress: Progress | N
     rows = [Clip(clip.id, found[clip.id][0], clip.label, clip.split) for clip in selected if found[clip.id]]
     if not rows:
         others = f", such as {os.path.relpath(index.paths[0], config.clips)}" if index.paths else ""
-        _refuse(config, selected, f"{len(index.paths)} other video files are in it{others}")
+        _refuse(config, selected, f"{len(index.paths)} other video files are there{others}")
     if config.check != "none":
         results = _checked(config, partial(checked_clip, check=config.check), rows, progress)
         rows = [

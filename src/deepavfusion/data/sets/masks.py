@@ -32,7 +32,7 @@ def read_binary_mask(path: str) -> npt.NDArray[np.bool_]:
     """A mask `(H, W)`, True where any channel is not 0; an alpha channel is not looked at.
 
     Raises:
-        ValueError: not a picture that can be read.
+        ValueError: not a readable image.
     """
     pixels = _pixels(path)
     return pixels != 0 if pixels.ndim == 2 else (pixels != 0).any(-1)
@@ -57,7 +57,7 @@ def read_semantic_mask(path: str, num_classes: int = 71) -> npt.NDArray[np.uint8
         strange = known[numbers] != codes
         if strange.any():
             raise ValueError(
-                f"{path}: the colour {pixels[strange][0].tolist()} stands for none of {num_classes} classes"
+                f"{path}: the colour {pixels[strange][0].tolist()} belongs to none of the {num_classes} classes"
             )
         return numbers.astype(np.uint8)
     if pixels.max(initial=0) >= num_classes:
@@ -74,4 +74,4 @@ def _pixels(path: str) -> npt.NDArray[np.uint8]:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken PNG files
-        raise ValueError(f"{path}: not a picture that can be read ({error})") from None
+        raise ValueError(f"{path}: not a readable image ({error})") from None

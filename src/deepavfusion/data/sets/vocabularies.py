@@ -38,7 +38,7 @@ def shipped_classes(name: str) -> tuple[str, ...]:
         ValueError: no such list ships.
     """
     if name not in SHIPPED:
-        raise ValueError(f"no list of classes {name!r} ships with the package; known are {', '.join(SHIPPED)}")
+        raise ValueError(f"no list of classes {name!r} ships with the package; there are {', '.join(SHIPPED)}")
     text = files("deepavfusion.data.sets").joinpath("classes", f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
@@ -59,7 +59,7 @@ def known(label: str, classes: Collection[str], place: str) -> str:
     """
     if label not in classes:
         near = difflib.get_close_matches(str(label), classes, n=1, cutoff=0.0)
-        raise ValueError(f"{place}: {label!r} is none of the {len(classes)} classes; the nearest is {near[0]!r}")
+        raise ValueError(f"{place}: {label!r} is not among the {len(classes)} classes; the nearest is {near[0]!r}")
     return label
 
 

@@ -66,7 +66,7 @@ class ClassifierEvaluator:
         """
         own = model.config.modalities
         if modalities != "both" and own not in ("both", modalities):
-            raise ValueError(f"modalities {modalities}: the model was trained on {own} alone")
+            raise ValueError(f"modalities {modalities}: the model was trained only on {own}")
         self.model, self.clips, self.windows, self.modalities, self.dtype = model, clips, windows, modalities, dtype
 
     @property
@@ -154,7 +154,7 @@ def truth(labels: Sequence[str | None], ids: Sequence[str], classes: Sequence[st
     if strangers:
         shown = ", ".join(f"{label!r} ({name})" for label, name in list(strangers.items())[:5])
         raise ValueError(
-            f"{len(strangers)} labels are none of the model's {len(classes)} classes: {shown}; "
+            f"{len(strangers)} labels are not among the model's {len(classes)} classes: {shown}; "
             f"train with --classes naming all of them"
         )
     return Labelled(tuple(classes), targets, multi_label)

@@ -66,7 +66,7 @@ def classification_findings(
     """
     covered = coverage(selection, predictions.ids, predictions.failed)
     if not predictions.ids:
-        raise ValueError(f"{selection.source}: not one clip could be classified; {covered.line()}")
+        raise ValueError(f"{selection.source}: no clip could be classified; {covered.line()}")
     heads = score_heads(predictions, labelled)
     scores = heads[AVERAGE].scores
     samples = sample_values(predictions.values, labelled)
@@ -154,7 +154,7 @@ def read_predictions(folder: str) -> SavedPredictions:
         )
         ids, protocol = tuple(content.pop("ids").tolist()), str(content.pop("protocol"))
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{folder}: no predictions of an evaluation in it ({error})") from error
+        raise ValueError(f"{folder}: has no predictions of an evaluation ({error})") from error
     return SavedPredictions(folder, ids, labelled, content, protocol)
 
 

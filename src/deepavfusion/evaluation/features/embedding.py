@@ -139,7 +139,7 @@ def embed(config: EmbedConfig, progress: Progress | None = None) -> EmbedSummary
         ValueError: no such encoder or clips, parts of another run in the way, or not one clip could be read.
     """
     if config.ray is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(f"ray {config.ray}: hands the clips out itself; start it without torchrun")
+        raise ValueError(f"ray {config.ray}: distributes the clips itself; start it without torchrun")
     # With a cluster, this process only learns what the encoder is; the machine may have no GPU.
     processes = Processes(TrainingConfig(device=config.device if config.ray is None else "cpu"))
     summary = _embed(config, processes, progress)

@@ -59,6 +59,8 @@ class EvaluateLocalizationConfig(EvaluationConfig):
             if self.boxes_format != "csv":
                 raise ValueError(f"boxes_format {self.boxes_format} needs --boxes")
             if self.pairs is not None:
-                raise ValueError(f"pairs {self.pairs}: they stand beside clips with boxes, give --boxes too")
+                raise ValueError(
+                    f"pairs {self.pairs}: they are scored together with clips that have boxes; give --boxes too"
+                )
         if not self.truth and (self.boxes is not None or self.baselines):
-            raise ValueError("truth false: without truth nothing is scored, leave out --boxes and --baselines")
+            raise ValueError("truth false: nothing is scored without ground truth; leave out --boxes and --baselines")

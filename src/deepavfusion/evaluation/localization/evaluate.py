@@ -105,7 +105,7 @@ class LocalizationEvaluation(TaskEvaluation[EvaluateLocalizationConfig]):
         scenes = [items[i].scene for i in found.positions]
         sounding = ~np.isnan(np.asarray(found.values["ciou_area_own"], np.float64))
         if not sounding.any():
-            raise ValueError(f"{config.data.source}: nothing sounds in the picture of any of {len(found.ids)} clips")
+            raise ValueError(f"{config.data.source}: nothing sounds in the frame of any of {len(found.ids)} clips")
         table = score_table(found.values, scenes, self.headline)
         tables = {
             name: score_table(found.values, scenes, self.headline, condition) for name, condition in CONDITIONS.items()
@@ -161,7 +161,7 @@ def select_items(config: EvaluateLocalizationConfig) -> Selection:
         items, failed = annotated_items(chosen.clips)
         if not items:
             name, cause = next(iter(failed.items()))
-            raise ValueError(f"{name}: {cause}; give --boxes, or --truth false for pictures and videos alone")
+            raise ValueError(f"{name}: {cause}; give --boxes, or --truth false for figures and videos only")
         return Selection(with_foreign_sounds(items, config.seed), chosen, failed, [])
     boxes = read_box_annotations(config.boxes, config.boxes_format, config.boxes_folder)
     items, empty = boxed_items(chosen.clips, boxes)

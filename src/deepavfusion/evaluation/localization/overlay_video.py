@@ -44,7 +44,7 @@ def write_overlay(mapper: SoundMapper, clip: Clip, path: Path, device: torch.dev
     with open_clip(clip) as media:
         info = media.info
         if not info.has_picture or not info.width or not info.height:
-            raise ValueError(f"{clip.id}: has no picture to show")
+            raise ValueError(f"{clip.id}: has no video track")
         duration = min(info.duration_seconds, MAX_SECONDS)
         times = np.arange(max(1, int(duration * FRAME_RATE))) / FRAME_RATE
         scale = SHORT_SIDE / min(info.width, info.height)

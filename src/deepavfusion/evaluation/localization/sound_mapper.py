@@ -77,7 +77,7 @@ def load_mapper(
         method = "head" if has_head and not untrained else "rise" if config.fused else "audio_cosine"
     if method == "head":
         if not has_head or untrained:
-            raise ValueError(f"method head: {run} has no trained head; train one, or take a method without")
+            raise ValueError(f"method head: {run} has no trained head; train one, or choose a method that needs none")
         model = open_models(run).load("localization")
         assert isinstance(model, Localizer)
         return of_localizer(model.to(device), shifts, dtype)

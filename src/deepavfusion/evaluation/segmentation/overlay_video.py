@@ -66,7 +66,7 @@ def _film(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> Tr
     with open_clip(clip) as media:
         info, length = media.info, min(media.info.duration_seconds, MAX_SECONDS)
         if not info.has_picture:
-            raise ValueError(f"{clip.id} has no picture to lay masks over")
+            raise ValueError(f"{clip.id} has no video track")
         shown = _shown_size(info.height or 0, info.width or 0)
         sound = media.sound(0.0, length) if info.has_sound else np.zeros(0, np.float32)
         for number in range(max(1, int(length * FRAME_RATE))):

@@ -98,7 +98,7 @@ def _select_stills(source: str, split: str, rows: Sequence[Clip]) -> PictureSele
     lacking = [row for row in _lacking(source) if split == "all" or not row.split or row.split.lower() in spellings]
     labelled = [clip for clip in selection.clips if stills[clip.id].mask is not None]
     if not labelled:
-        raise ValueError(f"{source}: none of {len(stills)} pictures of split {split} has a mask")
+        raise ValueError(f"{source}: none of {len(stills)} frames of split {split} has a mask")
     scored = {stills[clip.id].video.id for clip in labelled}
     official = (*videos, *(row.id for row in lacking if row.id not in videos))
     places = {name: place for place, name in enumerate(official)}
@@ -143,7 +143,7 @@ def mask_truth(clips: Sequence[Clip], classes: Sequence[str] = ()) -> Truth:
         return StillMasks(classes)
     if storages != {"file"}:
         raise ValueError(
-            f"clips stored as {', '.join(sorted(storages))} have no masks; give a table of pictures (`deepavfusion "
+            f"clips stored as {', '.join(sorted(storages))} have no masks; give a table of frames (`deepavfusion "
             f"manifest avsbench_s4 ...`) or the clips of a Bandstand world as files"
         )
     causes = []
@@ -156,7 +156,7 @@ def mask_truth(clips: Sequence[Clip], classes: Sequence[str] = ()) -> Truth:
             causes.append(str(error))
     else:
         raise ValueError(
-            f"{causes[0]}; segmentation reads a table of pictures with masks (`deepavfusion manifest mask_folders "
+            f"{causes[0]}; segmentation needs a table of frames with masks (`deepavfusion manifest mask_folders "
             f"...`) or a Bandstand world"
         )
     return SoundingLooks(classes) if classes else SoundingMasks()
@@ -217,7 +217,7 @@ def partners(pictures: Sequence[Picture], seed: int) -> NDArray[np.int64]:
                 chosen[place] = other
                 break
         else:
-            raise ValueError(f"{picture.clip.id} has no partner of another video for a foreign sound")
+            raise ValueError(f"{picture.clip.id} has no other video to take a foreign sound from")
     return chosen
 
 

@@ -84,7 +84,7 @@ class SegmentationReport:
         videos = list(dict.fromkeys(selection.video_of(self.pictures[i]) for i in self.kept))
         self.coverage = coverage(selection.videos, videos, causes)
         if not self.kept:
-            raise ValueError(f"{config.data.source}: not one video could be segmented; {self.coverage.line()}")
+            raise ValueError(f"{config.data.source}: no video could be segmented; {self.coverage.line()}")
         self.videos = np.array([self.pictures[i].video for i in self.kept])
         self.main = "foreground miou" if self.classes else "avsbench miou"
 

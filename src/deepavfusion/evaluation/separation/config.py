@@ -55,8 +55,9 @@ class EvaluateSeparationConfig(EvaluationConfig):
             (self.mixtures, self.sources, self.num_mixtures, self.pictures) != ("clips", 2, 0, "whole")
         ):
             raise ValueError(
-                f"pairs {self.pairs}: the list says what is mixed; leave mixtures, sources, num_mixtures and pictures"
+                f"pairs {self.pairs}: the list defines the mixtures; leave out mixtures, sources, num_mixtures "
+                f"and pictures"
             )
         taken = sorted(set(self.places) & set(OWN_BASELINES))
         if taken:
-            raise ValueError(f"baselines names {taken[0]!r}, which there is anyway")
+            raise ValueError(f"baselines names {taken[0]!r}, which is always there")

@@ -61,9 +61,7 @@ class SeparationEvaluation(TaskEvaluation[EvaluateSeparationConfig]):
         silent = found.values["reference_silent"] if found.ids else np.array([True])
         if silent.all():
             reasons = [*found.failed.values(), "silent references"]
-            raise ValueError(
-                f"{config.data.source}: not one of {len(plan.official)} mixtures can be scored: {reasons[0]}"
-            )
+            raise ValueError(f"{config.data.source}: none of {len(plan.official)} mixtures can be scored: {reasons[0]}")
         scores = separation_scores(mixture_scores({name: torch.from_numpy(v) for name, v in found.values.items()}))
         scored = [name for name, without in zip(found.ids, silent, strict=True) if not without]
         unheard = {name: "silent reference" for name, without in zip(found.ids, silent, strict=True) if without}

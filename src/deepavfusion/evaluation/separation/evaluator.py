@@ -83,7 +83,7 @@ class SeparationEvaluator:
         own = _sizes(model.config)
         for name, other in self.baselines.items():
             if _sizes(other.config) != own:
-                raise ValueError(f"baselines {name}: looks at inputs of {_sizes(other.config)}, the model at {own}")
+                raise ValueError(f"baselines {name}: takes inputs of {_sizes(other.config)}, the model at {own}")
 
     @property
     def ids(self) -> Sequence[str]:
