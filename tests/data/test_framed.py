@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert causes[0] is None
     for cause, words in zip(
         causes[1:],
-        ("a_frame_1.png: no picture", "a_frame_2.png: no such", "a_mask_3.png: no such", "not labelled"),
+        ("a_frame_1.png: not a readable image", "a_frame_2.png: no such", "a_mask_3.png: no such", "not labelled"),
         strict=True,
     ):
         assert cause is not None
@@ -124,9 +124,9 @@ def test_commands_that_need_media_files_say_so(tmp_path: Path) -> None:
     from deepavfusion.data.shard_writing import ShardConfig, write_shards
 
     table = write_table(tmp_path)
-    with pytest.raises(ValueError, match="is a table of pictures"):
+    with pytest.raises(ValueError, match="is a table of frames"):
         audit(AuditConfig(table, str(tmp_path / "out.csv")), lambda *_: None)
-    with pytest.raises(ValueError, match="is a table of pictures"):
+    with pytest.raises(ValueError, match="is a table of frames"):
         write_shards(ShardConfig(table, str(tmp_path / "shards")), lambda *_: None)
 
 

@@ -151,7 +151,7 @@ def test_a_model_of_one_modality_fails_on_clips_without_it(data: Path, tmp_path:
     model = make_model(heads=("audio", "fusion"), modalities="audio")
     found = predict_all(ClassifierEvaluator(model, clips), OneProcess(CPU), 4, 0)
     assert found.failed == {"silent": "no sound"}
-    with pytest.raises(ValueError, match="the model was trained on audio alone"):
+    with pytest.raises(ValueError, match="the model was trained only on audio"):
         ClassifierEvaluator(model, clips, modalities="image")
 
 

@@ -107,13 +107,13 @@ SOUNDS_THAT_ARE_REFUSED: list[tuple[Any, Any, str]] = [
     (TONE.astype(complex), RATE, "type complex128"),
     (np.where(np.arange(4000) == 7, np.nan, TONE), RATE, "not finite"),
     (np.where(np.arange(4000) == 7, -np.inf, TONE), RATE, "not finite"),
-    (np.array(["a", "b"]), RATE, "no array of numbers"),
+    (np.array(["a", "b"]), RATE, "not of numbers"),
     ([TONE, TONE[:5]], RATE, "make no array"),
     ({"array": TONE}, RATE, "type dict"),
     ("a.wav", RATE, "type str, it is an array; a file is given by its path alone"),
     (b"RIFF", RATE, "type bytes, it is an array"),
     (np.ma.masked_greater(TONE, 0.4), RATE, "masked values"),
-    (torch.zeros(4000).to_sparse(), RATE, "no plain numbers"),
+    (torch.zeros(4000).to_sparse(), RATE, "without plain numbers"),
     (TONE, "44100", "whole number of samples per second up to 768000, got '44100'"),
     (TONE, 44.1, "got 44.1"),
     (TONE, True, "got True"),
@@ -212,7 +212,7 @@ def test_pictures_that_are_refused(pictures: Any, fps: Any, message: str) -> Non
 @pytest.mark.parametrize("given", [b"\xff\xd8\xff", bytearray(4), memoryview(b"abc"), open, None, 3, {}, []])
 def test_what_is_no_input_is_one_line(given: Any) -> None:
     if given is open:
-        with open(__file__, "rb") as file, pytest.raises(ValueError, match="type BufferedReader is not read"):  # noqa: SIM117
+        with open(__file__, "rb") as file, pytest.raises(ValueError, match="type BufferedReader is not supported"):  # noqa: SIM117
             with open_recording(file):  # type: ignore[arg-type]
                 pass
         return

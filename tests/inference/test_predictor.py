@@ -300,7 +300,7 @@ def test_from_pretrained(clips: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     [
         ({"boxes": [(0, 0, 0.5, 2)]}, "fractions from 0 to 1"),
         ({"boxes": [(0.5, 0, 0.5, 1)]}, "right after left"),
-        ({"boxes": [(0, 0, 1, 1)], "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "not asked for beside"),
+        ({"boxes": [(0, 0, 1, 1)], "pictures": [np.zeros((4, 4, 3), np.uint8)]}, "not both"),
         ({"pictures": [np.zeros((4, 4), np.uint8)]}, "images of shape .* an array is"),
     ],
 )

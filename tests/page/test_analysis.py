@@ -61,7 +61,7 @@ def test_what_a_recording_lacks_is_one_line_and_the_rest_is_done(analyst: Analys
     assert [event.task for event in events if isinstance(event, Found)] == ["classification", "embedding"]
     failed = {event.task: event.line for event in events if isinstance(event, Failed)}
     assert failed.keys() == {"localization", "separation", "segmentation"}
-    assert failed["localization"] == "tone.wav: has no video track a place in"
+    assert failed["localization"] == "tone.wav: has no video, which this task needs"
     assert all(str(clips) not in line for line in failed.values())
 
 

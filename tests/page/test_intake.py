@@ -52,10 +52,10 @@ def test_a_bad_file_is_one_line_without_folders(name: str, clips: Path, tmp_path
 
 def test_hostile_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.png").write_bytes(png(100_000, 100_000))
-    with pytest.raises(ValueError, match=r"^huge.png: claims .*more.* than is ever read"):
+    with pytest.raises(ValueError, match=r"^huge.png: claims .*more.* than (is|are) supported"):
         look_at(Given((str(tmp_path / "huge.png"),)), LIMITS)
     (tmp_path / "huge.png").rename(tmp_path / "huge.mp4")  # it is looked into, whatever it is called
-    with pytest.raises(ValueError, match=r"^huge.mp4: claims .*more.* than is ever read"):
+    with pytest.raises(ValueError, match=r"^huge.mp4: claims .*more.* than (is|are) supported"):
         look_at(Given((str(tmp_path / "huge.mp4"),)), LIMITS)
 
 

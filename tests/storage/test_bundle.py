@@ -192,7 +192,7 @@ def test_a_bundle_is_replaced_and_nothing_else_is(models: dict[str, Any], tmp_pa
     assert not (tmp_path / "b" / "separation.safetensors").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    with pytest.raises(ValueError, match="holds something that is no bundle"):
+    with pytest.raises(ValueError, match="contains something that is not a bundle"):
         Bundle.save(tmp_path / "mine", models)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -101,7 +101,7 @@ def test_fine_tuning_goes_on_from_a_probe(data: Path, encoder: Path, tmp_path: P
     picture, sound = torch.randn(2, 3, 32, 48), torch.randn(2, 1, 32, 32)
     assert torch.equal(model.eval()(picture, sound).average, before(picture, sound).average)
     assert all(parameter.requires_grad for parameter in model.encoder.image.parameters())
-    with pytest.raises(ValueError, match="is no classifier; give a probe's run"):
+    with pytest.raises(ValueError, match="is not a classifier; give a probe's run"):
         Classification(make("finetune", data, encoder, tmp_path / "none", keep_heads=True))
     (tmp_path / "classes.txt").write_text("ring\nsquare\ntriangle\ndisc\n")
     other = {"keep_heads": True, "classes": str(tmp_path / "classes.txt")}
@@ -277,7 +277,7 @@ def test_classes_come_from_the_training_labels_or_a_list(data: Path, encoder: Pa
     with pytest.raises(ValueError, match="neither a file nor a shipped list"):
         read_classes(str(tmp_path / "none.txt"))
     write_manifest(str(tmp_path / "bare.csv"), [Clip("a", "a.mp4"), Clip("b", "b.mp4", "x", "test")])
-    with pytest.raises(ValueError, match="none of 2 clips has a label and is not held out"):
+    with pytest.raises(ValueError, match="none of 2 clips has a label and is outside the held-out splits"):
         Classification(make("probe", tmp_path / "bare.csv", encoder, tmp_path))
 
 

@@ -75,9 +75,9 @@ def test_evaluation_settings() -> None:
     for words, message in (
         (["--baselines", "[runs/b]"], r"--baselines 'runs/b' must be NAME=PLACE"),
         (["--baselines", "[a=x,a=y]"], "--baselines names 'a' twice"),
-        (["--pairs", "p.csv"], "--pairs p.csv: they stand beside clips with boxes"),
+        (["--pairs", "p.csv"], "--pairs p.csv: they are scored together with clips"),
         (["--boxes_format", "vggss"], "--boxes_format vggss needs --boxes"),
-        (["--truth", "false", "--boxes", "b.csv"], "--truth false: without truth nothing is scored"),
+        (["--truth", "false", "--boxes", "b.csv"], "--truth false: nothing is scored without ground truth"),
         (["--shifts", "0"], "--shifts 0 must be at least 1"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -214,7 +214,7 @@ def test_looks_are_the_classes_of_a_world(world: Path, encoder: Path, tmp_path: 
         seen = {s.look for s in truth.sources if s.visible and s.audible and s.boxes and s.boxes[number]}
         assert {classes[i] for i in np.unique(semantic) if i} <= seen
     sounding = next(c for c in clips if any(s.visible and s.audible for s in read_annotation(c.path).sources))
-    with pytest.raises(ClipError, match="is none of background, harp"):
+    with pytest.raises(ClipError, match="is not among background, harp"):
         SoundingLooks(("background", "harp")).read(sounding, 1.0, 0, 2)
     task = Segmentation(make(world / "manifest.csv", encoder, tmp_path / "run", classes="looks"))
     assert task.model_config.classes == classes
@@ -255,7 +255,7 @@ def test_other_picture_sizes_start_from_the_same_encoder(world: Path, encoder: P
 
 def test_sources_without_masks_are_refused_by_name(world: Path, encoder: Path, tmp_path: Path) -> None:
     write_sample_clips(tmp_path / "clips", 4, duration_seconds=1.0, size=32)
-    with pytest.raises(ValueError, match="no annotation beside the clip; segmentation reads a table of pictures"):
+    with pytest.raises(ValueError, match="no annotation beside the clip; segmentation needs a table of frames"):
         Segmentation(make(tmp_path / "clips", encoder, tmp_path))
     with pytest.raises(ValueError, match=r"split val: .* has segmentation_train; choose by --split"):
         Segmentation(make(world / "segmentation_train.csv", encoder, tmp_path, split="val"))

@@ -138,7 +138,7 @@ def write_track(path: Path, picture: bool, sound: bool) -> None:
 @pytest.mark.parametrize(
     ("command", "picture", "told"),
     [
-        ("pretrain --config tiny", True, "has sound; pre-training relates pictures to sounds"),
+        ("pretrain --config tiny", True, "has sound; pre-training needs image and sound"),
         ("pretrain --config tiny", False, "has an image; pre-training needs"),
         ("train classification --recipe probe", True, "has sound; take --modalities image"),
         ("train classification --recipe probe", False, "has an image; take --modalities audio"),

@@ -88,7 +88,7 @@ def check_photo(image: Image.Image) -> None:
 
 def _check_size(width: int, height: int) -> None:
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise PhotoRefused(f"claims {width} x {height} pixels, more than is ever read")
+        raise PhotoRefused(f"claims {width} x {height} pixels, more than is supported")
     if min(width, height) < 1:
         raise PhotoRefused(f"has {width} x {height} pixels")
 

@@ -196,7 +196,7 @@ def _from_any(name: str, what: str, given: Any) -> NDArray[Any]:
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{name}: {what} of type {kind} make no array: {error}") from error
     if array.dtype.kind not in "biufc":
-        raise ValueError(f"{name}: {what} of type {kind} is an array of {array.dtype}")
+        raise ValueError(f"{name}: {what} of type {kind} are an array of {array.dtype}, not of numbers")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -105,8 +105,8 @@ class LocalizationConfig(EncoderRunConfig):
             )
         if self.recipe in PER_PATCH and self.contrast.collage_weight:
             raise ValueError(
-                f"contrast.collage_weight {self.contrast.collage_weight}: --recipe {self.recipe} makes no collages, "
-                "set 0"
+                f"contrast.collage_weight {self.contrast.collage_weight}: --recipe {self.recipe} makes no collages; "
+                "set it to 0"
             )
         if self.recipe == "synchrony" and self.classes is not None:
             raise ValueError(f"classes {self.classes}: --recipe synchrony does not know the class of a source")

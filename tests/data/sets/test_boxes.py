@@ -154,7 +154,7 @@ def test_music_boxes_have_width_and_height(tmp_path: Path) -> None:
         ({"file": "a", "class": "hail"}, "item 1: has no bbox"),
         ({"file": "a", "class": "hail", "bbox": [[0, 0, 1]]}, "item 1: box .* must be four numbers"),
         ({"file": "a", "class": "hail", "bbox": [["x", 0, 1, 1]]}, "item 1: box .* must be four numbers"),
-        ({"file": "a", "class": "hailing", "bbox": []}, "item 1: 'hailing' is none"),
+        ({"file": "a", "class": "hailing", "bbox": []}, "item 1: 'hailing' is not"),
         ({"file": 3, "class": "hail", "bbox": []}, "item 1: file must be a name"),
     ],
 )
@@ -215,7 +215,7 @@ def test_mixture_pairs(tmp_path: Path, plant: Plant) -> None:
     assert other[0].labels == ("playing saxophone", "playing marimba, xylophone")
     for rows, message in (
         ("a,b,cello,cello,Easy\n", "line 2: sep_type 'Easy', but by its classes it is Hard"),
-        ("a,b,cello,kazoo,Easy\n", "line 2: 'kazoo' is none"),
+        ("a,b,cello,kazoo,Easy\n", "line 2: 'kazoo' is not"),
     ):
         with pytest.raises(ValueError, match=message):
             pairs.read_mixture_pairs(text(tmp_path / "bad.csv", header + rows))

@@ -112,7 +112,7 @@ BAD_ROWS: list[tuple[Callable[[str], Listing], str, str]] = [
     (vggsound.read_vggsound, "hail,1050,nature\n", "lists classes, not clips"),
     (vggsound.read_vggsound, "", "holds no rows"),
     (vggsound.read_vggsound, 'a,1,"hail,test\n', "not a csv file"),
-    (vggsound.read_vggsound_music, "a,kazoo\n", "line 1: 'kazoo' is none"),
+    (vggsound.read_vggsound_music, "a,kazoo\n", "line 1: 'kazoo' is not"),
     (read_audioset, "# c\na, 0.0, 10.0, /m/09x0r,/m/04rlf\n", "line 2: .*found 5 cells"),
     (read_audioset, '# c\na, 0.0, 10.0, "/m/nothing"\n', "line 2: '/m/nothing' is not among the 527"),
     (ave.read_ave, "Bark&a&good&0&10\nBark&b&good&0\n", "line 2: expected class&id&quality"),

@@ -194,7 +194,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path, plant: Plant) ->
         ({"dataset": "vgsound"}, "did you mean vggsound"),
         ({"annotations": None}, "annotations: vggsound needs its annotation file"),
         ({"out": "set.txt"}, "must end in .csv"),
-        ({"boxes": "xml"}, "keeps no boxes apart"),
+        ({"boxes": "xml"}, "has its boxes in its list"),
         ({"dataset": "flickr_soundnet"}, "needs the folder of its XML files"),
         ({"check": "look"}, "none, open, decode"),
         ({"num_workers": -1}, "must not be negative"),
