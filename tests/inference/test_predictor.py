@@ -158,9 +158,9 @@ def test_recordings_without_sound_or_picture(own: Predictor, clips: Path) -> Non
         assert {name for name, there in embedded.present.items() if there.any()} == streams
     for method, given, message in (
         ("localize", photo, "has no sound, which this task needs"),
-        ("localize", sound, "has no picture"),
+        ("localize", sound, "has no video"),
         ("segment", photo, "has no sound"),
-        ("segment", sound, "has no picture"),
+        ("segment", sound, "has no video"),
         ("separate", photo, "has no sound to separate"),
         ("separate", sound, "has no video to show the source; give pictures"),
     ):

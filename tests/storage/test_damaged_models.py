@@ -105,7 +105,7 @@ DAMAGED: dict[str, tuple[Any, ...]] = {
     "config absent": (CONFIG, Path.unlink, "config.json"),
     "a newer format": (CONFIG, with_record(lambda r: {**r, "format_version": 9}), "format version 9 is newer"),
     "a format in words": (CONFIG, with_record(lambda r: {**r, "format_version": "1"}), "not a deepavfusion model"),
-    "an unknown model": (CONFIG, with_record(lambda r: {**r, "model": "Dreamer"}), "knows no model Dreamer"),
+    "an unknown model": (CONFIG, with_record(lambda r: {**r, "model": "Dreamer"}), "does not know the model Dreamer"),
     "an unknown key": (CONFIG, with_record(lambda r: r["model_config"].update(wings=2)), "does not know wings"),
     "no settings": (CONFIG, with_record(lambda r: {**r, "model_config": None}), "not a deepavfusion model"),
     "text for a number": (
