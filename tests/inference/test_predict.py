@@ -122,8 +122,8 @@ def test_several_tasks_in_one_pass(model: str, tmp_path: Path, capsys: pytest.Ca
     for record in records:
         assert record == json.loads((out / Path(record["name"]).stem / f"{record['task']}.json").read_text())
     assert told.err.splitlines() == [
-        f"{sound}: localization: has no picture to show a place in",
-        f"{sound}: segmentation: has no picture to show a place in",
+        f"{sound}: localization: has no video, which this task needs",
+        f"{sound}: segmentation: has no video, which this task needs",
         f"3 predicted, 1 kept from an earlier run, 2 failed; results in {out}",
     ]
     assert not list(out.rglob(".*"))
