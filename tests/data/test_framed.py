@@ -14,9 +14,9 @@ from deepavfusion.data.audit import AuditConfig, audit
 from deepavfusion.data.clips import ClipError, find_clips, list_clips
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, ClipStream, collate
-from deepavfusion.data.framed import FramedPicture, StillMasks, still_of
+from deepavfusion.data.framed import FramedPicture, StillMasks
+from deepavfusion.data.framed_clips import FramedClip, still_of, write_framed_clips
 from deepavfusion.data.opening import open_clip
-from deepavfusion.data.sets.framed_clips import FramedClip, write_framed_clips
 from deepavfusion.data.views import CentreView, TrainingView
 
 RATE = 16000

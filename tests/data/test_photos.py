@@ -12,9 +12,9 @@ from PIL import Image, ImageCms, features
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.framed_clips import FramedClip, write_framed_clips
 from deepavfusion.data.media import MediaError, MediaFile
 from deepavfusion.data.photos import photo_of_image, probe_photo, read_photo
-from deepavfusion.data.sets.framed_clips import FramedClip, write_framed_clips
 from deepavfusion.data.sets.readability import checked_clip, fault
 from deepavfusion.inference.inputs import open_recording
 from tests.data.media_writer import Clip as MediaClip
@@ -239,7 +239,7 @@ def test_pages_are_not_animation(tmp_path: Path) -> None:
 
 
 def test_pictures_of_tables_are_read_as_photos(tmp_path: Path) -> None:
-    from deepavfusion.data.framed import list_stills
+    from deepavfusion.data.framed_clips import list_stills
     from deepavfusion.data.opening import open_clip
     from tests.inference.tiny_models import write_wav
 

@@ -10,8 +10,8 @@ import pytest
 from deepavfusion.data.clips import list_clips
 from deepavfusion.data.dataset import ClipStream
 from deepavfusion.data.framed import StillMasks
+from deepavfusion.data.framed_clips import read_framed_clips, write_framed_clips
 from deepavfusion.data.replaced_sound import ReplacedSoundStream
-from deepavfusion.data.sets.framed_clips import read_framed_clips, write_framed_clips
 from deepavfusion.data.views import TrainingView
 from tests.data.test_framed import write_table
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from deepavfusion.arguments import parse_arguments
 from deepavfusion.data.clips import ClipError, find_clips, write_manifest
+from deepavfusion.data.framed_clips import read_framed_clips, write_framed_clips
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.data.scenes.sounding_masks import SoundingLooks, SoundingMasks, sounding_looks
-from deepavfusion.data.sets.framed_clips import read_framed_clips, write_framed_clips
 from deepavfusion.models import EarlyFusionEncoder, Segmenter
 from deepavfusion.models.token_norm import TokenNorm
 from deepavfusion.tasks.segmentation import Segmentation, read_classes

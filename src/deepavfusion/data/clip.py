@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 Verdict = Literal["ok", "quarantined"]
 VERDICTS = ("ok", "quarantined")
@@ -13,25 +13,35 @@ _SHARDED = re.compile(r"\.tar#\d+$")
 _FRAMED = re.compile(r"\.csv#\d+$")
 
 
-class TrackInfo(Protocol):
-    """What an opened clip tells of its tracks."""
+class ClipError(Exception):
+    """A clip that could not be read: `clip_id` and, in words, the `cause`."""
 
-    @property
-    def duration_seconds(self) -> float: ...
-    @property
-    def has_picture(self) -> bool: ...
-    @property
-    def has_sound(self) -> bool: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def frame_rate(self) -> float: ...
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
+    def __init__(self, clip_id: str, cause: str) -> None:
+        super().__init__(clip_id, cause)  # the arguments of the constructor, so that the error can be pickled
+        self.clip_id = clip_id
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"clip {self.clip_id}: {self.cause}"
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What an opened clip tells of itself without being decoded through, wherever it is stored."""
+
+    duration_seconds: float
+    """Where the later of the tracks ends, counted from where the earlier one starts; 0 of a picture alone."""
+    has_picture: bool
+    """Whether there is a picture track with anything in it; cover art is none."""
+    has_sound: bool
+    width: int = 0
+    """Of the displayed picture, in pixels; 0 without a picture."""
+    height: int = 0
+    frame_rate: float = 0.0
+    """Frames per second on average; 0 where unknown."""
+    sample_rate: int = 0
+    """0 without sound."""
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Clip:
         """How the clip is stored, which decides how it is opened."""
         return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
 
-    def with_info(self, info: TrackInfo) -> Clip:
+    def with_info(self, info: ClipInfo) -> Clip:
         """The row with what an opened file tells of its tracks."""
         return replace(
             self,

@@ -18,32 +18,21 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
-from deepavfusion.data.clip import COLUMNS, NUMBERS, VERDICTS, Clip, TrackInfo, Verdict
+from deepavfusion.data.clip import COLUMNS, NUMBERS, VERDICTS, Clip, ClipError, Verdict
 from deepavfusion.data.clip_table import ClipTable, Irregular
 from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.file_kinds import CONTAINER_SUFFIXES, namesakes, walk
+from deepavfusion.data.framed_clips import list_stills
 from deepavfusion.data.locations import from_text, is_url, join, one_line, open_text, to_text, write_whole
 
 __all__ = [
-    "CONTAINER_SUFFIXES", "SHARDS_FILE", "SHARDS_MANIFEST", "SPLITS", "Clip", "ClipError", "TrackInfo", "Verdict",
+    "CONTAINER_SUFFIXES", "SHARDS_FILE", "SHARDS_MANIFEST", "SPLITS", "Clip", "ClipError", "Verdict",
     "clips_where", "column_of", "find_clips", "layout", "list_clips", "quarantined", "read_manifest", "write_manifest",
 ]  # fmt: skip
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 """A top folder of one of these names is a split."""
 SHARDS_FILE, SHARDS_MANIFEST = "shards.json", "clips.csv"
 """What makes a folder a set of shards, and the manifest of the clips inside."""
-
-
-class ClipError(Exception):
-    """A clip that could not be read: `clip_id` and, in words, the `cause`."""
-
-    def __init__(self, clip_id: str, cause: str) -> None:
-        super().__init__(clip_id, cause)  # the arguments of the constructor, so that the error can be pickled
-        self.clip_id = clip_id
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return f"clip {self.clip_id}: {self.cause}"
 
 
 def find_clips(source: str) -> Sequence[Clip]:
@@ -84,7 +73,7 @@ def column_of(clips: Sequence[Clip], column: str) -> Iterator[Any]:
 def list_clips(source: str) -> Sequence[Clip]:
     """All clips of a source, quarantined ones included. Arguments and errors as in `find_clips`."""
     if source.endswith(".csv"):
-        return _list_stills(source) if _holds_pictures(source) else _read_once(source)
+        return list_stills(source) if _holds_pictures(source) else _read_once(source)
     if is_url(source) or os.path.isfile(os.path.join(source, SHARDS_FILE)):
         return read_manifest(join(source, SHARDS_MANIFEST))
     return _scan(source)
@@ -104,19 +93,13 @@ def _read_stamped(absolute: str, stamp: tuple[int, ...], path: str) -> Sequence[
 
 
 def _holds_pictures(path: str) -> bool:
-    """Whether a csv file is a table of pictures with their sound and masks (`sets.framed_clips`), not a manifest."""
+    """Whether a csv file is a table of pictures with their sound and masks (`framed_clips`), not a manifest."""
     try:
         with open_text(path) as file:
             header = next(csv.reader(file), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False  # reading it as a manifest says what is wrong
     return {"id", "sound", "frame"} <= set(header)
-
-
-def _list_stills(path: str) -> list[Clip]:
-    from deepavfusion.data.framed import list_stills
-
-    return list_stills(path)
 
 
 def _scan(folder: str) -> list[Clip]:

@@ -1,6 +1,6 @@
 """Clips stored as image files and a sound file (a table of frames), as AVSBench and folders of frames are.
 
-Each row of the table (`sets.framed_clips`, header id,label,split,sound,frame,mask) is read as one clip with one frame,
+Each row of the table (`framed_clips`, header id,label,split,sound,frame,mask) is read as one clip with one frame,
 so that every command that reads clips can read such data. The n frames of a sound of d seconds are taken to be evenly
 spaced: frame k shows the moment (k + 1/2) d / n, in AVSBench the middle of second k.
 
@@ -11,87 +11,19 @@ frames. Beyond the ends of the sound it is continued by its own time-reversal, a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.data.clips import Clip, ClipError
+from deepavfusion.data.clip import Clip, ClipError, ClipInfo
 from deepavfusion.data.crops import FrameCrop
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.jpeg import crop_picture
-from deepavfusion.data.locations import is_url
 from deepavfusion.data.media import MediaError, MediaFile
 from deepavfusion.data.photos import read_photo
-from deepavfusion.data.sets.framed_clips import FramedClip, read_framed_clips
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
-
-
-@dataclass(frozen=True)
-class Still:
-    """One picture of a table."""
-
-    video: FramedClip
-    """All pictures of its clip."""
-    number: int
-    """Place among them, from 0."""
-
-    @property
-    def name(self) -> str:
-        """Its name as a clip: the video's own if it is the only picture, else `VIDEO#NUMBER`."""
-        return self.video.id if len(self.video.frames) == 1 else f"{self.video.id}#{self.number}"
-
-    @property
-    def frame(self) -> str:
-        return self.video.frames[self.number]
-
-    @property
-    def mask(self) -> str | None:
-        """The mask's file, None where the frame is not labelled."""
-        return self.video.masks[self.number]
-
-
-@dataclass(frozen=True)
-class StillInfo:
-    """What is known of a picture and its sound without decoding them through."""
-
-    duration_seconds: float
-    """0: a picture has no extent in time."""
-    has_picture: bool
-    has_sound: bool
-    width: int
-    height: int
-    frame_rate: float
-    """0: there is one picture."""
-    sample_rate: int
-    channels: int
-
-
-def list_stills(table: str) -> list[Clip]:
-    """The pictures of a table as clips, in its order; those without a mask too.
-
-    Raises:
-        ValueError: the table does not make sense; names file and line.
-    """
-    return [
-        Clip(still.name, f"{table}#{row}", still.video.label, still.video.split)
-        for row, still in enumerate(_read(table, _stamp(table)))
-    ]
-
-
-def still_of(clip: Clip) -> Still:
-    """The picture that a clip of the storage `framed` is. Raises ClipError if the table has no such row any more."""
-    table, _, row = clip.path.rpartition("#")
-    try:
-        still = _read(table, _stamp(table))[int(row)]
-    except (ValueError, IndexError, OSError) as error:
-        raise ClipError(clip.id, f"{clip.path}: {error}") from error
-    if still.name != clip.id:
-        raise ClipError(clip.id, f"{clip.path}: is {still.name} now: the table has changed")
-    return still
 
 
 class FramedPicture:
@@ -113,7 +45,7 @@ class FramedPicture:
         self.seconds = sound.sound_end_seconds
         """Length of the whole sound."""
         height, width = self._picture.shape[:2]
-        self.info = StillInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
+        self.info = ClipInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
 
     def __enter__(self) -> FramedPicture:
         return self
@@ -202,16 +134,3 @@ class StillMasks:
             return read_semantic_mask(mask, self.num_classes) if self.num_classes else read_binary_mask(mask).view("u1")
         except ValueError as error:
             raise ClipError(clip.id, str(error)) from error
-
-
-def _stamp(table: str) -> int:
-    """Changes with the file, so that a table that was written anew is read anew."""
-    try:
-        return 0 if is_url(table) else os.stat(table).st_mtime_ns
-    except OSError:
-        return 0  # reading says what is wrong
-
-
-@lru_cache(maxsize=8)
-def _read(table: str, stamp: int) -> tuple[Still, ...]:
-    return tuple(Still(video, number) for video in read_framed_clips(table) for number in range(len(video.frames)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.dataset import ClipStream, Failure, Sample
-from deepavfusion.data.framed import still_of
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.truth import Truth

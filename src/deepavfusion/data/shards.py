@@ -19,13 +19,13 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.clips import SHARDS_FILE, SHARDS_MANIFEST
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import Decoder, crop_picture, decode_jpeg, fastest_decoder
@@ -52,21 +52,6 @@ class ShardError(Exception):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.cause}"
-
-
-@dataclass(frozen=True)
-class ShardedInfo:
-    """What is known of a clip in a shard; the figures are those of the file it was made from."""
-
-    path: str
-    duration_seconds: float
-    has_picture: bool
-    has_sound: bool
-    width: int
-    height: int
-    frame_rate: float
-    sample_rate: int
-    channels: int
 
 
 class ShardedClip:
@@ -104,7 +89,7 @@ class ShardedClip:
         if self._about.get("format") != SHARD_FORMAT:
             raise ShardError(path, f"has format {self._about.get('format')}; this version reads {SHARD_FORMAT}")
         self._start = start + BLOCK + -(-num_bytes // BLOCK) * BLOCK
-        self.info = _info(path, self._about)
+        self.info = _info(self._about)
 
     def __enter__(self) -> ShardedClip:
         return self
@@ -256,10 +241,10 @@ def _sha256(place: str) -> tuple[str, int]:
     return digest.hexdigest(), num_bytes
 
 
-def _info(path: str, about: dict[str, Any]) -> ShardedInfo:
+def _info(about: dict[str, Any]) -> ClipInfo:
+    """The figures are those of the file that the clip was made from."""
     frames, sound = about["frames"] or {}, about["sound"] or {}
-    return ShardedInfo(
-        path=path,
+    return ClipInfo(
         duration_seconds=about["duration_seconds"],
         has_picture=bool(frames),
         has_sound=bool(sound),

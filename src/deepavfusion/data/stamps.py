@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.digest import file_digest
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.locations import is_url
 
 _AT_ONCE = 16
@@ -70,8 +71,6 @@ def _stamped(clip: Clip) -> Clip:
     try:
         paths = [clip.path]
         if clip.storage == "framed":
-            from deepavfusion.data.framed import still_of  # reads pictures, which the audit's settings must not need
-
             still = still_of(clip)
             paths = [path for path in (still.frame, still.video.sound, still.mask) if path]
         found = [os.stat(path) for path in paths]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from deepavfusion.audio import HOP_LENGTH, SAMPLE_RATE
 from deepavfusion.configuration import DataConfig
+from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import WHOLE, FrameCrop, Region
 from deepavfusion.data.truth import nearest_time
 from deepavfusion.data.waveforms import continue_sound
@@ -30,21 +31,6 @@ RESIZE_MARGIN = 256 / 224
 """The test picture is scaled to cover the output enlarged by this, then the output's size is cut from its centre."""
 CROP_TRIES = 10
 """Draws of a random crop before the largest allowed one in the centre is taken, as in torchvision."""
-
-
-class ClipInfo(Protocol):
-    """What a view must know of a clip."""
-
-    @property
-    def duration_seconds(self) -> float: ...
-    @property
-    def has_picture(self) -> bool: ...
-    @property
-    def has_sound(self) -> bool: ...
-    @property
-    def width(self) -> int | None: ...
-    @property
-    def height(self) -> int | None: ...
 
 
 class OpenClip(Protocol):
@@ -155,7 +141,7 @@ class TrainingView:
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
         image, crop = None, None
         if info.has_picture:
-            size = self.region.size(*_size(info))
+            size = self.region.size(info.height, info.width)
             crop = self.region.within(random_crop(*size, self, flip=bool(mirror < self.flip), rng=rng))
             image = _pictures(media, moments, crop)
         waveform = _sound(media, start, self.window_seconds)
@@ -221,7 +207,7 @@ class CentreView:
         place = self.window / (self.num_windows - 1) if self.num_windows > 1 else 0.5
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times)
-        crop = self._crop(*_size(info)) if info.has_picture else None
+        crop = self._crop(info.height, info.width) if info.has_picture else None
         image = None if crop is None else _pictures(media, moments, crop)
         frame = moments[reference_frame(self.num_frames)]
         return ClipView(image, _sound(media, start, self.window_seconds), start, frame, crop)
@@ -342,13 +328,6 @@ def centre_crop(height: int, width: int, output_size: tuple[int, int]) -> FrameC
     scale = RESIZE_MARGIN * max(output_size[0] / height, output_size[1] / width)
     h, w = output_size[0] / scale / height, output_size[1] / scale / width  # shares of the picture, at most 224 / 256
     return FrameCrop((1 - h) / 2, (1 - w) / 2, h, w, output_size, False)
-
-
-def _size(info: ClipInfo) -> tuple[int, int]:
-    height, width = info.height, info.width
-    assert height, "a clip with a picture knows its height"
-    assert width, "a clip with a picture knows its width"
-    return height, width
 
 
 def _pictures(media: OpenClip, moments: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepavfusion.audio import SAMPLE_RATE
+from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.media import MediaError, MediaFile
@@ -29,18 +30,11 @@ from deepavfusion.inference.arrays import Arrays, pictures_of, waveform_of
 from deepavfusion.inference.windows import check_duration
 
 
-@dataclass(frozen=True)
-class RecordingInfo:
+@dataclass(frozen=True, kw_only=True)
+class RecordingInfo(ClipInfo):
     """What is known of a recording."""
 
-    duration_seconds: float
-    """The length of the longer of picture and sound; 0 of a photo alone."""
-    has_picture: bool
-    has_sound: bool
-    width: int
-    """Of the displayed picture in pixels; 0 without one."""
-    height: int
-    is_still: bool
+    is_still: bool = False
     """Whether the picture is one photo."""
 
 
@@ -122,9 +116,7 @@ class FileRecording:
         except BaseException:
             self._media.close()
             raise
-        self.info = RecordingInfo(
-            info.duration_seconds, info.has_picture, info.has_sound, info.width, info.height, is_still=False
-        )
+        self.info = RecordingInfo(info.duration_seconds, info.has_picture, info.has_sound, info.width, info.height)
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         return self._media.frames(list(map(float, times_seconds)), crop)
@@ -164,7 +156,7 @@ class MemoryRecording:
         heard = 0.0 if waveform is None else len(waveform) / SAMPLE_RATE
         has_picture = pictures is not None
         self.info = RecordingInfo(
-            max(shown, heard), has_picture, waveform is not None, width, height, has_picture and fps is None
+            max(shown, heard), has_picture, waveform is not None, width, height, is_still=has_picture and fps is None
         )
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
@@ -199,7 +191,7 @@ class PairRecording:
         seen, heard = picture.info, sound.info
         self.name, self._picture, self._sound = picture.name, picture, sound
         length = heard.duration_seconds if seen.is_still else max(seen.duration_seconds, heard.duration_seconds)
-        self.info = RecordingInfo(length, True, True, seen.width, seen.height, seen.is_still)
+        self.info = RecordingInfo(length, True, True, seen.width, seen.height, is_still=seen.is_still)
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         return self._picture.frames(times_seconds, crop)

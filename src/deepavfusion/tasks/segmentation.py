@@ -16,7 +16,7 @@ from torch import Tensor
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, ClipError, find_clips, list_clips, quarantined
 from deepavfusion.data.dataset import Batch
-from deepavfusion.data.framed import still_of
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.replaced_sound import ReplacedSoundStream
 from deepavfusion.data.scenes.sounding_masks import sounding_looks

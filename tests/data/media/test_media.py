@@ -56,7 +56,6 @@ def test_info_tells_tracks_sizes_and_times(plain: Path, folder: Path) -> None:
     assert (info.sample_rate, info.channels) == (44100, 2)
     assert (info.video_codec, info.audio_codec) == ("h264", "aac")
     assert info.duration_seconds == pytest.approx(2.0, abs=1e-3)
-    assert info.path == str(plain)
     assert media.info is info  # still known after closing
     uneven = written(folder, "uneven.mp4")
     with MediaFile(uneven) as media:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from deepavfusion.data.clips import find_clips
+from deepavfusion.data.framed_clips import read_framed_clips
 from deepavfusion.data.sets import flickr_soundnet, music_boxes, pairs, vggss
 from deepavfusion.data.sets.box_table import read_boxes, write_boxes
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes, with_truth
-from deepavfusion.data.sets.framed_clips import read_framed_clips
 from deepavfusion.data.sets.manifest import ManifestConfig, build_manifest
 from tests.data.sets.conftest import Plant, picture, text
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepavfusion.data.framed_clips import FramedClip, read_framed_clips, write_framed_clips
 from deepavfusion.data.sets import avsbench, masks
-from deepavfusion.data.sets.framed_clips import FramedClip, read_framed_clips, write_framed_clips
 from deepavfusion.data.sets.manifest import ManifestConfig, build_manifest
 from deepavfusion.data.sets.manifest_report import ManifestReport
 from deepavfusion.data.sets.vocabularies import shipped_classes

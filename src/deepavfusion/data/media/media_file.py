@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.media import frame_pixels
 from deepavfusion.data.media.clock import Seam
@@ -33,24 +34,10 @@ from deepavfusion.data.media.sound_track import MAX_WINDOW_SECONDS, SoundTrack
 __all__ = ["FrameCrop", "MediaError", "MediaFile", "MediaInfo"]
 
 
-@dataclass(frozen=True)
-class MediaInfo:
-    """What is known of a media file without decoding it through."""
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo(ClipInfo):
+    """What is known of a media file."""
 
-    path: str
-    duration_seconds: float
-    """Where the later of the tracks ends, counted from where the earlier one starts."""
-    has_picture: bool
-    """Whether there is a picture track with anything in it; cover art is none."""
-    has_sound: bool
-    width: int
-    """Of the displayed picture, in pixels; 0 without a picture."""
-    height: int
-    frame_rate: float
-    """Frames per second on average; 0 where unknown."""
-    sample_rate: int
-    """0 without sound."""
-    channels: int
     picture_end_seconds: float
     """Where the picture track ends, which may be before or after the sound does; 0 without a picture."""
     sound_end_seconds: float
@@ -133,7 +120,6 @@ class MediaFile:
                 sample_rate, channels = specimen.sample_rate, specimen.layout.nb_channels
                 audio_codec = codec_name(self._sound.track.stream)
             return MediaInfo(
-                path=self.path,
                 duration_seconds=max(picture_end or 0.0, sound_end or 0.0, 0.0),
                 has_picture=picture_end is not None,
                 has_sound=sound_end is not None,

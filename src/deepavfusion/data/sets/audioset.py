@@ -7,7 +7,7 @@ lines; a row is `-0RWZT-miFs, 420.000, 430.000, "/m/03v3yw,/m/0k4j"`. What the m
 
 from __future__ import annotations
 
-from deepavfusion.data.sets.annotation_files import read_rows, read_table
+from deepavfusion.data.annotation_files import read_rows, read_table
 from deepavfusion.data.sets.listing import Listing, Segment, unique, video_clip
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 

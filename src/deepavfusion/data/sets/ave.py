@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from deepavfusion.data.sets.annotation_files import read_rows
+from deepavfusion.data.annotation_files import read_rows
 from deepavfusion.data.sets.listing import ListedClip, Listing, Segment
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 

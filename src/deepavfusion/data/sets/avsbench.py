@@ -17,8 +17,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from deepavfusion.data.sets.annotation_files import NamedRow, read_json, read_table
-from deepavfusion.data.sets.framed_clips import FramedClip
+from deepavfusion.data.annotation_files import NamedRow, read_json, read_table
+from deepavfusion.data.framed_clips import FramedClip
 
 SPLITS = ("train", "val", "test")
 NUM_FRAMES = {"v1s": 5, "v1m": 5, "v2": 10}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 
+from deepavfusion.data.annotation_files import NamedRow, read_table
 from deepavfusion.data.locations import write_whole
-from deepavfusion.data.sets.annotation_files import NamedRow, read_table
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
 from deepavfusion.data.sets.listing import ListedClip, Listing
 from deepavfusion.data.sets.vocabularies import vocabulary

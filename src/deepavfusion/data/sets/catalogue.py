@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deepavfusion.data.framed_clips import FramedClip
 from deepavfusion.data.sets import (
     audioset,
     ave,
@@ -21,7 +22,6 @@ from deepavfusion.data.sets import (
     vggss,
 )
 from deepavfusion.data.sets.boxes import BoxAnnotation
-from deepavfusion.data.sets.framed_clips import FramedClip
 from deepavfusion.data.sets.listing import Listing
 
 BoxReader = Callable[[str, str | None], tuple[BoxAnnotation, ...]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from deepavfusion.data.annotation_files import read_json, read_lines, read_rows
 from deepavfusion.data.clip_names import possible_names, segment_id
 from deepavfusion.data.clips import find_clips
 from deepavfusion.data.labels import read_labels
-from deepavfusion.data.sets.annotation_files import read_json, read_lines, read_rows
 from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, named_clip, split_labels, unique
 from deepavfusion.data.sets.vocabularies import class_folder, vocabulary
 

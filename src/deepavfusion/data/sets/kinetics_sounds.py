@@ -7,7 +7,7 @@ only, as AV-SUPERB has it (`test/G9EvS_LmbU8_000000_000010.mp4,16`).
 
 from __future__ import annotations
 
-from deepavfusion.data.sets.annotation_files import read_rows, read_table
+from deepavfusion.data.annotation_files import read_rows, read_table
 from deepavfusion.data.sets.listing import Listing, Segment, named_clip, unique, video_clip
 from deepavfusion.data.sets.vocabularies import shipped_classes, vocabulary
 

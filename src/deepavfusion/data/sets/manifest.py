@@ -17,13 +17,13 @@ from functools import partial
 
 from deepavfusion.data.clip_names import possible_names
 from deepavfusion.data.clips import Clip, write_manifest
+from deepavfusion.data.framed_clips import FramedClip, write_framed_clips
 from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sets.box_table import write_boxes
 from deepavfusion.data.sets.boxes import BoxAnnotation, with_truth
 from deepavfusion.data.sets.catalogue import CLIP_SETS, FOLDERS, FRAME_SETS, MASK_FOLDERS, NAMES
 from deepavfusion.data.sets.clip_index import ClipIndex
 from deepavfusion.data.sets.folders import read_folders, read_id_set
-from deepavfusion.data.sets.framed_clips import FramedClip, write_framed_clips
 from deepavfusion.data.sets.listing import ListedClip, Listing
 from deepavfusion.data.sets.manifest_report import (
     LackingClip,

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from deepavfusion.data.annotation_files import read_json
 from deepavfusion.data.locations import write_json, write_whole
-from deepavfusion.data.sets.annotation_files import read_json
 from deepavfusion.data.sets.readability import Check
 
 

@@ -6,7 +6,7 @@ found by its YouTube id. The classes are those of the solos, also for duets, whi
 
 from __future__ import annotations
 
-from deepavfusion.data.sets.annotation_files import read_json
+from deepavfusion.data.annotation_files import read_json
 from deepavfusion.data.sets.listing import ListedClip, Listing, unique
 from deepavfusion.data.sets.vocabularies import known, shipped_classes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepavfusion.data.sets.annotation_files import read_items
+from deepavfusion.data.annotation_files import read_items
 from deepavfusion.data.sets.boxes import BoxAnnotation, SourceBoxes
 from deepavfusion.data.sets.listing import ListedClip, Listing, unique
 from deepavfusion.data.sets.vggss import size_box

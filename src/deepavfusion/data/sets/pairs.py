@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from deepavfusion.data.sets.annotation_files import read_rows, read_table
+from deepavfusion.data.annotation_files import read_rows, read_table
 from deepavfusion.data.sets.listing import Listing, named_clip
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS
 from deepavfusion.data.sets.vocabularies import instrument_class, shipped_classes, vocabulary

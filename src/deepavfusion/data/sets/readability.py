@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Literal
 
 from deepavfusion.data.clips import Clip
+from deepavfusion.data.framed_clips import FramedClip
 from deepavfusion.data.locations import check_file, one_line
-from deepavfusion.data.sets.framed_clips import FramedClip
 
 Check = Literal["none", "open", "decode"]
 """Not at all; header and tracks; also a frame and half a second of sound from the middle."""

@@ -13,9 +13,9 @@ from pathlib import PurePath
 
 from deepavfusion.data.clips import layout
 from deepavfusion.data.file_kinds import kind_of
+from deepavfusion.data.framed_clips import FramedClip
 from deepavfusion.data.locations import one_line
 from deepavfusion.data.sets.clip_index import ClipIndex
-from deepavfusion.data.sets.framed_clips import FramedClip
 from deepavfusion.data.sets.listing import ListedClip
 
 

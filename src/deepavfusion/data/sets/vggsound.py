@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from deepavfusion.data.sets.annotation_files import Row, read_rows
+from deepavfusion.data.annotation_files import Row, read_rows
 from deepavfusion.data.sets.listing import (
     ListedClip,
     Listing,

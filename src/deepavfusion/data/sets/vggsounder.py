@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepavfusion.data.sets.annotation_files import read_table
+from deepavfusion.data.annotation_files import read_table
 from deepavfusion.data.sets.listing import Listing, named_clip, unique
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS
 from deepavfusion.data.sets.vocabularies import known, shipped_classes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepavfusion.data.sets.annotation_files import read_items
+from deepavfusion.data.annotation_files import read_items
 from deepavfusion.data.sets.boxes import Box, BoxAnnotation, SourceBoxes
 from deepavfusion.data.sets.listing import Listing, named_clip, unique
 from deepavfusion.data.sets.vggsound import CLIP_SECONDS

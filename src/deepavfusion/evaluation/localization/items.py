@@ -187,23 +187,11 @@ class ItemSet(ClipSet):
         )
 
 
-@dataclass(frozen=True)
-class _Tracks:
-    """What an opened clip tells of itself, less one track."""
-
-    duration_seconds: float
-    has_picture: bool
-    has_sound: bool
-    width: int | None
-    height: int | None
-
-
 class Unseen:
     """An opened clip whose picture is not looked at."""
 
     def __init__(self, media: OpenClip) -> None:
-        self.media, info = media, media.info
-        self.info = _Tracks(info.duration_seconds, False, info.has_sound, None, None)
+        self.media, self.info = media, replace(media.info, has_picture=False)
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         raise AssertionError("nobody looks")
@@ -219,8 +207,7 @@ class Muted:
     """An opened clip whose sound is not listened to."""
 
     def __init__(self, media: OpenClip) -> None:
-        self.media, info = media, media.info
-        self.info = _Tracks(info.duration_seconds, info.has_picture, False, info.width, info.height)
+        self.media, self.info = media, replace(media.info, has_sound=False)
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         return self.media.frame(time_seconds, crop)

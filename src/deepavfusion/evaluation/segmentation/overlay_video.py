@@ -15,7 +15,8 @@ from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.framed import FramedPicture, still_of
+from deepavfusion.data.framed import FramedPicture
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.media.film_writer import write_film
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import OpenClip, frame_times, seconds

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from deepavfusion.data.clips import Clip, ClipError, list_clips
 from deepavfusion.data.dataset import ClipSet
-from deepavfusion.data.framed import StillMasks, still_of
+from deepavfusion.data.framed import StillMasks
+from deepavfusion.data.framed_clips import still_of
 from deepavfusion.data.locations import open_text
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator

@@ -10,9 +10,11 @@ import csv
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from deepavfusion.data.locations import join, write_whole
-from deepavfusion.data.sets.annotation_files import NamedRow, read_table
+from deepavfusion.data.annotation_files import NamedRow, read_table
+from deepavfusion.data.clip import Clip, ClipError
+from deepavfusion.data.locations import is_url, join, write_whole
 
 COLUMNS = ("id", "label", "split", "sound", "frame", "mask")
 
@@ -90,6 +92,54 @@ def write_framed_clips(path: str, clips: Iterable[FramedClip]) -> None:
                 writer.writerow((*head, relative(frame), relative(mask) if mask else ""))
 
 
+@dataclass(frozen=True)
+class Still:
+    """One picture of a table."""
+
+    video: FramedClip
+    """All pictures of its clip."""
+    number: int
+    """Place among them, from 0."""
+
+    @property
+    def name(self) -> str:
+        """Its name as a clip: the video's own if it is the only picture, else `VIDEO#NUMBER`."""
+        return self.video.id if len(self.video.frames) == 1 else f"{self.video.id}#{self.number}"
+
+    @property
+    def frame(self) -> str:
+        return self.video.frames[self.number]
+
+    @property
+    def mask(self) -> str | None:
+        """The mask's file, None where the picture is not labelled."""
+        return self.video.masks[self.number]
+
+
+def list_stills(table: str) -> list[Clip]:
+    """The pictures of a table as clips, in its order; those without a mask too.
+
+    Raises:
+        ValueError: the table does not make sense; names file and line.
+    """
+    return [
+        Clip(still.name, f"{table}#{row}", still.video.label, still.video.split)
+        for row, still in enumerate(_read(table, _stamp(table)))
+    ]
+
+
+def still_of(clip: Clip) -> Still:
+    """The picture that a clip of the storage `framed` is. Raises ClipError if the table has no such row any more."""
+    table, _, row = clip.path.rpartition("#")
+    try:
+        still = _read(table, _stamp(table))[int(row)]
+    except (ValueError, IndexError, OSError) as error:
+        raise ClipError(clip.id, f"{clip.path}: {error}") from error
+    if still.name != clip.id:
+        raise ClipError(clip.id, f"{clip.path}: is {still.name} by now, the table has changed")
+    return still
+
+
 def _single(row: NamedRow, base: str) -> FramedClip:
     for column in ("id", "sound", "frame"):
         if not row[column]:
@@ -103,3 +153,16 @@ def _single(row: NamedRow, base: str) -> FramedClip:
         (join(base, row["frame"]),),
         (mask,),
     )
+
+
+def _stamp(table: str) -> int:
+    """Changes with the file, so that a table that was written anew is read anew."""
+    try:
+        return 0 if is_url(table) else os.stat(table).st_mtime_ns
+    except OSError:
+        return 0  # reading says what is wrong
+
+
+@lru_cache(maxsize=8)
+def _read(table: str, stamp: int) -> tuple[Still, ...]:
+    return tuple(Still(video, number) for video in read_framed_clips(table) for number in range(len(video.frames)))
