@@ -149,9 +149,9 @@ def solos(world: Path, clips: int) -> Stage:
 def pretraining(run: Path, source: str, steps: int) -> Stage:
     """Pre-train for a number of steps, whatever the number of clips."""
     from deepavfusion.data.clips import find_clips
-    from deepavfusion.data.splits import is_held_out
+    from deepavfusion.data.splits import trained_on
 
-    clips = [clip for clip in find_clips(source) if not is_held_out(clip)]
+    clips = trained_on(find_clips(source))
     epochs = steps * BATCH_SIZE / max(1, len(clips))
     words = ["pretrain", "--config", "bandstand", "--data.source", source, "--run_dir", str(run / "pretrain")]
     words += ["--training.batch_size", str(BATCH_SIZE), *_epochs(epochs)]

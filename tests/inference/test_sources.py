@@ -14,8 +14,8 @@ from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import generate
 from deepavfusion.data.clips import Clip, find_clips
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.scenes.annotation import ClipTruth
-from deepavfusion.data.scenes.isolation import annotation, read_stem, see_source
+from deepavfusion.data.scenes.annotation import ClipTruth, annotation_of
+from deepavfusion.data.scenes.isolation import read_stem, see_source
 from deepavfusion.data.views import CentreView
 from deepavfusion.inference import Predictor
 from deepavfusion.inference.inputs import open_recording
@@ -48,7 +48,7 @@ def boxes_of(truth: ClipTruth, place: int) -> list[Box]:
 
 def test_boxes_show_what_the_evaluation_shows(duets: list[Clip]) -> None:
     duet = duets[0]
-    truth = annotation(duet)
+    truth = annotation_of(duet)
     place = truth.nearest_annotated(2.0)
     parts = source_parts(boxes_of(truth, place), truth.size, truth.size, replace(CONFIG, shows="source"))
     moment = np.array([[truth.annotated_frames[place] / truth.frame_rate]])
@@ -62,7 +62,7 @@ def test_the_shipped_separator_gains_by_boxes(duets: list[Clip]) -> None:
     shipped = Predictor.from_pretrained("shipped:bandstand", "cpu")
     gains = []
     for clip in duets:
-        truth = annotation(clip)
+        truth = annotation_of(clip)
         found = shipped.separate(clip.path, boxes=boxes_of(truth, truth.nearest_annotated(2.0)))
         length = truth.num_samples
         stems = torch.from_numpy(np.stack([read_stem(clip, s.number, 0.0, length, 16000) for s in truth.sources]))

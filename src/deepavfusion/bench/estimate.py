@@ -210,9 +210,9 @@ def _time(config: EstimateConfig, flop: float, mfu: float) -> tuple[int | None, 
     clips = config.clips
     if clips is None and config.data.source:
         from deepavfusion.data.clips import find_clips
-        from deepavfusion.data.splits import is_held_out
+        from deepavfusion.data.splits import trained_on
 
-        clips = sum(not is_held_out(clip) for clip in find_clips(config.data.source))
+        clips = len(trained_on(find_clips(config.data.source)))
     if not clips:
         return None, None
     batch = config.training.batch_size

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 Verdict = Literal["ok", "quarantined"]
+Storage = Literal["file", "shard", "framed"]
 VERDICTS = ("ok", "quarantined")
 _SHARDED = re.compile(r"\.tar#\d+$")
 _FRAMED = re.compile(r"\.csv#\d+$")
@@ -81,9 +82,9 @@ class Clip:
     """BLAKE2 digest of the file's bytes, in a shard of the clip's description; hexadecimal."""
 
     @property
-    def storage(self) -> Literal["file", "shard", "framed"]:
+    def storage(self) -> Storage:
         """How the clip is stored, which decides how it is opened."""
-        return "shard" if _SHARDED.search(self.path) else "framed" if _FRAMED.search(self.path) else "file"
+        return storage_of(self.path)
 
     def with_info(self, info: ClipInfo) -> Clip:
         """The row with what an opened file tells of its tracks."""
@@ -96,6 +97,11 @@ class Clip:
             sample_rate=info.sample_rate if info.has_sound else None,
             channels=info.channels if info.has_sound else None,
         )
+
+
+def storage_of(path: str) -> Storage:
+    """How the clip with such a path is stored."""
+    return "shard" if _SHARDED.search(path) else "framed" if _FRAMED.search(path) else "file"
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from deepavfusion.data.annotation_files import NamedRow, read_table
-from deepavfusion.data.clip import Clip, ClipError
+from deepavfusion.data.clip import Clip, ClipError, storage_of
 from deepavfusion.data.locations import is_url, join, write_whole
 
 COLUMNS = ("id", "label", "split", "sound", "frame", "mask")
@@ -112,7 +112,7 @@ class Still:
 
     @property
     def mask(self) -> str | None:
-        """The mask's file, None where the picture is not labelled."""
+        """The mask's file, None where the frame is not labelled."""
         return self.video.masks[self.number]
 
 
@@ -130,14 +130,23 @@ def list_stills(table: str) -> list[Clip]:
 
 def still_of(clip: Clip) -> Still:
     """The picture that a clip of the storage `framed` is. Raises ClipError if the table has no such row any more."""
-    table, _, row = clip.path.rpartition("#")
     try:
-        still = _read(table, _stamp(table))[int(row)]
+        still = _still_at(clip.path)
     except (ValueError, IndexError, OSError) as error:
         raise ClipError(clip.id, f"{clip.path}: {error}") from error
     if still.name != clip.id:
-        raise ClipError(clip.id, f"{clip.path}: is {still.name} by now, the table has changed")
+        raise ClipError(clip.id, f"{clip.path}: is {still.name} now: the table has changed")
     return still
+
+
+def lacks_mask(path: str) -> bool:
+    """Whether the clip with such a path is a picture of a table that is not labelled."""
+    return storage_of(path) == "framed" and _still_at(path).mask is None
+
+
+def _still_at(path: str) -> Still:
+    table, _, row = path.rpartition("#")
+    return _read(table, _stamp(table))[int(row)]
 
 
 def _single(row: NamedRow, base: str) -> FramedClip:

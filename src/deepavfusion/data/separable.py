@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.mixtures import Part
-from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth
-from deepavfusion.data.scenes.isolation import annotation, box_region, only_sounding
+from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth, annotation_of
+from deepavfusion.data.scenes.isolation import box_region, only_sounding
 from deepavfusion.models.separator_config import Shown
 
 NOT_ONE = "not exactly one source sounds and is seen"
@@ -32,7 +32,7 @@ def single_sources(clips: Sequence[Clip], pictures: Shown) -> tuple[list[Part], 
     parts, others = [], {}
     for clip in clips:
         try:
-            truth = annotation(clip)
+            truth = annotation_of(clip)
             source = only_sounding(truth)
             if source is None:
                 others[clip.id] = NOT_ONE
@@ -56,7 +56,7 @@ def recordings(
     found, others = [], {}
     for clip in clips:
         try:
-            truth = annotation(clip)
+            truth = annotation_of(clip)
             audible = [source for source in truth.sources if source.audible]
             if len(audible) != num_sources or not all(source.visible for source in audible):
                 others[clip.id] = f"{len(audible)} sources sound, not {num_sources} that are seen"

@@ -11,13 +11,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deepavfusion.data.clips import Clip, list_clips
+from deepavfusion.data.clips import Clip, clips_where, column_of, list_clips
 from deepavfusion.data.sets.manifest_report import digest_ids
+from deepavfusion.data.splits import of_splits, spellings_of
 
 NAMES_SHOWN = 5
 """Clips that a line names."""
-SPLITS = (("test", "testing"), ("val", "valid", "validation"), ("train", "training"))
-"""Spellings of the usual splits."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ClipSelection:
     source: str
     split: str
     """The split, `all` for every clip."""
-    clips: tuple[Clip, ...]
+    clips: Sequence[Clip]
     """Clips to be scored: there, not quarantined, labelled."""
     official: tuple[str, ...]
     """Ids of the official list."""
@@ -78,27 +77,29 @@ def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelec
     """
     rows = list_clips(source)
     absent = _missing(source)
-    there = sorted({clip.split for clip in rows if clip.split} | {s for _, s in absent if s})
+    there = sorted({split for split in (*column_of(rows, "split"), *(s for _, s in absent)) if split})
     if split != "all" and (there or split != "test"):
-        spellings = next((group for group in SPLITS if split.lower() in group), (split.lower(),))
-        rows = [clip for clip in rows if (clip.split or "").lower() in spellings]
+        spellings = spellings_of(split)
+        rows = of_splits(rows, spellings)
         absent = [(name, s) for name, s in absent if (s or "").lower() in spellings]
         if not rows:
             raise ValueError(f"split {split}: {source} has {', '.join(there) or 'no splits'}; give one, or all")
-    usable = [clip for clip in rows if clip.verdict != "quarantined"]
-    labelled = tuple(clip for clip in usable if clip.label or not needs_label)
+    usable = clips_where(rows, "verdict", lambda verdict: verdict != "quarantined")
+    labelled = clips_where(usable, "label", bool) if needs_label else usable
     if not labelled:
         raise ValueError(f"{source}: none of {len(rows)} clips of split {split} can be used and has a label")
-    known = {clip.id for clip in rows}
+    ids = tuple(column_of(rows, "id"))
+    known = set(ids)
+    spoiled = clips_where(rows, "verdict", lambda verdict: verdict == "quarantined")
     missing = tuple(name for name, _ in absent if name not in known)
     return ClipSelection(
         source=source,
         split=split,
         clips=labelled,
-        official=(*(clip.id for clip in rows), *missing),
+        official=(*ids, *missing),
         missing=missing,
-        quarantined={clip.id: clip.reason or "quarantined" for clip in rows if clip.verdict == "quarantined"},
-        unlabelled=tuple(clip.id for clip in usable if not clip.label) if needs_label else (),
+        quarantined={clip.id: clip.reason or "quarantined" for clip in spoiled},
+        unlabelled=tuple(column_of(clips_where(usable, "label", lambda label: not label), "id")) if needs_label else (),
     )
 
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepavfusion.audio import log_mel
-from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipStream
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.sampling import BalancedStream, balancing_weights
 from deepavfusion.data.sets.listing import LABEL_SEPARATOR, split_labels
 from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabulary
-from deepavfusion.data.splits import is_held_out
+from deepavfusion.data.splits import held_out, spread, trained_on
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, score_heads, truth
 from deepavfusion.evaluation.loop import Evaluator, Exchange, OneProcess, predict_all
@@ -63,15 +63,16 @@ class Classification(EncoderTask[AudioVisualClassifier]):
         """
         self.config: ClassificationConfig = config
         found = find_clips(config.data.source)
-        labelled = [clip for clip in found if clip.label]
-        self.clips: Sequence[Clip] = [clip for clip in labelled if not is_held_out(clip)]
-        held_out = [clip for clip in labelled if is_held_out(clip)]
+        labelled = clips_where(found, "label", bool)
+        self.clips: Sequence[Clip] = trained_on(labelled)
+        to_score = held_out(labelled)
         if not self.clips:
             raise ValueError(
                 f"{config.data.source}: none of {len(found)} clips has a label and is outside the held-out splits; "
                 f"give a manifest with labels (`deepavfusion manifest`, or `audit --labels`)"
             )
-        self.label_sets = {clip.id: split_labels(clip.label) for clip in self.clips}
+        ids, cells = (column_of(self.clips, name) for name in ("id", "label"))
+        self.label_sets = dict(zip(ids, map(split_labels, cells), strict=True))
         self._check_labels()
         every = [label for own in self.label_sets.values() for label in own]
         classes = read_classes(config.classes) if config.classes else vocabulary(every)
@@ -88,9 +89,10 @@ class Classification(EncoderTask[AudioVisualClassifier]):
             counts = class_counts(labels, classes, np.ones(len(labels)))
             self._class_weights = class_weights(counts, config.labels == "multi")
         known = set(classes)
-        self._held_out = _spread([c for c in held_out if known.issuperset(split_labels(c.label))], MAX_PROBE_CLIPS)
+        known_alone = clips_where(to_score, "label", lambda label: known.issuperset(split_labels(label)))
+        self._held_out = spread(known_alone, MAX_PROBE_CLIPS)
         left_out = {
-            "held out": len(held_out),
+            "held out": len(to_score),
             "without label": len(found) - len(labelled),
             "quarantined": len(quarantined(config.data.source)),
         }
@@ -277,10 +279,3 @@ def _kept_config(place: str, classes: Sequence[str], multi_label: bool) -> Class
             f"kind of labels than the {len(classes)} of the training clips; give false"
         )
     return config
-
-
-def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
-    """At most `count` clips, evenly over the list."""
-    if len(clips) <= count:
-        return list(clips)
-    return [clips[i * len(clips) // count] for i in range(count)]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepavfusion.data.clips import Clip
+from deepavfusion.data.clips import Clip, clips_where, column_of
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.features import FeatureBatch, Features, FeatureSet, read_features, whole_batch
 from deepavfusion.data.loading import ClipLoader, StepSampler
@@ -45,13 +45,13 @@ class FeatureProbe(Classification):
         super().__init__(config)
         self.features = read_features(config.features)
         failed = self.features.failed
-        rows = self.features.rows([clip.id for clip in self.clips])
+        rows = self.features.rows(list(column_of(self.clips, "id")))
         if failed:  # clips that no probe could be trained on either
-            self.clips = [clip for clip, row in zip(self.clips, rows, strict=True) if row >= 0]
+            self.clips = clips_where(self.clips, "id", set(self.features.ids).__contains__)
             self.sampling = self.sampling[rows >= 0] / self.sampling[rows >= 0].sum()
             self.summary += f", {int((rows < 0).sum())} could not be read for {config.features}"
         there = {*self.features.ids, *failed}
-        self._held_out = [clip for clip in self._held_out if clip.id in there]
+        self._held_out = clips_where(self._held_out, "id", there.__contains__)
 
     def load_published(self, model: AudioVisualClassifier, say: Callable[[str], None]) -> None:
         """The encoder's weights, which must be those that the features were made with."""

@@ -23,14 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepavfusion.audio import LOG_FLOOR, log_mel
-from deepavfusion.data.clips import Clip, find_clips, quarantined
+from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipStream
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
-from deepavfusion.data.scenes.scene_truth import SoundingClasses
-from deepavfusion.data.scenes.sounding_masks import SoundingMasks
+from deepavfusion.data.scenes.sounding_masks import SoundingClasses, SoundingMasks
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sounding_truth import BoxMasks, read_box_annotations, read_excluded, without_excluded
-from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, split_of
+from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, not_of_splits, of_splits
 from deepavfusion.data.synchrony import UNDECIDED, SynchronyMasks
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import TrainingView
@@ -64,8 +63,12 @@ class Localization(EncoderTask[Localizer]):
         self.config: LocalizationConfig = config
         source = config.data.source
         found = find_clips(source)
-        chosen = [clip for clip in found if _is_chosen(clip, config.splits)]
-        held_out = [clip for clip in found if _is_held_out(clip) and clip.split not in config.splits]
+        held_out = of_splits(found, HELD_OUT_SPLITS | WORLD_TEST_SPLITS)
+        if config.splits:
+            chosen = clips_where(found, "split", config.splits.__contains__)
+            held_out = clips_where(held_out, "split", lambda split: split not in config.splits)
+        else:
+            chosen = not_of_splits(found, HELD_OUT_SPLITS | WORLD_TEST_SPLITS)
         allowed = chosen if config.exclude is None else without_excluded(chosen, read_excluded(config.exclude))
         classes = _classes(config.classes)
         self.model_config = self._model_config(classes)
@@ -73,8 +76,8 @@ class Localization(EncoderTask[Localizer]):
         if config.recipe in PER_PATCH:
             usable, self._truth = self._with_truth(allowed, classes)
         elif classes:
-            usable = [clip for clip in allowed if split_labels(clip.label)]
-            names = {name for clip in usable for name in split_labels(clip.label)} - set(classes)
+            usable = clips_where(allowed, "label", lambda label: bool(split_labels(label)))
+            names = {name for label in set(column_of(usable, "label")) for name in split_labels(label)} - set(classes)
             if names:
                 raise ValueError(f"classes {config.classes}: does not name the labels {', '.join(sorted(names)[:5])}")
         self.clips: Sequence[Clip] = usable
@@ -201,7 +204,7 @@ class Localization(EncoderTask[Localizer]):
         encoder = replace(starting_config(self.config), drop_path=self.config.drop_path)
         return LocalizerConfig(encoder=encoder, classes=tuple(classes), **asdict(self.config.head))
 
-    def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[list[Clip], Truth]:
+    def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[Sequence[Clip], Truth]:
         """The clips that can be trained on with truth, and where it comes from."""
         config = self.config
         if config.recipe == "synchrony":
@@ -211,14 +214,14 @@ class Localization(EncoderTask[Localizer]):
                     f"data.source {config.data.source}: --recipe synchrony needs all frames of the clips' files, "
                     f"and {stored.id} is stored as {stored.storage}; give the folder of the clips or its manifest"
                 )
-            return list(clips), SynchronyMasks()
+            return clips, SynchronyMasks()
         if config.boxes is None:
             sharded = next((clip for clip in clips if clip.storage == "shard"), None)
             if sharded is not None:
                 raise ValueError(f"data.source {config.data.source}: shards hold no masks; give the clips' manifest")
-            return list(clips), SoundingClasses(classes) if classes else SoundingMasks()
+            return clips, SoundingClasses(classes) if classes else SoundingMasks()
         annotations = read_box_annotations(config.boxes, config.boxes_format, config.boxes_folder)
-        return [clip for clip in clips if clip.id in annotations], BoxMasks(annotations, classes)
+        return clips_where(clips, "id", annotations.__contains__), BoxMasks(annotations, classes)
 
     def _patch_shares(self, masks: Tensor) -> Tensor:
         """From bool pixels `(B, K, H, W)`, or `(B, H, W)` of one map, to shares of patches `(B, K, R, C)`."""
@@ -259,12 +262,3 @@ def _classes(place: str | None) -> tuple[str, ...]:
     if place is None:
         return ()
     return read_classes(place)
-
-
-def _is_held_out(clip: Clip) -> bool:
-    """Of a split that is not trained on unless it is asked for by name."""
-    return split_of(clip) in HELD_OUT_SPLITS | WORLD_TEST_SPLITS
-
-
-def _is_chosen(clip: Clip, splits: Sequence[str]) -> bool:
-    return clip.split in splits if splits else not _is_held_out(clip)

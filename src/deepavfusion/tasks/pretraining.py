@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from deepavfusion.audio import log_mel
-from deepavfusion.data.clips import Clip, clips_where, find_clips, quarantined
+from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.splits import held_out, trained_on
+from deepavfusion.data.splits import held_out, spread, trained_on
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.drawing.run import reconstruction_figure
 from deepavfusion.images import denormalize, normalize
@@ -60,14 +60,14 @@ class MaskedPretraining:
         found = find_clips(config.data.source)
         self.clips: Sequence[Clip] = trained_on(found)
         self._probe_clips = probe_clips(found)
-        self._worth_clips = _spread(held_out(found) or found, MAX_WORTH_CLIPS)
+        self._worth_clips = spread(held_out(found) or found, MAX_WORTH_CLIPS)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
         notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
         self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
         if not self.clips:
             raise ValueError(
                 f"{config.data.source}: all {len(found)} clips belong to a held-out split "
-                f"({', '.join(sorted({str(clip.split) for clip in found}))}); nothing is left to train on"
+                f"({', '.join(sorted(set(map(str, column_of(found, 'split')))))}); nothing is left to train on"
             )
 
     def build_model(self) -> AudioVisualMAE:
@@ -247,17 +247,12 @@ class MaskedPretraining:
         return collate(samples)
 
 
-def probe_clips(clips: Sequence[Clip]) -> list[Clip]:
+def probe_clips(clips: Sequence[Clip]) -> Sequence[Clip]:
     """Labelled clips to probe on: the held-out ones if there are any, else those trained on; evenly spread, at most
     `MAX_PROBE_CLIPS`. Empty if no class has two."""
     labelled = clips_where(clips, "label", lambda label: label is not None)
-    chosen = _spread(held_out(labelled) or labelled, MAX_PROBE_CLIPS)
+    chosen = spread(held_out(labelled) or labelled, MAX_PROBE_CLIPS)
     return chosen if max(Counter(clip.label for clip in chosen).values(), default=0) > 1 else []
-
-
-def _spread(clips: Sequence[Clip], most: int) -> list[Clip]:
-    """At most so many of the clips, evenly spread."""
-    return list(clips) if len(clips) <= most else [clips[i * len(clips) // most] for i in range(most)]
 
 
 def denormalize_patches(pred: Tensor, x: Tensor, mask: Tensor, patch_size: int, variance_floor: float = 0.0) -> Tensor:

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from deepavfusion.audio import log_mel
-from deepavfusion.data.clips import Clip, ClipError, find_clips, list_clips, quarantined
+from deepavfusion.data.clip import storage_of
+from deepavfusion.data.clips import Clip, ClipError, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed_clips import lacks_mask
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.replaced_sound import ReplacedSoundStream
 from deepavfusion.data.scenes.sounding_masks import sounding_looks
 from deepavfusion.data.sets.avsbench import read_label2idx
 from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes
+from deepavfusion.data.splits import SPELLINGS, of_splits, spellings_of, spread
 from deepavfusion.data.views import TrainingView
-from deepavfusion.evaluation.coverage import SPLITS
 from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.segmentation.drawings import draw_overlays
 from deepavfusion.evaluation.segmentation.evaluator import MaskScores, SegmenterEvaluator
@@ -64,7 +65,7 @@ class Segmentation(EncoderTask[Segmenter]):
         self.config: SegmentationConfig = config
         found = find_clips(config.data.source)
         split, chosen = choose_split(found, config.split, config.data.source)
-        labelled = [clip for clip in chosen if clip.storage != "framed" or still_of(clip).mask is not None]
+        labelled = clips_where(chosen, "path", lambda path: not lacks_mask(path))
         if not labelled:
             raise ValueError(f"{config.data.source}: none of {len(chosen)} frames of split {split} has a mask")
         self.clips: Sequence[Clip] = labelled
@@ -158,7 +159,7 @@ class Segmentation(EncoderTask[Segmenter]):
     def pictures(self, model: Segmenter, device: torch.device) -> dict[str, Figure]:
         """True and predicted masks over held-out pictures, or training ones where there are none."""
         pictures = self._watched or [Picture(clip, i, 0) for i, clip in enumerate(self.clips)]
-        chosen = dict.fromkeys(_spread(range(len(pictures)), NUM_PICTURES), "")
+        chosen = dict.fromkeys(spread(range(len(pictures)), NUM_PICTURES), "")
         title = "held-out pictures" if self._watched else "training pictures"
         return {"masks": draw_overlays(model, pictures, self.truth, chosen, self.model_config.hears, title)}
 
@@ -184,21 +185,20 @@ class Segmentation(EncoderTask[Segmenter]):
     def _held_out(self, found: Sequence[Clip]) -> list[Picture]:
         """Pictures to watch, at most so many, evenly over the list."""
         if self.config.val_source is not None:
-            rows = [clip for clip in list_clips(self.config.val_source) if clip.verdict != "quarantined"]
-            if {clip.storage for clip in rows} != {clip.storage for clip in self.clips}:
+            rows = find_clips(self.config.val_source)
+            if _storages(rows) != _storages(self.clips):
                 raise ValueError(
                     f"val_source {self.config.val_source}: is stored in another way than {self.config.data.source}"
                 )
         else:
-            spellings = [*SPLITS[1], *SPLITS[0], WORLD_SPLIT.replace("train", "test")]
-            names = {(clip.split or "").lower() for clip in found}
-            wanted = next((name for name in spellings if name in names), None)
-            rows = [clip for clip in found if wanted is not None and (clip.split or "").lower() == wanted]
-        labelled = [clip for clip in rows if clip.storage != "framed" or still_of(clip).mask is not None]
-        return [Picture(clip, i, 0) for i, clip in enumerate(_spread(labelled, MAX_PROBE_PICTURES))]
+            spellings = [*SPELLINGS["val"], *SPELLINGS["test"], WORLD_SPLIT.replace("train", "test")]
+            names = {(name or "").lower() for name in column_of(found, "split")}
+            rows = of_splits(found, [name for name in spellings if name in names][:1])
+        labelled = clips_where(rows, "path", lambda path: not lacks_mask(path))
+        return [Picture(clip, i, 0) for i, clip in enumerate(spread(labelled, MAX_PROBE_PICTURES))]
 
 
-def choose_split(found: Sequence[Clip], split: str, source: str) -> tuple[str, list[Clip]]:
+def choose_split(found: Sequence[Clip], split: str, source: str) -> tuple[str, Sequence[Clip]]:
     """The clips to train on, and of which split they are.
 
     Args:
@@ -209,16 +209,16 @@ def choose_split(found: Sequence[Clip], split: str, source: str) -> tuple[str, l
     Raises:
         ValueError: there is no such split, or none that is for training.
     """
-    names = {clip.split.lower() for clip in found if clip.split}
+    names = {name.lower() for name in column_of(found, "split") if name}
     if split != "auto":
-        spellings = next((group for group in SPLITS if split.lower() in group), (split.lower(),))
+        spellings = spellings_of(split)
     elif WORLD_SPLIT in names:
         spellings = (WORLD_SPLIT,)
     elif names:
-        spellings = SPLITS[2]
+        spellings = SPELLINGS["train"]
     else:
-        return "all", list(found)
-    chosen = [clip for clip in found if (clip.split or "").lower() in spellings]
+        return "all", found
+    chosen = of_splits(found, spellings)
     if not chosen:
         raise ValueError(f"split {split}: {source} has {', '.join(sorted(names)) or 'no splits'}; choose by --split")
     return str(chosen[0].split), chosen
@@ -252,6 +252,5 @@ def read_classes(place: str, clips: Sequence[Clip]) -> tuple[str, ...]:
     return names
 
 
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` items, evenly over the list."""
-    return list(items) if len(items) <= count else [items[i * len(items) // count] for i in range(count)]
+def _storages(clips: Sequence[Clip]) -> set[str]:
+    return set(map(storage_of, column_of(clips, "path")))

@@ -22,7 +22,7 @@ from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
 from deepavfusion.data.scenes.isolation import OthersHidden
 from deepavfusion.data.separable import single_sources
-from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, is_held_out, split_of
+from deepavfusion.data.splits import HELD_OUT_SPLITS, WORLD_TEST_SPLITS, held_out, not_of_splits
 from deepavfusion.data.views import TrainingView
 from deepavfusion.drawing.separation import separation_figure
 from deepavfusion.evaluation.loop import OneProcess, predict_all
@@ -62,8 +62,7 @@ class Separation(EncoderTask[Separator]):
         """
         self.config: SeparationConfig = config
         found = find_clips(config.data.source)
-        held_out = [clip for clip in found if is_held_out(clip)]
-        to_train = [clip for clip in found if split_of(clip) not in HELD_OUT_SPLITS | WORLD_TEST_SPLITS]
+        to_train = not_of_splits(found, HELD_OUT_SPLITS | WORLD_TEST_SPLITS)
         able, unable = single_sources(to_train, config.mixing.pictures)
         self.clips: Sequence[Clip] = [part.clip for part in able]
         self.regions = [part.region or WHOLE for part in able]
@@ -76,7 +75,7 @@ class Separation(EncoderTask[Separator]):
             )
         self.model_config = SeparatorConfig.from_parts(starting_config(config), config.decoding, config.mixing.pictures)
         self.truth = OthersHidden() if config.mixing.pictures == "source" else None
-        self.probes = self._probe_mixtures(held_out)
+        self.probes = self._probe_mixtures(held_out(found))
         left_out = {
             "held out": len(found) - len(to_train),
             "not of one source": len(unable),

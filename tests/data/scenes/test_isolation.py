@@ -15,9 +15,9 @@ from deepavfusion.data.crops import WHOLE
 from deepavfusion.data.mixture_set import MixtureSet, RatedView
 from deepavfusion.data.mixtures import mix_recordings
 from deepavfusion.data.opening import open_clip
+from deepavfusion.data.scenes.annotation import annotation_of
 from deepavfusion.data.scenes.isolation import (
     OthersHidden,
-    annotation,
     box_region,
     only_sounding,
     others_mask,
@@ -48,7 +48,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 
 def test_the_picture_keeps_its_source_and_paints_over_the_other(duets: list[Clip]) -> None:
     for clip in duets:
-        truth = annotation(clip)
+        truth = annotation_of(clip)
         place = truth.nearest_annotated(2.0)
         for number in range(2):
             mask = others_mask(truth, place, number)
@@ -99,11 +99,11 @@ def test_only_scenes_of_one_visible_sound_are_single_sources(scenes: list[Clip],
     parts, others = single_sources([*scenes, *duets], "source")
     assert len(parts) + len(others) == 12
     for part in parts:
-        truth = annotation(part.clip)
+        truth = annotation_of(part.clip)
         assert [s.number for s in truth.sources if s.audible] == [part.source]
         assert part.label == truth.sources[part.source].class_name  # type: ignore[index]
     assert all(clip.id in others for clip in duets)
-    assert only_sounding(annotation(duets[0])) is None
+    assert only_sounding(annotation_of(duets[0])) is None
     assert len(single_sources(scenes, "whole")[0]) == 8
     assert recordings(scenes, 2)[0] == []
 
@@ -114,7 +114,7 @@ def test_boxes_are_enlarged_alike_in_mixtures_of_clips_and_of_recordings(scenes:
     found, _ = recordings(duets, 2, "box")
     items = MixtureSet(mix_recordings(found, 0), RatedView((64, 64), 3.0))
     for number, (clip, pair) in enumerate(found):
-        truth = annotation(clip)
+        truth = annotation_of(clip)
         for place, part in enumerate(pair):
             assert part.region is not None
             region, boxes = part.region, truth.sources[part.source].boxes  # type: ignore[index]
@@ -152,7 +152,7 @@ def test_a_box_as_large_as_the_picture_is_nothing_to_paint_in(duets: list[Clip])
 
 
 def test_a_source_that_is_never_seen_has_no_box(duets: list[Clip]) -> None:
-    truth = annotation(duets[0])
+    truth = annotation_of(duets[0])
     hidden = replace(truth, sources=tuple(replace(source, boxes=None) for source in truth.sources))
     with pytest.raises(ClipError, match="source 1 is hidden in every annotated frame"):
         box_region(duets[0], hidden, 1)
@@ -165,7 +165,7 @@ def test_training_masks_lie_on_silent_instruments(scenes: list[Clip], duets: lis
     clip = parts[0].clip
     times = truth.times(clip)
     mask = truth.read(clip, times[3], 0.0, 3.0)
-    told = annotation(clip)
+    told = annotation_of(clip)
     assert mask.shape == (told.size, told.size)
     for source in told.sources:
         box = source.boxes[3] if source.boxes else None
@@ -178,9 +178,9 @@ def test_training_masks_lie_on_silent_instruments(scenes: list[Clip], duets: lis
 
 def test_clips_without_annotation_or_stems_say_so(scenes: list[Clip], duets: list[Clip], tmp_path: Path) -> None:
     with pytest.raises(ClipError, match="no annotation beside the clip"):
-        annotation(replace(duets[0], path=str(tmp_path / "a.mp4")))
+        annotation_of(replace(duets[0], path=str(tmp_path / "a.mp4")))
     with pytest.raises(ClipError, match="shards do not hold annotations"):
-        annotation(replace(duets[0], path="a.tar#512"))
+        annotation_of(replace(duets[0], path="a.tar#512"))
     sounding = single_sources(scenes, "source")[0][0]
     with pytest.raises(ClipError, match="has no stem"):
         read_stem(sounding.clip, sounding.source or 0, 0.0, 100, 16000)

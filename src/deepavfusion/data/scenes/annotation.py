@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepavfusion.data.clip import Clip, ClipError
+
 Box = tuple[int, int, int, int]
 
 
@@ -83,9 +85,14 @@ class ClipTruth:
     facts: dict[str, Any] = field(default_factory=dict)
     """What only this split knows, such as which twin plays."""
 
+    @property
+    def annotated_seconds(self) -> list[float]:
+        """When the annotated frames are shown."""
+        return [frame / self.frame_rate for frame in self.annotated_frames]
+
     def nearest_annotated(self, seconds: float) -> int:
         """Place in `annotated_frames` of the one nearest to a time."""
-        return int(np.argmin([abs(frame / self.frame_rate - seconds) for frame in self.annotated_frames]))
+        return int(np.argmin([abs(shown - seconds) for shown in self.annotated_seconds]))
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -128,6 +135,16 @@ def read_annotation(path: str | os.PathLike[str]) -> ClipTruth:
         raise ValueError(f"{place}: no annotation beside the clip") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{place}: {error}") from None
+
+
+def annotation_of(clip: Clip) -> ClipTruth:
+    """The annotation beside a clip. Raises ClipError if there is none."""
+    if clip.storage != "file":
+        raise ClipError(clip.id, "shards do not hold annotations; give the folder of the clips or its manifest")
+    try:
+        return read_annotation(clip.path)
+    except ValueError as error:
+        raise ClipError(clip.id, str(error)) from error
 
 
 def read_mask(path: str | os.PathLike[str], truth: ClipTruth, place: int) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import Region
 from deepavfusion.data.opening import Seek, open_clip
-from deepavfusion.data.scenes.annotation import Box, ClipTruth, SourceTruth, read_annotation
+from deepavfusion.data.scenes.annotation import Box, ClipTruth, SourceTruth, annotation_of
 from deepavfusion.data.truth import crop_mask
 from deepavfusion.data.views import CentreView, centre_crop, frame_times
 from deepavfusion.data.waveforms import continue_sound
@@ -33,12 +33,11 @@ class OthersHidden:
 
     def times(self, clip: Clip) -> Sequence[float]:
         """When the annotated frames are shown, in seconds."""
-        truth = annotation(clip)
-        return [frame / truth.frame_rate for frame in truth.annotated_frames]
+        return annotation_of(clip).annotated_seconds
 
     def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
         """`(H, W)` of the world's picture. Raises ClipError unless exactly one source sounds, and is seen."""
-        truth = annotation(clip)
+        truth = annotation_of(clip)
         source = only_sounding(truth)
         if source is None:
             raise ClipError(clip.id, "not exactly one source sounds and is visible")
@@ -53,16 +52,6 @@ class SourceView:
     """`(H, W, 3)` at the view's size, of several frames `(T, H, W, 3)`."""
     start_seconds: float
     """Where the window starts in the clip."""
-
-
-def annotation(clip: Clip) -> ClipTruth:
-    """The truth beside a clip. Raises ClipError if there is none."""
-    if clip.storage != "file":
-        raise ClipError(clip.id, "shards do not hold annotations; give the folder of the clips or its manifest")
-    try:
-        return read_annotation(clip.path)
-    except ValueError as error:
-        raise ClipError(clip.id, str(error)) from error
 
 
 def only_sounding(truth: ClipTruth) -> SourceTruth | None:
@@ -116,14 +105,14 @@ def see_source(clip: Clip, number: int, view: CentreView, seek: Seek = "exact") 
     Raises:
         ClipError: unreadable, without annotation, or the source is hidden in every annotated frame of the window.
     """
-    truth = annotation(clip)
+    truth = annotation_of(clip)
     with open_clip(clip, seek) as media:
         start = max(0.0, media.info.duration_seconds - view.window_seconds) / 2
         middle = start + min(view.window_seconds, media.info.duration_seconds) / 2
         place, box = _seen(clip, truth, number, start, start + view.window_seconds, middle)
         x, y = ((box[k] + box[k + 2]) / 2 / truth.size for k in (0, 1))
         crop = centre_crop(truth.size, truth.size, view.image_size).moved_to(x, y)
-        seen = truth.annotated_frames[place] / truth.frame_rate
+        seen = truth.annotated_seconds[place]
         if view.num_frames == 1:
             image = media.frame(seen, crop)
         else:
@@ -141,7 +130,7 @@ def read_stem(clip: Clip, number: int, start_seconds: float, num_samples: int, r
     Raises:
         ClipError: the world was written without stems, or the file cannot be read.
     """
-    truth = annotation(clip)
+    truth = annotation_of(clip)
     name = truth.sources[number].stem
     if name is None:
         raise ClipError(
@@ -161,7 +150,7 @@ def read_stem(clip: Clip, number: int, start_seconds: float, num_samples: int, r
 
 def _seen(clip: Clip, truth: ClipTruth, number: int, start: float, end: float, middle: float) -> tuple[int, Box]:
     """The annotated frame nearest to the middle in which a source is visible, and its box there."""
-    times = [frame / truth.frame_rate for frame in truth.annotated_frames]
+    times = truth.annotated_seconds
     for place in sorted(range(len(times)), key=lambda i: abs(times[i] - middle)):
         box = _box(truth.sources[number], place)
         if box is not None and start <= times[place] <= end:

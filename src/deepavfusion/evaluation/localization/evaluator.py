@@ -19,7 +19,7 @@ from deepavfusion.audio import LOG_FLOOR, log_mel
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, evaluation_loader
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.scenes.scene_truth import SOUNDS
+from deepavfusion.data.scenes.sounding_masks import SOUNDS
 from deepavfusion.data.sounding_truth import GRID
 from deepavfusion.data.views import CentreView
 from deepavfusion.evaluation.localization.items import Item, ItemSet

@@ -20,8 +20,8 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, Failure, Sample
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator
-from deepavfusion.data.scenes.annotation import ClipTruth, read_annotation
-from deepavfusion.data.scenes.scene_truth import SceneSources
+from deepavfusion.data.scenes.annotation import ClipTruth, annotation_of
+from deepavfusion.data.scenes.sounding_masks import SceneSources
 from deepavfusion.data.sets.boxes import BoxAnnotation
 from deepavfusion.data.sets.listing import split_labels
 from deepavfusion.data.sets.pairs import SoundingPair
@@ -57,11 +57,9 @@ def annotated_items(clips: Sequence[Clip]) -> tuple[list[Item], dict[str, str]]:
     items, failed = [], {}
     for clip in clips:
         try:
-            if clip.storage != "file":
-                raise ValueError("shards do not hold annotations; give the folder of the clips or its manifest")
-            truth = read_annotation(clip.path)
-        except ValueError as error:
-            failed[clip.id] = str(error)
+            truth = annotation_of(clip)
+        except ClipError as error:
+            failed[clip.id] = error.cause
             continue
         heard = frozenset(source.timbre or "" for source in truth.sources if source.audible)
         items.append(Item(clip.id, clip, clip, truth.scene_type, heard, annotation=truth))

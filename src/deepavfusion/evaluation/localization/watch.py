@@ -10,6 +10,7 @@ import torch
 from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.dataset import ClipSet, collate
+from deepavfusion.data.splits import spread
 from deepavfusion.data.views import CentreView
 from deepavfusion.drawing.localization import SoundingPicture, ranking_figure
 from deepavfusion.evaluation.localization.evaluator import LocalizationEvaluator
@@ -36,7 +37,7 @@ def probe_localization(
     model: Localizer, clips: Sequence[Clip], device: torch.device, num_workers: int
 ) -> dict[str, float]:
     """Scores on at most `MAX_PROBE_CLIPS` clips, evenly over the list; empty if none has an annotation beside it."""
-    items, _ = annotated_items(_spread(clips, MAX_PROBE_CLIPS))
+    items, _ = annotated_items(spread(clips, MAX_PROBE_CLIPS))
     if not items:
         return {}
     evaluator = LocalizationEvaluator(of_localizer(model), with_foreign_sounds(items, 0))
@@ -54,7 +55,7 @@ def probe_localization(
 
 def training_pictures(model: Localizer, clips: Sequence[Clip], device: torch.device) -> dict[str, Figure]:
     """Maps of a few clips, evenly over the list, with their own sound and with silence."""
-    chosen = _spread(clips, NUM_PICTURES)
+    chosen = spread(clips, NUM_PICTURES)
     view = CentreView.from_config(model.config.encoder)
     batch = collate([ClipSet(chosen, view)[i] for i in range(len(chosen))])
     mapper, mels = of_localizer(model), model.config.encoder.audio_size[0]
@@ -72,7 +73,3 @@ def training_pictures(model: Localizer, clips: Sequence[Clip], device: torch.dev
     half = -(-len(samples) // 2)
     groups = [("clip", part) for part in (samples[:half], samples[half:]) if part]
     return {"localization": ranking_figure(groups, "score maps with the clip's own sound and with silence")}
-
-
-def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:
-    return list(clips) if len(clips) <= count else [clips[i * len(clips) // count] for i in range(count)]

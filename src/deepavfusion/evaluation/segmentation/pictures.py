@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepavfusion.data.clips import Clip, ClipError, list_clips
+from deepavfusion.data.clips import Clip, ClipError, column_of, list_clips
 from deepavfusion.data.dataset import ClipSet
 from deepavfusion.data.framed import StillMasks
 from deepavfusion.data.framed_clips import still_of
@@ -29,9 +29,10 @@ from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 from deepavfusion.data.scenes.sounding_masks import SoundingLooks, SoundingMasks
 from deepavfusion.data.sets.manifest_report import LackingClip
+from deepavfusion.data.splits import SPELLINGS, spellings_of
 from deepavfusion.data.truth import Truth
 from deepavfusion.data.views import CentreView, ClipView
-from deepavfusion.evaluation.coverage import SPLITS, ClipSelection, select_clips
+from deepavfusion.evaluation.coverage import ClipSelection, select_clips
 
 Sound = Literal["own", "silence", "noise", "foreign"]
 TWIN_SCENES = ("twins", "motion")
@@ -79,9 +80,9 @@ def select_pictures(source: str, split: str) -> PictureSelection:
         ValueError: the source has no such split, or no picture of it is labelled.
     """
     rows = list_clips(source)
-    names = {clip.split for clip in rows if clip.split}
+    names = {name for name in column_of(rows, "split") if name}
     tests = [name for name in names if name.endswith("_test")]
-    if split == "test" and not any(name.lower() in SPLITS[0] for name in names) and len(tests) == 1:
+    if split == "test" and not any(name.lower() in SPELLINGS["test"] for name in names) and len(tests) == 1:
         split = tests[0]
     if rows[0].storage == "framed":
         return _select_stills(source, split, rows)
@@ -95,7 +96,7 @@ def _select_stills(source: str, split: str, rows: Sequence[Clip]) -> PictureSele
     selection = select_clips(source, split, needs_label=False)
     stills = {clip.id: still_of(clip) for clip in selection.clips}
     videos = list(dict.fromkeys(still.video.id for still in stills.values()))
-    spellings = next((group for group in SPLITS if split.lower() in group), (split.lower(),))
+    spellings = spellings_of(split)
     lacking = [row for row in _lacking(source) if split == "all" or not row.split or row.split.lower() in spellings]
     labelled = [clip for clip in selection.clips if stills[clip.id].mask is not None]
     if not labelled:
@@ -106,7 +107,7 @@ def _select_stills(source: str, split: str, rows: Sequence[Clip]) -> PictureSele
     chosen = ClipSelection(
         source=source,
         split=split,
-        clips=tuple(labelled),
+        clips=labelled,
         official=official,
         missing=tuple(row.id for row in lacking if row.cause == "missing"),
         # What the check of the files found unreadable is not in the table; it failed all the same.
