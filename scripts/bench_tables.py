@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PROFILED_OPERATORS = 12
+"""Operators of a step's profile that the table shows."""
+
 
 def bench_model(record: dict) -> str:
     """Costs of each form, ours and written out side by side."""
@@ -92,6 +95,25 @@ def bench_media(record: dict) -> str:
         rate = speed["clips_per_core_second"]
         rows.append(f"| {speed['way']} | {speed['milliseconds']:.2f} | {rate:.0f} | {rate / base:.1f} x |")
     return "\n".join(rows) + "\n"
+
+
+def bench_profile(record: dict) -> str:
+    """Operators of most time, beside another version where one was profiled, and where the host waits."""
+    versions = [name for name in ("before", "now") if name in record]
+    own = {v: {o["name"]: o for o in record[v]["operators"]} for v in versions}
+    rows = ["| operator | " + " | ".join(f"calls, {v} | share of the time, {v}" for v in versions) + " |"]
+    rows.append("|---" + "|--:|--:" * len(versions) + "|")
+    for name in dict.fromkeys(n for v in versions for n in list(own[v])[:PROFILED_OPERATORS]):
+        cells = []
+        for v in versions:
+            found = own[v].get(name, {"calls": 0, "self_ms": 0.0})
+            cells += [str(found["calls"]), f"{100 * found['self_ms'] / record[v]['total_ms']:.1f} %"]
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+    for v in versions:
+        told = ", ".join(f"`{name}` {count} times" for name, count in record[v]["waits"].items()) or "nowhere"
+        seconds = f"{record[v]['cpu_seconds']:.2f} CPU seconds"
+        rows += ["", f"A step, {v}: {seconds}. The host waits, or would on a GPU, in {told}."]
+    return "\n".join(rows) + "\n" + _machine(record)
 
 
 def bench_predict(record: dict) -> str:

@@ -22,6 +22,7 @@ from bench_tables import (
     bench_media,
     bench_model,
     bench_predict,
+    bench_profile,
     bench_step,
     reference_deviations,
 )
@@ -254,6 +255,7 @@ TABLES: dict[str, Callable] = {
     "bench_model": bench_model,
     "bench_model_cuda": bench_model,
     "bench_predict": bench_predict,
+    "bench_profile": bench_profile,
     "bench_step": bench_step,
     "bench_step_cuda": bench_step,
     "classification": classification,

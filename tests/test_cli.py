@@ -92,7 +92,7 @@ sys.exit(", ".join(heavy) or 0)"""
         (
             "bench",
             "bench needs a second word: bench model, bench decoder, bench curves, bench media, bench step, "
-            "bench predict, bench all",
+            "bench profile, bench predict, bench all",
         ),
     ],
 )

@@ -5,9 +5,18 @@ import torch
 
 from deepavfusion.models import EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.models.masked_autoencoder import normalize_patches
-from deepavfusion.models.patch_mask import random_mask
+from deepavfusion.models.patch_mask import random_mask, take
 from deepavfusion.models.vit import patchify, sincos_positions, unpatchify
 from tests.models.tiny import FORMS, inputs, tiny_autoencoder
+
+
+def test_patches_are_taken_by_their_numbers() -> None:
+    patches, ids = torch.randn(3, 7, 5), torch.tensor([[0, 6], [3, 3], [5, 1]])
+    taken = take(patches, ids)
+    assert taken.shape == (3, 2, 5)
+    for sample in range(3):
+        for place in range(2):
+            assert torch.equal(taken[sample, place], patches[sample, ids[sample, place]])
 
 
 def test_published_numbers_of_visible_patches() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from deepavfusion.configuration import OptimConfig
 from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, MaskedAutoencoderConfig
-from deepavfusion.training.optimizer import build_optimizer, parameter_groups, set_lr
+from deepavfusion.training.optimizer import build_optimizer, clipped_norm, parameter_groups, set_lr
 
 
 class Two(nn.Module):
@@ -108,3 +108,20 @@ def test_rules_of_the_method_on_the_autoencoder() -> None:
     assert scale["encoder.audio.blocks.0.attn.proj.weight"] == 0.75 ** (top - 1)
     assert scale["encoder.fusion_blocks.1.mlp.fc1.weight"] == 0.75 ** (top - 2)
     assert scale["encoder.fusion_norm.weight"] == scale["image_decoder.pred.weight"] == 1.0
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.5, 100.0])
+def test_gradients_are_clipped_to_their_limit_and_left_alone_without(limit: float) -> None:
+    torch.manual_seed(0)
+    model, reference = Two(), Two()
+    for own, other in zip(model.parameters(), reference.parameters(), strict=True):
+        if own.requires_grad and own.ndim < 3:  # the token has no gradient
+            own.grad = torch.randn_like(own)
+            other.grad = own.grad.clone()
+    norm = clipped_norm(model, limit)
+    assert torch.equal(norm, nn.utils.clip_grad_norm_(reference.parameters(), limit or float("inf")))
+    squares = sum(float(p.grad.double().square().sum()) for p in model.parameters() if p.grad is not None)
+    assert squares**0.5 == pytest.approx(min(float(norm), limit or float("inf")), rel=1e-5)
+    for own, other in zip(model.parameters(), reference.parameters(), strict=True):
+        assert (own.grad is None) == (other.grad is None)
+        assert own.grad is None or torch.equal(own.grad, other.grad)

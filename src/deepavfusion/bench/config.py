@@ -178,6 +178,33 @@ class StepBenchConfig:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
 
 
+@dataclass(frozen=True)
+class ProfileBenchConfig:
+    """Operators of one pre-training step by their own time, and how often the host waits for the device in it."""
+
+    size: StepSize = "vit_b"
+    """The model, as of bench step."""
+    fusion: FusionForm = "factorized"
+    """Its fusion form."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass."""
+    batch_size: int = 4
+    """Clips of the step, which are noise."""
+    top: int = 15
+    """Operators to print."""
+    against: str | None = None
+    """Folder that holds another version of the package (such as `src` of a checkout), to be profiled before."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto takes CUDA if there is one."""
+    json: str | None = None
+    """Also write the figures to this JSON file."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "top"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+
+
 PredictModel = Literal["bandstand", "vit_s", "tiny"]
 PredictTask = Literal["classification", "embedding", "localization", "segmentation", "separation"]
 

@@ -13,9 +13,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -87,14 +87,13 @@ def random_models(encoder: EarlyFusionConfig) -> dict[str, TaskModel]:
     return models
 
 
-def measure(config: PredictBenchConfig, folder: Path) -> list[PredictCost]:
+def measure(config: PredictBenchConfig, folder: Path) -> Iterator[PredictCost]:
     """Costs of every model, task and version; the clip and the models are written under `folder`."""
     clip = folder / "clip.mp4"
     write_clip(clip, 0, config.seconds, FRAME_RATE, KEY_FRAME_EVERY)
     versions = {"this": str(Path(deepavfusion.__file__).parents[1])}
     if config.against:
         versions["against"] = str(Path(config.against).resolve())
-    costs = []
     for name in config.models:
         place = "shipped:bandstand" if name == "bandstand" else str(folder / name)
         if name != "bandstand":
@@ -107,7 +106,7 @@ def measure(config: PredictBenchConfig, folder: Path) -> list[PredictCost]:
                     for version, tree in versions.items():
                         found[version].append(_run_once(tree, place, clip, folder / "out", list(tasks), film))
                 for version, runs in found.items():
-                    costs.append(
+                    yield (
                         PredictCost(
                             *(version, name, ", ".join(tasks), film, config.seconds),
                             statistics.median(run["cpu_seconds"] for run in runs),
@@ -120,7 +119,6 @@ def measure(config: PredictBenchConfig, folder: Path) -> list[PredictCost]:
                             },
                         )
                     )
-    return costs
 
 
 def _run_once(tree: str, place: str, clip: Path, out: Path, tasks: list[str], film: bool) -> dict:
@@ -137,9 +135,12 @@ def _run_once(tree: str, place: str, clip: Path, out: Path, tasks: list[str], fi
 
 def run(config: PredictBenchConfig) -> list[PredictCost]:
     """Measure, print the table, and write the JSON file if asked for."""
-    console = Console()
+    console, costs = Console(), []
     with tempfile.TemporaryDirectory() as folder, console.status("measuring"):
-        costs = measure(config, Path(folder))
+        for cost in measure(config, Path(folder)):
+            costs.append(cost)
+            if config.json:  # so that what was measured stays
+                _write(config.json, config, costs)
     table = Table(title=f"predictions on a clip of {config.seconds} s, one thread", title_justify="left")
     for column in ("model", "task", "film", "version", "video s per CPU s", "peak MiB", "where the time goes"):
         table.add_column(column, justify="right" if column in ("video s per CPU s", "peak MiB") else "left")
@@ -153,8 +154,9 @@ def run(config: PredictBenchConfig) -> list[PredictCost]:
             ", ".join(f"{stage} {parts[stage] / cost.cpu_seconds:.0%}" for stage in where),
         )
     console.print(table)
-    if config.json:
-        record: dict[str, Any] = {"torch": torch.__version__, "device": "CPU, 1 thread", "config": asdict(config)}
-        record["costs"] = [asdict(cost) for cost in costs]
-        write_text(config.json, json.dumps(record, indent=2) + "\n")
     return costs
+
+
+def _write(path: str, config: PredictBenchConfig, costs: list[PredictCost]) -> None:
+    record = {"torch": torch.__version__, "device": "CPU, 1 thread", "config": asdict(config)}
+    write_text(path, json.dumps({**record, "costs": [asdict(cost) for cost in costs]}, indent=2) + "\n")

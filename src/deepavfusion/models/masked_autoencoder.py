@@ -26,7 +26,7 @@ from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import frame_positions
-from deepavfusion.models.patch_mask import PatchMask, random_mask
+from deepavfusion.models.patch_mask import PatchMask, random_mask, take
 from deepavfusion.models.reconstruction_decoders import DECODERS, ReconstructionDecoder
 from deepavfusion.models.vit import patchify
 
@@ -218,7 +218,7 @@ class AudioVisualMAE(EncoderModel):
             Scalar; 0 if no sample has the modality.
         """
         target = patchify(x, self.config.encoder.patch_size)
-        target = target.gather(1, ids_predicted[..., None].expand(-1, -1, target.shape[-1]))
+        target = take(target, ids_predicted)
         target = target if target.dtype == torch.float64 else target.float()
         if self.config.norm_pix_loss:
             target = normalize_patches(target, variance_floor)

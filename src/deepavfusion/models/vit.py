@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deepavfusion.models.attention import SelfAttention
 from deepavfusion.models.frames import token_positions
+from deepavfusion.models.patch_mask import take
 
 
 def patchify(x: Tensor, patch_size: int) -> Tensor:
@@ -124,7 +125,7 @@ class PatchEmbed(nn.Module):
         """`(B, C, H, W)` or `(B, T, C, H, W)` and the patch numbers to embed `(B, K)` (None: all) -> `(B, K, D)`."""
         patches = patchify(x, self.patch_size)
         if ids_keep is not None:
-            patches = patches.gather(1, ids_keep[..., None].expand(-1, -1, patches.shape[-1]))
+            patches = take(patches, ids_keep)
         kernel = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (channel, row, column) -> (row, column, channel)
         return F.linear(patches, kernel, self.proj.bias)
 

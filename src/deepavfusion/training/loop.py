@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepavfusion.configuration import RunConfig
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.training.guards import FiniteGuard
-from deepavfusion.training.optimizer import set_lr
+from deepavfusion.training.optimizer import clipped_norm, set_lr
 from deepavfusion.training.preflight import prepare, sole_run
 from deepavfusion.training.processes import Processes, autocast_dtype
 from deepavfusion.training.progress import TrainingProgress
@@ -161,7 +161,7 @@ def train_step(
             # DDP and FSDP2 divide gradients by the number of processes.
             fabric.backward(torch.stack(list(terms.values())).sum() * processes.count)
         sums = {name: sums.get(name, 0.0) + value.detach() for name, value in terms.items()}
-    gradient_norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), optim.clip_grad or float("inf")))
+    gradient_norm = whole(clipped_norm(state.model, optim.clip_grad))
     guard.watch(state.step + 1, {**sums, "gradient_norm": gradient_norm}, share)
     state.fabric_optimizer.step()
     state.fabric_optimizer.zero_grad(set_to_none=True)

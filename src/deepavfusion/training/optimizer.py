@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from deepavfusion.configuration import OptimConfig
@@ -94,3 +94,15 @@ def set_lr(
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"] * (ramp if group["ramped"] else 1.0)
     return lr
+
+
+def clipped_norm(model: nn.Module, limit: float) -> Tensor:
+    """The norm of all gradients together, which are scaled down so that it is `limit` at most.
+
+    With a limit of 0 they are left alone, where `clip_grad_norm_` would multiply every one by 1. The device is not
+    waited for.
+    """
+    if limit:
+        return nn.utils.clip_grad_norm_(model.parameters(), limit)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # as `clip_grad_norm_` computes it

@@ -85,6 +85,19 @@ def _bench_step(config: Any) -> int:
     return 0
 
 
+def _bench_profile_config() -> type:
+    from deepavfusion.bench.config import ProfileBenchConfig
+
+    return ProfileBenchConfig
+
+
+def _bench_profile(config: Any) -> int:
+    from deepavfusion.bench.step_profile import run
+
+    run(config)
+    return 0
+
+
 def _bench_predict_config() -> type:
     from deepavfusion.bench.config import PredictBenchConfig
 
@@ -120,6 +133,7 @@ COSTS: dict[str, Verb] = {
     ),
     "bench media": Verb("measure the speed of reading clips, from files and shards", _bench_media_config, _bench_media),
     "bench step": Verb("measure the speed of training steps on this machine", _bench_step_config, _bench_step),
+    "bench profile": Verb("measure the operators of a training step", _bench_profile_config, _bench_profile),
     "bench predict": Verb("measure the cost of predictions on a long clip", _bench_predict_config, _bench_predict),
     "bench all": Verb("run every benchmark of docs/performance.md", _bench_all_config, _bench_all),
 }
