@@ -36,11 +36,11 @@ class DataConfig:
     gain_db: float = 6.0
     """Largest random gain of the sound in dB; the gain is uniform between minus and plus this value."""
     colour: float = 0.0
-    """Strength of random changes of colour: contrast by up to this share, and a tint and shading of up to a quarter of
-    it, of every colour channel. 0 leaves the colours as they are."""
+    """Strength of random colour changes, of every colour channel: contrast by up to this share, tint and shading by up
+    to a quarter of it. 0 leaves the colours as they are."""
     noise: float = 0.0
-    """Largest amplitude of white noise added to the sound, whose full scale is 1; the amplitude is log-uniform from a
-    hundredth of it. 0 adds none."""
+    """Largest amplitude of white noise that is added to the sound (full scale is 1); the amplitude is drawn
+    log-uniformly from a hundredth of it. 0 adds none."""
 
     def __post_init__(self) -> None:
         for name in ("crop_area", "crop_ratio"):

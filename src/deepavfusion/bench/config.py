@@ -211,23 +211,23 @@ PredictTask = Literal["classification", "embedding", "localization", "segmentati
 
 @dataclass(frozen=True)
 class PredictBenchConfig:
-    """What `predict` costs: CPU seconds and memory of every task on one long clip, each in a process of its own."""
+    """CPU seconds and memory of `predict` for every task on one long clip, each in a process of its own."""
 
     models: tuple[PredictModel, ...] = ("bandstand", "vit_s")
-    """Models to measure: bandstand, which the package ships; vit_s (width 384, depth 12, pictures of 224 x 224) with
-    random weights, all heads on one encoder; and tiny, to try the benchmark itself."""
+    """Models to measure: bandstand, the shipped bundle; vit_s (width 384, depth 12, 224-pixel images) with random
+    weights and all heads on one encoder; and tiny, to try the benchmark itself."""
     tasks: tuple[PredictTask, ...] = ("classification", "embedding", "localization", "segmentation", "separation")
     """Tasks to measure."""
     films: tuple[bool, ...] = (True, False)
-    """Localization, segmentation: with the film, without it, or both."""
+    """Localization, segmentation: with the video, without it, or both."""
     seconds: int = 600
     """Length of the clip: 640 x 360 at 25 frames a second, H.264 with a key frame every 10 s, AAC."""
     repeats: int = 1
-    """Runs of each, in turn."""
+    """Runs of each, measured alternately."""
     against: str | None = None
-    """Folder that holds another version of the package (such as `src` of a checkout), to be measured in turn."""
+    """Folder with another version of the package (such as `src` of a checkout), to be measured alternately."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         for name in ("models", "tasks", "films"):

@@ -1,8 +1,8 @@
-"""`bench predict`: seconds of video per CPU second of every task, peak memory, and where the time goes.
+"""`bench predict`: seconds of video per CPU second of every task, peak memory, and the time of each stage.
 
-Each run has a process of its own on one thread (`predict_once`). CPU seconds are counted, which a busy machine changes
-little; runs of two versions of the package take turns on the same clip and models. The last row of a model is of all
-tasks in one pass.
+Each run has a process of its own on one thread (`predict_once`). CPU seconds are counted, which other work on the
+machine changes little. Two versions of the package are measured alternately on the same clip and models. The last row
+of a model is all tasks in one pass.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ class EmbedConfig:
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     tokens: Literal["pooled", "all", "joint"] = "pooled"
-    """The mean token of every stream (pooled), all tokens (all), or image and sound, each encoded alone, as unit
-    vectors of the joint space (joint; of a model pre-trained with --alignment.weight)."""
+    """pooled: the mean token of every stream; all: all tokens; joint: image and sound, each encoded alone, as unit
+    vectors of the joint space (of a model pre-trained with --alignment.weight)."""
     modalities: Modalities = "both"
     """Give the encoder both modalities, or only image or audio."""
     untrained: bool = False
@@ -203,11 +203,12 @@ class NeighboursConfig:
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """Score how well images find the sounds of their own clips among all clips, and sounds the images."""
+    """Score retrieval between images and sounds: how often a clip's image finds its own sound among all clips, and the
+    reverse."""
 
     features: str
-    """Features of the clips, written by `embed --tokens joint` (.npz); with --tokens pooled the streams' mean tokens
-    are compared, which share no space."""
+    """Features of the clips, written by `embed --tokens joint` (.npz); with --tokens pooled the mean tokens of the
+    streams are compared, which have no joint space."""
     out: str
     """Folder of the results."""
 

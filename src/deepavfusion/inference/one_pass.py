@@ -1,7 +1,7 @@
-"""One opened recording and all that is asked of it at once.
+"""Several tasks on one opened recording, in one pass over it.
 
-Pictures are decoded once, sound is read once, windows and moments of the same model inputs are prepared once, and heads
-on one encoder ask it once; answers are those of one task alone.
+Frames are decoded once, sound is read once, windows and moments with the same model inputs are prepared once, and heads
+on one encoder share its forward pass. The results are the same as those of each task alone.
 """
 
 from __future__ import annotations

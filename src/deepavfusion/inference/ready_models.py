@@ -1,4 +1,4 @@
-"""Models on their device, loaded when they are asked for first, and the encoders that several of them share."""
+"""Models on their device, loaded when first needed, and the encoders that several of them share."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The pictures of a recording for several readers at once: each is decoded once, whoever asks for it.
+"""The frames of a recording for several readers at once: each frame is decoded once.
 
-All readers say what they will ask for before the first picture is read. Then the recording is run through once; what a
-reader has not fetched yet waits for it. So readers are to keep step: what waits is what lies between them.
+All readers state which frames they need before the first is read. Then the recording is decoded once; frames that a
+reader has not fetched yet are kept for it. So readers should advance together: the frames between them are in memory.
 
-Shape legend: `T` moments, `B` those asked for at once, `N` frames of each, `H W` pixels.
+Shape legend: `T` moments, `B` those fetched at once, `N` frames of each, `H W` pixels.
 """
 
 from __future__ import annotations

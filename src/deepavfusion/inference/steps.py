@@ -1,4 +1,4 @@
-"""Work on a recording that pauses after every batch: so several tasks go through one recording side by side."""
+"""Work on a recording that pauses after every batch, so that several tasks can advance together."""
 
 from __future__ import annotations
 

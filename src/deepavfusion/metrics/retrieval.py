@@ -1,7 +1,7 @@
-"""Cross-modal retrieval: at which rank a query finds the item that belongs to it.
+"""Cross-modal retrieval: the rank at which a query finds its own item.
 
-Recall at k (R@k) is the share of queries whose own item is among the k most similar ones, the median rank that of all
-queries; both depend on the size of the gallery, which belongs to every figure. Shapes: `N` pairs, `E` features.
+Recall at k (R@k) is the share of queries whose own item is among the k most similar ones; the median rank is over all
+queries. Both depend on the size of the gallery, which must be given with every score. Shapes: `N` pairs, `E` features.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Alignment of two moments of a clip: what is seen and heard at one finds what is seen, or heard, at the other.
+"""Contrastive alignment of two moments of a clip: each moment should be recognised among those of other clips.
 
-Of the first moment the encoder sees both senses, of the second the picture alone and the sound alone. Each stream of
-the first is projected into a joint space, as are picture and sound of the second, and InfoNCE asks each to tell its own
-clip from the others of the batch (van den Oord et al. 2018; the projections follow SimCLR). What two moments share is
-what lasts: who is there and what it sounds like. What the senses share is asked for by the same comparison between
-picture and sound of the second moment, which makes the space one in which a sound finds pictures.
+The encoder gets image and audio of the first moment together, and image and audio of the second moment each alone. Each
+stream of the first moment is projected into a joint space, as are image and audio of the second, and InfoNCE compares
+them over the batch (van den Oord et al. 2018; the projections follow SimCLR). Two moments of a clip share what lasts:
+the objects and their sounds. Image and audio of the second moment are also compared with each other, which makes the
+joint space usable for retrieval between them.
 
-Means of tokens differ little between clips, so they are standardised over the batch first. Of several processes all
-clips are compared with each other, as if the batch were one.
+Mean tokens differ little between clips, so they are standardised over the batch first. With several processes all clips
+are compared with each other, as if the batch were one.
 
 Shape legend: `B` clips, `D` width of the encoder, `E` of the joint space.
 """
@@ -43,17 +43,17 @@ class Alignment(nn.Module):
     def forward(
         self, first: EncoderOutput, image: EncoderOutput, audio: EncoderOutput, there: Tensor
     ) -> dict[str, Tensor]:
-        """Mean InfoNCE, both ways, by what is to be found.
+        """Mean InfoNCE in both directions, by target.
 
         Args:
-            first: the streams of the first moment, both senses together.
-            image: those of the second moment's picture alone.
-            audio: those of its sound alone.
-            there: `(B,)` bool, clips that have picture and sound at both moments; the others take no part.
+            first: the streams of the first moment, both modalities together.
+            image: those of the second moment's image alone.
+            audio: those of its audio alone.
+            there: `(B,)` bool, clips that have image and audio at both moments; the others take no part.
 
         Returns:
-            `image` and `audio`: mean over the first moment's streams of how hard the second's picture, or sound, is to
-            find with them; `pair`: the same between these two. 0 where fewer than two clips take part.
+            `image` and `audio`: mean over the first moment's streams of the InfoNCE loss with the second's image, or
+            audio; `pair`: the loss between these two. 0 where fewer than two clips take part.
         """
         with torch.autocast(there.device.type, enabled=False):
             means = [getattr(first, name).float().mean(dim=1) for name in self.streams]

@@ -208,7 +208,7 @@ class MaskedDecodingConfig(ModelConfig):
     audio_variance_floor: float = 0.0
     """The same for log-mel patches, in squared units of log10 power."""
     weight: float = 1.0
-    """Weight of the reconstruction in the loss. 0 leaves it out, with alignment in its place, and decodes nothing."""
+    """Weight of the reconstruction loss. 0 leaves it out, for training by alignment alone, and nothing is decoded."""
 
     def __post_init__(self) -> None:
         if self.weight < 0:
@@ -238,17 +238,17 @@ class AlignmentConfig(ModelConfig):
     """Contrastive alignment of two moments of a clip, beside the reconstruction or in its place; not in the paper."""
 
     weight: float = 0.0
-    """Weight of the alignment in the loss; 0 leaves it out."""
+    """Weight of the alignment loss; 0 leaves it out."""
     dim: int = 64
-    """Width of the joint space, in which a sound finds images and an image sounds."""
+    """Width of the joint space of images and sounds."""
     hidden_dim: int = 256
-    """Width of the projections' hidden layer."""
+    """Width of the hidden layer of the projections."""
     temperature: float = 0.1
-    """Temperature of InfoNCE at the start; it is learned."""
+    """Initial temperature of InfoNCE; it is learned."""
     image_mask_ratio: float = 0.5
-    """Share of image patches removed where the image is encoded alone."""
+    """Share of the image patches that is hidden where the image is encoded alone."""
     audio_mask_ratio: float = 0.5
-    """Share of the log-mel patches removed where the sound is encoded alone."""
+    """Share of the log-mel patches that is hidden where the audio is encoded alone."""
 
     def __post_init__(self) -> None:
         if self.weight < 0:

@@ -1,8 +1,8 @@
-"""The training loop, one for every task.
+"""The training loop of all tasks.
 
-A step draws its share of the step's samples, averages every loss term over all samples of the step that have it
-(whatever the number of processes and accumulations), and updates the weights. Everything random depends on the seed
-and the sample's or step's number, so that a continued run is the run that was never stopped, bit for bit on a CPU.
+A step reads its share of the step's samples, averages every loss term over all samples of the step that have it
+(whatever the number of processes and accumulations), and updates the weights. Everything random depends on the seed and
+the sample's or step's number, so that a continued run equals the run that was never stopped, bit for bit on a CPU.
 """
 
 from __future__ import annotations

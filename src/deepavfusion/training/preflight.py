@@ -1,4 +1,4 @@
-"""What a run checks and says before its first step."""
+"""Checks and messages of a run before its first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What goes on around the steps of a run: what processes agree on before one, and what is looked at after it."""
+"""Between the steps of a run: stop requests, failures, and when to log, save, draw and probe, agreed on by all
+processes."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ EVALUATION: dict[str, Verb] = {
     ),
     "evaluate segmentation": _evaluation("score masks of what sounds", _segmentation_config, "frames"),
     "evaluate retrieval": Verb(
-        "score images that search sounds and the reverse, on features from embed",
+        "score retrieval between images and sounds, on features from embed",
         lambda: _config().RetrievalConfig,
         _retrieval,
         ("features",),

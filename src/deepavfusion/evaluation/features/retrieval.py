@@ -1,4 +1,4 @@
-"""`evaluate retrieval`: how well an image finds its own clip's sound among all, and a sound its image.
+"""`evaluate retrieval`: retrieval of a clip's own sound by its image among all clips, and the reverse.
 
 Both directions search all clips of the file that have image and sound, by cosine similarity. Shapes: `N` clips.
 """
