@@ -26,6 +26,8 @@ class Kind:
     """What differs from the recipe."""
     digits_alone: bool = False
     """It has seen digits and nothing else."""
+    world: str | None = None
+    """The only world whose clips it has seen; None for all that the corpus has."""
     seeds: tuple[int, ...] = SEEDS
     """Seeds that it is pre-trained with."""
 
@@ -41,15 +43,16 @@ ALIGNED: dict[str, object] = {
     "data.noise": 0.05,
     "data.crop_area": "[0.35,1]",
     "optim.blr": 4e-3,
+    "optim.epochs": 24,
     "training.batch_size": 64,
     "training.precision": "bfloat16",
 }
-"""Alignment of two moments in place of the reconstruction."""
+"""Alignment of two moments in place of the reconstruction: 99,600 draws of `band_few`."""
 KINDS = {
     "early": Kind("all", "all"),
     "separate": Kind("none", "none"),
-    "aligned": Kind("aligned", "all", ALIGNED),
-    "aligned_separate": Kind("aligned_none", "none", ALIGNED),
+    "aligned": Kind("aligned", "all", ALIGNED, world="band_few"),
+    "aligned_separate": Kind("aligned_none", "none", ALIGNED, world="band_few"),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
 }
 TAUGHT = "taught"
@@ -115,7 +118,8 @@ class Encoders:
         return Step(tuple(words), run / "model", (self.model("digits", SEEDS[0]), clips))
 
     def _corpus(self, kind: str) -> Path:
-        return self.worlds.shards("digits", "pretrain") if KINDS[kind].digits_alone else self.worlds.corpus
+        world = "digits" if KINDS[kind].digits_alone else KINDS[kind].world
+        return self.worlds.shards(world, "pretrain") if world else self.worlds.corpus
 
     def steps(self) -> list[AnyStep]:
         """All encoders, and the shipped one, which is made if it is not there."""

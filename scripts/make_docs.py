@@ -244,6 +244,20 @@ def objectives(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def senses(record: dict) -> str:
+    """Linear probes of the senses, one row per set, objective and what is read."""
+    rows = [
+        "| set | test samples | objective | read | seeds | accuracy | minus separate |",
+        "|---|--:|---|---|--:|--:|--:|",
+    ]
+    for row in record["rows"]:
+        gap = row.get("minus_separate")
+        shown = f"{gap['value']:+.3f} {_interval(gap)}" if gap else ""
+        cells = (row["set"], row["num"], row["objective"], row["arm"], len(row["seeds"]), f"{row['value']:.3f}", shown)
+        rows.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(rows) + "\n"
+
+
 TABLES: dict[str, Callable] = {
     "bandstand_caps": bandstand_caps,
     "bandstand_truth": bandstand_truth,
@@ -269,6 +283,7 @@ TABLES: dict[str, Callable] = {
     "matching": matching,
     "motion": paired_arms,
     "objectives": objectives,
+    "senses": senses,
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
