@@ -10,11 +10,11 @@ RESULTS ?= ../results
 .PHONY: help env rooms test test-slow test-ray lint types wheel demo results clean
 
 help:
-	@echo "make demo [VIDEOS=folder]  environment, then a small world, a short pre-training, all tasks and a report"
+	@echo "make demo [VIDEOS=folder]  environment, then the demo: generated clips, pre-training, all tasks, a report"
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
-	@echo "make results [RESULTS=folder]  the longer runs behind the figures of the docs; continues where it stopped"
+	@echo "make results [RESULTS=folder]  the experiments that the docs report; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
 	@echo "make rooms                 draw which parts of the package import which, as rooms.svg"
 	@echo "make clean                 remove the environment, builds and caches (runs stay)"

@@ -8,25 +8,25 @@ from deepavfusion.bandstand.world import WORLD_VERSION
 
 _TEXT = """# Bandstand, world {world}, cast {cast}, seed {seed}
 
-Drawn and synthesised clips with the whole truth about them, written by `deepavfusion bandstand`. Every clip is
+Synthetic clips with exact ground truth, written by `deepavfusion bandstand`. Every clip is
 {seconds:g} s long: {size} x {size} pixels at {frame_rate:g} frames/s (H.264), mono sound at {sample_rate} Hz (AAC).
-The files depend on the seed, the split, the clip's number and the world's version, on nothing else.
+The files depend only on the seed, the split, the clip's number and the version of the generator (world).
 
-| file | what |
+| file | content |
 |---|---|
 | `manifest.csv`, `SPLIT.csv` | one row per clip, of all splits and of one |
 | `SPLIT/ID.mp4` | the clip |
 | `SPLIT/ID.json` | its annotation: sources, boxes, strokes, sounding intervals, gains |
-| `SPLIT/ID/stem_N.flac`, `noise.flac` | source N as heard, and the room; their sum is exactly the mixture |
+| `SPLIT/ID/stem_N.flac`, `noise.flac` | source N alone, and the room's noise; they add up to the mixture |
 | `SPLIT/ID/mask_FFF.png` | frame FFF: 0, or 1 + the number of the source seen there |
 | `classes.png`, `scenes.png` | contact sheets |
 | `world.json` | the settings |
 
-| split | what is in it |
+| split | content |
 |---|---|
 {splits}
 
-`deepavfusion.data.scenes.annotation.read_annotation` reads the JSON files; its docstrings say what each field means.
+`deepavfusion.data.scenes.annotation.read_annotation` reads the JSON files; its docstrings explain the fields.
 """
 
 

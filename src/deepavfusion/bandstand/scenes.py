@@ -47,15 +47,17 @@ SPLITS = MappingProxyType(
         split.name: split
         for split in (
             Split("pretrain", "Unlabelled scenes of 1 to 4 instruments for pre-training.", 50),
-            Split("train", "Solos for classification, all 24 classes alike.", 16, 24),
+            Split("train", "Solos for classification, with all 24 classes equally often.", 16, 24),
             Split("val", "Solos for classification, validation.", 4, 24),
             Split("test", "Solos for classification, test.", 6, 24),
             Split("localization", "Scenes with silent look-alikes, off-screen sound and silence.", 5),
             Split("duets", "Two sounding instruments with stems: even clips of two classes, odd of one class.", 4, 2),
             Split("segmentation_train", "Scenes with one, several and no sounding instrument in turn.", 5, 3),
             Split("segmentation_test", "The same for testing.", 3, 3),
-            Split("listening", "One picture with its own sound, silence, noise, a foreign sound; in fours.", 3, 4),
-            Split("twins_train", "Two instruments of one look: which side plays? In fours, see the page.", 2, 4),
+            Split(
+                "listening", "The same frames with their own sound, silence, noise and a foreign sound. In fours.", 3, 4
+            ),
+            Split("twins_train", "Two instruments of one look and two sizes: which side plays? In fours.", 2, 4),
             Split("twins_test", "The same for testing.", 2, 4),
             Split("motion_train", "Two of one look and size: only strokes tell which plays. In fours.", 4, 4, "1.1"),
             Split("motion_test", "The same for testing.", 2, 4, "1.1"),

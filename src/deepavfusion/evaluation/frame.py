@@ -31,11 +31,11 @@ Config = TypeVar("Config", bound=EvaluationConfig)
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a drawing has left in the folder; names of files are relative to it."""
+    """The files that a drawing wrote; names are relative to the folder."""
 
     pictures: tuple[PictureEntry, ...] = ()
     sounds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Sound files of an example by what they are, by example."""
+    """By example, its sound files by what they are."""
     videos: tuple[str, ...] = ()
 
 
@@ -44,7 +44,7 @@ Draw = Callable[[Path], Drawn]
 
 
 def picture_drawing(entry: PictureEntry, figure: Callable[[], Figure]) -> Draw:
-    """Draws one PNG picture."""
+    """Draws one PNG figure."""
 
     def draw(out: Path) -> Drawn:
         with replacing(out / entry.file) as temporary:
@@ -55,7 +55,7 @@ def picture_drawing(entry: PictureEntry, figure: Callable[[], Figure]) -> Draw:
 
 
 def film_drawing(file: str, write: Callable[[Path], None]) -> Draw:
-    """Draws one film, with a function that writes it to a path."""
+    """Draws one video, with a function that writes it to a path."""
 
     def draw(out: Path) -> Drawn:
         write(out / file)
@@ -91,7 +91,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluation found, before anything is written."""
+    """The result of an evaluation, before anything is written."""
 
     record: Record
     """Without drawings; without scores where there is no truth, and then it is not written."""
@@ -132,7 +132,7 @@ class Findings:
 
 
 class TaskEvaluation(ABC, Generic[Config]):
-    """What a task adds to the frame; making one is the plan: models are loaded, and what they are asked is chosen."""
+    """The part of an evaluation that differs between tasks. Its constructor loads the models and selects the items."""
 
     def __init__(self, config: Config, exchange: Exchange, progress: Progress | None = None) -> None:
         """
@@ -160,24 +160,24 @@ class TaskEvaluation(ABC, Generic[Config]):
 
     @abstractmethod
     def predict(self) -> None:
-        """Ask the models; every process takes part.
+        """Run the models; every process takes part.
 
         Raises:
-            ValueError: not one item could be read.
-            NoNumbersError: the model's answer is finite for not one item.
+            ValueError: no item could be read.
+            NoNumbersError: the model's output is finite for no item.
         """
 
     @abstractmethod
     def findings(self) -> Findings:
-        """What the predictions are worth, and what is to be drawn; asked of the first process alone.
+        """The scores of the predictions, and what is to be drawn; called in the first process only.
 
         Raises:
-            ValueError: not one item can be scored, or baselines do not fit.
+            ValueError: no item can be scored, or baselines do not fit.
         """
 
     @abstractmethod
     def folder_name(self) -> list[str]:
-        """What tells the folder of the results from others of the run, in parts."""
+        """The parts of the result folder's name, which distinguish it from others of the run."""
 
 
 def show(result: Evaluated, console: Console | None = None) -> None:

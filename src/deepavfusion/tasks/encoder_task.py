@@ -21,7 +21,7 @@ from deepavfusion.training.task import Task
 
 Model = TypeVar("Model", bound=EncoderModel)
 NUM_MEASURED = 128
-"""Training samples, the first ones, that tell how the tokens are scaled which heads read."""
+"""Number of training samples, the first ones, on which the statistics of heads' input features are measured."""
 MEASURED_BATCH = 32
 """Of these at most so many at a time, for a few processes to share them."""
 HERE = OneProcess(torch.device("cpu"))

@@ -126,15 +126,15 @@ def train_step(
     guard: FiniteGuard,
 ) -> float:
     """Do the step with number `state.step` and count it: forward and backward over this process's share of the samples,
-    then one update. The host never waits for the device in here.
+    then one update. The host never waits for the device here.
 
     Args:
         state: what is trained.
         share: this process's micro-batches.
-        counts: for each of them, over how many of its samples each loss term is a mean.
-        totals: for each loss term, over how many samples of the whole step, all processes together, it is a mean.
+        counts: for each of them, the number of its samples over which each loss term is a mean.
+        totals: for each loss term, the number of samples of the whole step, over all processes.
         total_steps: steps of the whole run, for the schedule.
-        guard: looks at losses and gradient.
+        guard: checks that losses and gradient are finite.
 
     Returns:
         The learning rate.

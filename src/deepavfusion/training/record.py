@@ -55,7 +55,7 @@ class RunRecord:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Time spent in here is not training time."""
+        """Time spent in here does not count as training time."""
         began = time.perf_counter()
         yield
         self._since += time.perf_counter() - began

@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Task(Protocol[Model]):
-    """One kind of training, of one class of model."""
+    """A training task, for one class of model."""
 
     kind: str
     """Name of the task, kept in its checkpoints."""
@@ -33,7 +33,7 @@ class Task(Protocol[Model]):
 
     @property
     def needs(self) -> Mapping[Need, str]:
-        """What some of the clips must have to be trained on, `picture` or `sound`, with what to do where none has."""
+        """What clips must have, `picture` or `sound`, with the advice that is given if no clip has it."""
 
     @property
     def summary(self) -> str:
@@ -44,12 +44,12 @@ class Task(Protocol[Model]):
         `save_pretrained`."""
 
     def load_published(self, model: Model, say: Callable[[str], None]) -> None:
-        """Load published weights, if any are asked for, and `say` what was and was not found in them. Called when a
-        run starts, not when it continues."""
+        """Load published weights, if the configuration names some, and `say` what was and was not found in them. Called
+        when a run starts, not when it continues."""
 
     def measure_tokens(self, model: Model, processes: Processes) -> None:
-        """Take from the first training samples what the model keeps of them (`models.token_norm`), the same in every
-        process and for any number of them; all must call it. Follows `load_published`."""
+        """Measure on the first training samples the statistics that the model needs (`models.token_norm`), the same for
+        any number of processes; all must call it, after `load_published`."""
 
     def ramped(self, model: Model) -> set[str]:
         """Names of the parameters that start from published weights."""
@@ -61,8 +61,8 @@ class Task(Protocol[Model]):
         """Batches of training samples in the order of the sampler."""
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        """For each loss term, over how many samples of this batch it is a mean; the first is the one that matters most,
-        and a run in which no sample has it fails."""
+        """For each loss term, the number of samples of this batch over which it is a mean. The first term is the main
+        one: a run in which no sample has it fails."""
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """What the loss needs, made from a batch that is on the device already, in float32 (no autocast)."""
@@ -77,4 +77,4 @@ class Task(Protocol[Model]):
         """Figures by name, from fixed clips and seeds; the model is in evaluation mode, without gradients."""
 
     def probe(self, model: Model, device: torch.device) -> dict[str, float]:
-        """Numbers that say how good the model is by now; empty if there is nothing to measure."""
+        """Scores of the model during training; empty if there is nothing to measure."""

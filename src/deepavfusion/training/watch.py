@@ -1,5 +1,4 @@
-"""Between the steps of a run: stop requests, failures, and when to log, save, draw and probe, agreed on by all
-processes."""
+"""What happens between the steps of a run: stopping, counting failures, logging, saving, drawing, probing."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from deepavfusion.training.state import TrainingState
 
 
 class Watch:
-    """What watches over one start of a run."""
+    """Stopping, failures and schedule of one start of a run."""
 
     def __init__(self, state: TrainingState, record: RunRecord, stop: StopRequest, total_steps: int) -> None:
         """
@@ -31,15 +30,15 @@ class Watch:
         self.guard = FiniteGuard(folder.path / "nonfinite", self.processes.rank)
 
     def agree(self, share: Sequence[Batch], counts: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
-        """What all processes must know before a step, in one exchange.
+        """Exchange what all processes must know before a step.
 
         Returns:
-            For each loss term, over how many samples of the whole step it is a mean; None if any process was asked to
-            stop, so that all stop at the same step.
+            For each loss term, the number of samples of the whole step over which it is a mean; None if any process was
+            asked to stop, so that all stop at the same step.
 
         Raises:
             FailureBudgetError: too many clips could not be read, or none could.
-            NothingLearnedError: there has been nothing to learn from in an epoch, or by the end of the run.
+            NothingLearnedError: there was nothing to learn from in an epoch, or by the end of the run.
         """
         totals = {term: sum(count[term] for count in counts) for term in counts[0]}
         failed = [{"clip": f.clip_id, "cause": f.cause} for batch in share for f in batch.failures]
@@ -58,7 +57,7 @@ class Watch:
         return dict(zip(totals, sums[len(tracks) :], strict=True))
 
     def look(self, lr: float) -> None:
-        """What follows a step at its time: a row, a checkpoint, pictures, a probe."""
+        """After a step, whatever is due: a row of metrics, a checkpoint, figures, a probe."""
         settings, state, record = self.settings, self.state, self.record
         step, epochs_per_step, last = state.step, record.epochs_per_step, state.step == self.total_steps
         if last or step % settings.log_every == 0:
@@ -75,13 +74,13 @@ class Watch:
                 record.probe(step, state.whole_model())
 
     def summary(self) -> list[str]:
-        """What is worth a line at the end."""
+        """Warnings and counts to print at the end."""
         idle = [f"warning: loss_{term} was a mean over no clip at all" for term in self.state.intake.idle_terms()]
         unread = self.failures.summary()
         return idle if unread is None else [*idle, unread]
 
     def _check_intake(self, main_term: str) -> None:
-        """Stop a run that has had nothing to learn from in an epoch, or by its end."""
+        """Stop a run that had nothing to learn from in an epoch, or by its end."""
         num_drawn = (self.state.step + 1) * self.settings.batch_size
         last, task = self.state.step + 1 == self.total_steps, self.state.task
         if last or num_drawn >= min(len(task.clips), FIRST_LOOK):
