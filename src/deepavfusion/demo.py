@@ -203,7 +203,7 @@ def localization(run: Path, world: Path, steps: int) -> list[Stage]:
 
 
 def separation(run: Path, world: Path, steps: int) -> list[Stage]:
-    """Take mixtures apart by their pictures, where looks have their usual timbres; score on duets."""
+    """Train separation by images of the sources, with the usual timbres of looks; score on duets."""
     trained = run / "runs" / "separation"
     settings = {"freeze_encoder": "true", "decoding.decoder_dim": 64, "loss": "bce", "mixing.pictures": "source"}
     few = max(1, steps // 2)  # its steps are the dearest; of the clips those with one sounding source serve

@@ -38,7 +38,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Sample:
-    """One view of one clip, as arrays. Absent tracks are zeros, told apart by the two flags."""
+    """One view of one clip, as arrays. Absent modalities are zeros; two flags say which are present."""
 
     number: int
     """Sample number in training, position in the list of clips in evaluation."""

@@ -13,7 +13,7 @@ QUALITY = FilmQuality({"preset": "ultrafast", "coder": "1", "crf": "22", "x264-p
 
 
 def film_size(height: int, width: int) -> tuple[int, int]:
-    """Even height and width of the film of pictures of a size."""
+    """Even height and width of the video for frames of a size."""
     scale = min(1.0, MAX_SIDE / max(height, width))
     rows, columns = (max(MIN_SIDE, 2 * round(side * scale / 2)) for side in (height, width))
     return rows, columns

@@ -44,7 +44,7 @@ class SoundingPicture:
 def heat_overlay(
     picture: NDArray[np.uint8], heat: NDArray[np.float32], limits: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
-    """A map over its picture: the hotter, the less of the picture's own colour shows.
+    """A heat map over its image: the higher the score, the less of the image's own colour shows.
 
     Args:
         picture: `(H, W, 3)`.

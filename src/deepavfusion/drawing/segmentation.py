@@ -76,7 +76,7 @@ def outline(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def overlay_figure(rows: Sequence[Overlay], classes: Sequence[str] = (), title: str = "") -> Figure:
-    """One row per picture: the picture, then one overlay for each of its masks; all rows have the same columns.
+    """One row per frame: the frame, then one overlay for each of its masks; all rows have the same columns.
 
     Args:
         rows: at least one.

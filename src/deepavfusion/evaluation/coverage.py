@@ -64,7 +64,7 @@ class Coverage:
 
 
 def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelection:
-    """The clips of a split, and what is lacking of it.
+    """The clips of a split, and which of the split are missing.
 
     Args:
         source: a folder, manifest or shards.

@@ -49,7 +49,7 @@ def evaluate(config: EvaluationConfig, progress: Progress | None = None) -> Eval
 
 
 def results_folder(config: EvaluationConfig, evaluation: TaskEvaluation[Any]) -> Path:
-    """The folder asked for, or one in the run that is named after what is scored, and how."""
+    """The folder given by `out`, or one in the run named after the source and the protocol."""
     if config.out is not None:
         return Path(config.out)
     return Path(config.run) / "evaluation" / "-".join(evaluation.folder_name())

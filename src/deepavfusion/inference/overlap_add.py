@@ -69,7 +69,7 @@ def fill(waveform: Tensor, num_samples: int) -> Tensor:
 
 
 def consistent(estimates: Tensor, mixture: Tensor) -> Tensor:
-    """Estimates that add up to the mixture: what is lacking is shared out evenly (Wisdom et al. 2019).
+    """Estimates that add up to the mixture: the difference is divided evenly among them (Wisdom et al. 2019).
 
     Args:
         estimates: `(..., N, S)`.

@@ -227,7 +227,7 @@ class Predictor:
         consistent: bool = False,
         progress: Progress | None = None,
     ) -> Any:
-        """The sound of what is in the picture, or in each of several pictures, and what remains.
+        """Separate the sound of what the frame shows, or of each of several images, and the residual.
 
         Args:
             inputs: one input or a list.

@@ -30,7 +30,7 @@ MIN_BOX_SIDE = 1 / 16
 
 @dataclass(frozen=True)
 class AskedSources:
-    """By what sources are asked for: pictures of them, or parts of the recording's own picture."""
+    """How the sources are given: images of them, or parts of the recording's own frame."""
 
     pictures: tuple[NDArray[np.uint8], ...] = ()
     """`(h, w, 3)` each."""
@@ -44,7 +44,7 @@ class AskedSources:
 
 
 def ask_for(pictures: Sequence[Any], boxes: Sequence[Box]) -> AskedSources:
-    """What `pictures` (files, Pillow images, arrays or tensors) or `boxes` ask for; with neither, the whole picture.
+    """Sources given by `pictures` (files, Pillow images, arrays or tensors) or `boxes`; with neither, the whole frame.
 
     Raises:
         ValueError: both, or what is no picture or no box.

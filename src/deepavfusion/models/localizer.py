@@ -125,7 +125,7 @@ class Localizer(EncoderModel):
         image_present: Tensor | None = None,
         audio_present: Tensor | None = None,
     ) -> LocalizerOutput:
-        """Score the patches of pictures by what is heard with them.
+        """Score every image patch for the sound of its sample.
 
         Args:
             image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
@@ -142,7 +142,7 @@ class Localizer(EncoderModel):
         return self.answer(image, tokens, audio_present)
 
     def answer(self, image: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> LocalizerOutput:
-        """What the head says of pictures and of what the encoder made of them; arguments as of `forward`.
+        """The head's scores for images and the encoder's output for them; arguments as in `forward`.
 
         `tokens` hold every layer.
         """

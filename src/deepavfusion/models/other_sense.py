@@ -17,18 +17,18 @@ from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 def other_sense_worth(
     model: AudioVisualMAE, image: Tensor, audio: Tensor, image_noise: Tensor, audio_noise: Tensor
 ) -> dict[str, Tensor]:
-    """Loss on hidden patches with the other sense of the sample before, minus that with its own, at the same masks.
+    """Loss on hidden patches with the other modality of the previous sample, minus the loss with their own, under the
+    same masks.
 
     Args:
         model: in evaluation mode, so that all hidden patches are predicted.
-        image: `(B, 3, H, W)`, or `(B, frames, 3, H, W)`; all samples have a picture, and `B` is at least 2.
+        image: `(B, 3, H, W)`, or `(B, frames, 3, H, W)`; all samples have an image, and `B` is at least 2.
         audio: `(B, 1, M, T)`; all samples have sound.
         image_noise: `(B, N)` masking noise.
         audio_noise: the same of audio.
 
     Returns:
-        Scalars by the sense that is predicted, in units of its loss: above 0 where the other one helps, 0 without
-        fusion.
+        Scalars by the predicted modality, in units of its loss: above 0 where the other one helps, 0 without fusion.
     """
     if len(image) < 2:
         raise ValueError("the other modality is taken from another sample: at least 2 are needed")

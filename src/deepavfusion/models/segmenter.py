@@ -64,7 +64,7 @@ class Segmenter(EncoderModel):
         return self.answer(image, out, audio_present)
 
     def answer(self, image: Tensor, out: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
-        """What the decoder says of pictures and of what the encoder made of them; arguments as of `forward`.
+        """The decoder's logits for images and the encoder's output for them; arguments as in `forward`.
 
         `out` holds every layer.
         """

@@ -34,7 +34,7 @@ class SoundTokens:
 
 
 class SoundContext(nn.Module):
-    """The tokens that tell of the sound, at the head's width; the first stands for nothing to be heard."""
+    """The fusion and audio tokens at the head's width; the first token stands for the absence of sound."""
 
     def __init__(self, encoder: EarlyFusionConfig, width: int, hears: bool = True) -> None:
         super().__init__()

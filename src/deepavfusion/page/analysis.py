@@ -101,7 +101,7 @@ class Analyst:
         self._weights = {task: predictor.digest(_task(task)) for task in predictor.tasks}
 
     def analyse(self, request: Request, place: Place, at_end: Callable[[], None] = lambda: None) -> Iterator[Event]:
-        """Do what is wanted, and tell of it.
+        """Run a request and yield its events.
 
         Args:
             request: what.

@@ -195,7 +195,7 @@ class Page:
         parts: str,
         request: gr.Request,
     ) -> Iterator[list[Any]]:
-        """Do what is asked; yields status, download and cards as they change."""
+        """Run the chosen tasks; yields status, download and cards as they change."""
         given = given_of(kind, video, sound, photo, heard)
         wanted = tuple(offer.task for offer in self.offers if not offer.lacking and offer.task in tasks)
         empty = [""] * len(TASKS)

@@ -137,7 +137,7 @@ def _classes(found: Classification, record: Mapping[str, Any]) -> Markup:
 
 
 def _maps(record: Mapping[str, Any], address: Address) -> Markup:
-    """Heat or masks: the film, or the picture of a single moment, and how much there is over time."""
+    """Heat maps or masks: the video, or the image of a single moment, and the scores over time."""
     is_heat = record["task"] == "localization"
     moments, files = record["moments"], record["files"]
     if "film" in files:

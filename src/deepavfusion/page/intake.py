@@ -25,7 +25,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Given:
-    """What a visitor gave: a recording, or a picture and the sound that is heard with it."""
+    """What a visitor uploaded: a recording, or a photo and the sound that belongs to it."""
 
     paths: tuple[str, ...]
     """One file, or picture and sound."""

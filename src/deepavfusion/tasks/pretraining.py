@@ -139,7 +139,7 @@ class MaskedPretraining:
         return terms | {f"aligned_{name}": self.config.alignment.weight * term for name, term in out.alignment.items()}
 
     def probe(self, model: AudioVisualMAE, device: torch.device) -> dict[str, float]:
-        """What the other sense is worth to the reconstruction, and the nearest-neighbour accuracy of every stream."""
+        """Whether the reconstruction uses the other modality, and the nearest-neighbour accuracy of every stream."""
         worth = self.worth(model, device) if self.config.autoencoder.weight else {}
         return {**worth, **self.nearest_neighbour(model, device)}
 

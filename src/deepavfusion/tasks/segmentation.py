@@ -138,7 +138,7 @@ class Segmentation(EncoderTask[Segmenter]):
         return terms
 
     def probe(self, model: Segmenter, device: torch.device) -> dict[str, float]:
-        """IoU of held-out pictures, and what is left of the mask area in silence; empty if there are none."""
+        """IoU of held-out frames, and the share of the mask area left in silence; empty if there are no such frames."""
         if not self._watched:
             return {}
         found, areas = {}, {}

@@ -131,7 +131,7 @@ class SegmentationConfig(EncoderRunConfig):
 
     @property
     def replacements(self) -> dict[str, float]:
-        """Shares of samples whose sound is replaced, by what is heard instead.
+        """Shares of samples whose sound is replaced, by the replacement.
 
         None for a model that hears nothing: it could not know why a mask is empty, and would only predict less.
         """

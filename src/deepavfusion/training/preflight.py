@@ -83,7 +83,7 @@ def _checked_files(
 
 
 def _announce(task: Task[Any], config: RunConfig, processes: Processes, progress: TrainingProgress) -> None:
-    """Say what is about to be done, and what was asked for in vain."""
+    """Say what the run will do, and which settings have no effect."""
     batch_size, num_clips, total_steps = config.training.batch_size, len(task.clips), progress.total_steps
     warmup = num_warmup_steps(config.optim, total_steps)
     progress.say(

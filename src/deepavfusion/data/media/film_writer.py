@@ -97,7 +97,7 @@ class FilmWriter:
             self._container.close()
 
     def add_picture(self, picture: NDArray[np.uint8]) -> None:
-        """The next picture, `(H, W, 3)` of the film's size."""
+        """Append a frame, `(H, W, 3)` of the video's size."""
         self._container.mux(self._video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
 
     def add_sound(self, waveform: NDArray[np.float32]) -> None:

@@ -93,7 +93,7 @@ def not_media(path: str, is_known_to_libav: bool) -> str | None:
 
 
 def photo(name: str) -> str:
-    """Why a photo is refused where a film is asked for."""
+    """Why a photo is refused where a video is expected."""
     return f"a photo ({name}), neither video nor sound"
 
 

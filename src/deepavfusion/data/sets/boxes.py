@@ -25,7 +25,7 @@ class Box:
 
     @classmethod
     def of_corners(cls, x1: float, y1: float, x2: float, y2: float) -> Box:
-        """Clip two corners to the picture. Raises ValueError for what is no number."""
+        """Clip two corners to the frame. Raises ValueError for values that are not numbers."""
         corners = (x1, y1, x2, y2)
         if not all(isinstance(value, int | float) and not math.isnan(value) for value in corners):
             raise ValueError(f"box {list(corners)} must be four numbers")
@@ -33,7 +33,7 @@ class Box:
 
     @classmethod
     def of_size(cls, x: float, y: float, width: float, height: float) -> Box:
-        """Clip a corner, a width and a height to the picture. Raises ValueError for what is no number."""
+        """Clip a corner, a width and a height to the frame. Raises ValueError for values that are not numbers."""
         cls.of_corners(x, y, width, height)  # refuses what cannot be added
         return cls.of_corners(x, y, x + width, y + height)
 

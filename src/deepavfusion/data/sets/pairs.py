@@ -21,7 +21,7 @@ Difficulty = Literal["Easy", "Hard"]
 
 @dataclass(frozen=True)
 class SoundingPair:
-    """A picture, a sound, and whether what is seen makes what is heard."""
+    """An image, a sound, and whether the sound comes from what the image shows."""
 
     image_id: str
     audio_id: str

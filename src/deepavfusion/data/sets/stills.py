@@ -25,7 +25,7 @@ def has_stills(folder: str) -> bool:
 
 
 def find_stills(clips: Iterable[ListedClip], folder: str) -> tuple[dict[str, FramedClip], tuple[str, ...]]:
-    """The listed clips of which picture and sound are there.
+    """The listed clips whose image and sound exist.
 
     Args:
         clips: of a list.

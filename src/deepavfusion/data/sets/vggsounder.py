@@ -31,7 +31,8 @@ class ModalAnnotation:
     voice_over: bool
 
     def labels_of(self, *modalities: str) -> tuple[str, ...]:
-        """The labels with one of these modalities: `("A", "AV")` gives all that is heard, `("A",)` what is not seen."""
+        """The labels with one of these modalities: `("A", "AV")` gives everything audible, `("A",)` what is audible but
+        not visible."""
         return tuple(label for label, kind in zip(self.labels, self.modalities, strict=True) if kind in modalities)
 
 

@@ -186,7 +186,7 @@ class ItemSet(ClipSet):
 
 
 class Unseen:
-    """An opened clip whose picture is not looked at."""
+    """An opened clip whose frames are not read."""
 
     def __init__(self, media: OpenClip) -> None:
         self.media, self.info = media, replace(media.info, has_picture=False)

@@ -130,7 +130,7 @@ class SegmenterEvaluator:
         return [picture.clip.id for picture in self.pictures]
 
     def loader(self, positions: Sequence[int], batch_size: int, num_workers: int, device: torch.device) -> ClipLoader:
-        """Batches of whole pictures with the sound that is to be heard."""
+        """Batches of whole frames with the sound that they are combined with."""
         config = self.model.config.encoder
         view = CentreView.from_config(config, whole=True)
         pictures = PictureSet(self.pictures, positions, view, self.truth, self.sound, self.noise_rms, self.seed)

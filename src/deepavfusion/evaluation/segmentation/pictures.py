@@ -69,7 +69,7 @@ class PictureSelection:
 
 
 def select_pictures(source: str, split: str) -> PictureSelection:
-    """The pictures of a split that have a mask, and what is lacking of the split.
+    """The frames of a split that have a mask, and which videos of the split are missing.
 
     Args:
         source: a table of pictures, or what holds the clips of a Bandstand world.

@@ -123,7 +123,7 @@ class SegmentationReport:
         )
 
     def _samples(self) -> dict[str, NDArray[np.float64]]:
-        """By score, one value per picture whose mean is the score; NaN where a picture has none."""
+        """By score, one value per frame whose mean is the score; NaN where a frame has none."""
         samples = self._samples_of(self.own)
         samples["mask area, own sound"] = self._column("area")
         for sound, found in self.heard.items():

@@ -229,7 +229,7 @@ def _sizes(config: SeparatorConfig) -> tuple[object, ...]:
 
 
 def _failed(batch: Batch, parts: int, count: int) -> dict[int, str]:
-    """Mixtures of which a picture or a needed sound is lacking."""
+    """Mixtures that lack an image or a needed sound."""
     causes = {failure.clip_id: failure.cause for failure in batch.failures}
     failed: dict[int, str] = {}
     for row, name in enumerate(batch.ids):
