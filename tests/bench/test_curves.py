@@ -71,7 +71,7 @@ def test_table_json_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="measured names bilinear, which forms does not"):
+    with pytest.raises(ValueError, match="measured names bilinear, which --forms does not have"):
         CurvesBenchConfig(forms=("dense",), measured=("bilinear",))
     with pytest.raises(ValueError, match="audio_seconds is empty"):
         CurvesBenchConfig(audio_seconds=())

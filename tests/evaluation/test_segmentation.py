@@ -343,7 +343,7 @@ def test_sounds_beside_a_picture(world: Path) -> None:
     for sample in samples.values():
         assert np.array_equal(sample.image, samples["own"].image)
         assert np.array_equal(sample.mask, samples["own"].mask)
-    with pytest.raises(ValueError, match="has no partner of another video"):
+    with pytest.raises(ValueError, match="has no other video to take"):
         partners(selection.pictures[:1], 0)
 
 

@@ -113,5 +113,5 @@ def test_overlays_by_hand() -> None:
     assert semantic[2, 2].tolist() == [round(0.2 * 100 + 0.8 * c) for c in palette(3)[2]]
     figure = overlay_figure([Overlay("a", picture, {"truth": mask})], ("background", "dog", "cat"), "title")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dog"]
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one frame"):
         overlay_figure([])

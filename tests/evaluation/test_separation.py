@@ -259,7 +259,7 @@ def test_settings_are_checked(data: Path, run: Path, tmp_path: Path) -> None:
         (["--baselines", "[runs/x]"], "'runs/x' must be NAME=PLACE"),
         (["--baselines", "[mixture=runs/x]"], "'mixture', which is always there"),
         (["--sources", "5"], "--sources 5 must be 2 to 4"),
-        (["--pairs", "p.csv", "--mixtures", "duets"], "the list says what is mixed"),
+        (["--pairs", "p.csv", "--mixtures", "duets"], "the list defines the mixtures"),
     ):
         with pytest.raises(UsageError, match=message):
             parse_arguments(EvaluateSeparationConfig, [*words, *extra], positional=("run",))

@@ -166,7 +166,7 @@ def test_methods_that_an_encoder_does_not_have() -> None:
     separate = EarlyFusionEncoder(replace(ENCODER, fusion_layers="none"))
     late = EarlyFusionEncoder(replace(ENCODER, fusion_layers=(2,)))
     for encoder, method, layers, message in (
-        (separate, "rise", (2,), "method rise: an encoder without fusion has nothing to show"),
+        (separate, "rise", (2,), "method rise: an encoder without fusion gives no such map"),
         (late, "attention", (1, 2), r"layers \[1\] do not fuse; those that do are \[2\]"),
         (late, "rise", (3,), r"layers \[3\] must be layer numbers from 0 to 2"),
     ):

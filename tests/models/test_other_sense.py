@@ -41,5 +41,5 @@ def test_it_is_nothing_without_fusion_and_where_all_have_the_same_other_sense() 
     assert {name: float(value) for name, value in apart.items()} == {"image": 0.0, "audio": 0.0}
     same = other_sense_worth(tiny_autoencoder().eval(), image, audio[:1].expand_as(audio), *noise(3))
     assert float(same["image"]) == 0.0
-    with pytest.raises(ValueError, match="a single sample has no foreign one"):
+    with pytest.raises(ValueError, match="the other modality is taken from another sample"):
         other_sense_worth(tiny_autoencoder().eval(), image[:1], audio[:1], *noise(1))

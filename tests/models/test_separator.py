@@ -178,7 +178,7 @@ def test_configurations_of_earlier_versions_are_read_unless_their_form_is_no_mor
     release = {**old, "decoder": "release", "grid": "mel", "picture": "pooled"}
     assert SeparatorConfig.from_dict(release).decoder == "release"
     for change in ({"grid": "mel"}, {"picture": "pooled"}, {"target": "complex"}):
-        with pytest.raises(ValueError, match="this form of the decoder ended with version"):
+        with pytest.raises(ValueError, match="this form of the decoder was removed after version"):
             SeparatorConfig.from_dict({**old, **change})
 
 

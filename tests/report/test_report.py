@@ -148,7 +148,7 @@ def test_what_makes_no_sense_leaves_the_old_report(demo_run: Path, tmp_path: Pat
     metrics.write_text(metrics.read_text().replace("1.0296825", "much"))
     with pytest.raises(ValueError, match=re.escape(f"{metrics}: step 20 has no number in column loss_image: 'much'")):
         write_report(run, out)
-    with pytest.raises(ValueError, match="no folder of a run"):
+    with pytest.raises(ValueError, match="not the folder of a run"):
         write_report(tmp_path / "nowhere", out)
     assert out.read_text() == "old"
     assert list(tmp_path.iterdir()) in ([run, out], [out, run])

@@ -62,7 +62,7 @@ def test_mistakes_are_named() -> None:
         ([*BASE, "--recipe", "probe", "--pooling", "attentive"], r"--pooling attentive: --recipe probe pools mean"),
         (
             [*BASE, "--recipe", "probe", "--freeze_encoder", "false"],
-            "take --recipe finetune",
+            "use --recipe finetune",
         ),
         ([*BASE, "--keep_heads", "true", "--heads", "[image]"], r"--keep_heads true: .* takes --heads and --pooling"),
         ([*BASE, "--keep_heads", "true", "--untrained", "true"], r"--keep_heads true: heads belong to"),

@@ -230,7 +230,7 @@ def test_settings_are_checked_and_told(data: Path, encoder: Path, tmp_path: Path
         (["--mixing.sources", "[1,2]"], "--mixing.sources .1, 2. must be two ascending counts from 2 to 4"),
         (["--decoding.grid", "mel"], "--decoding.decoder says it: unet has masks on bins, release on mel bands"),
         (["--optim.blr", "0.3"], "separation was tuned with --optim.blr 0.0003"),
-        (["--untrained", "true", "--freeze_encoder", "true"], "would leave a random encoder"),
+        (["--untrained", "true", "--freeze_encoder", "true"], "would keep a random encoder"),
     ):
         with pytest.raises(UsageError, match=message):
             parse_arguments(SeparationConfig, [*words, *extra])

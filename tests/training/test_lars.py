@@ -74,5 +74,5 @@ def test_the_setting_builds_it_and_its_state_is_restored() -> None:
 
 
 def test_settings_off_limits_are_refused() -> None:
-    with pytest.raises(ValueError, match="off limits"):
+    with pytest.raises(ValueError, match="out of range"):
         LARS([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=1.0)

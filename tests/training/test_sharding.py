@@ -134,7 +134,7 @@ def test_one_process_shares_nothing_out(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"strategy fsdp and compile do not go together"):
+    with pytest.raises(ValueError, match=r"strategy fsdp and compile cannot be combined"):
         TrainingConfig(strategy="fsdp", compile=True)
 
     class Sharded(Processes):
@@ -145,6 +145,6 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(loop, "Processes", Sharded)
     config = block_config(str(tmp_path / "run"), "fsdp")
     config = replace(config, optim=replace(config.optim, optimizer="lars", layer_decay=1.0))
-    with pytest.raises(ValueError, match=r"optim\.optimizer lars and --training\.strategy fsdp do not go together"):
+    with pytest.raises(ValueError, match=r"optim\.optimizer lars and --training\.strategy fsdp cannot be combined"):
         fit(BlockTask(config), config, Console(file=io.StringIO()))
     assert not (tmp_path / "run").exists()
