@@ -137,7 +137,7 @@ def test_a_task_that_fails_lets_the_others_go_on(tmp_path: Path) -> None:
     assert "has no sound" in str(found["localization"])
     assert isinstance(found["classification"], dict)
     assert isinstance(found["embedding"], dict)
-    with pytest.raises(ValueError, match="'hearing' is no task"):
+    with pytest.raises(ValueError, match="'hearing' is not a task"):
         shared_predictor().write_all(("hearing",), silent, tmp_path)  # type: ignore[arg-type]
 
 
@@ -182,6 +182,25 @@ def test_works_keep_step_and_failures_stay_apart() -> None:
     assert told == sorted(told)
     with pytest.raises(TypeError):  # a mistake of the program is no failure of a file
         side_by_side({"a": (len(3) for _ in range(1))}, 1.0)  # type: ignore[arg-type, dict-item]
+
+
+def test_works_that_are_stopped_leave_nothing_half_written(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "clip.mp4", 3.3)
+
+    class StopError(BaseException):
+        pass
+
+    def stop(done: float, length: float) -> None:
+        if done > 0:
+            assert list((tmp_path / "out").iterdir())  # something is being written
+            raise StopError
+
+    try:
+        shared_predictor(batch_size=4).write_all(TASKS, path, tmp_path / "out", progress=stop, **SETTINGS)
+    except StopError:  # the exception with its frames is still alive here
+        assert not list((tmp_path / "out").iterdir())
+    else:
+        pytest.fail("it was not stopped")
 
 
 def test_shared_items_are_made_once_and_let_go() -> None:

@@ -23,15 +23,18 @@ FAILURES = (MediaError, ValueError, OSError, ArithmeticError, RuntimeError, Memo
 
 
 def finish(steps: Steps[Answer], length_seconds: float = 0.0, progress: Progress | None = None) -> Answer:
-    """Do all of it."""
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as end:
-            answer: Answer = end.value
-            return answer
-        if progress is not None:
-            progress(min(done, length_seconds), length_seconds)
+    """Do all of it; if `progress` raises, it is closed first."""
+    try:
+        while True:
+            try:
+                done = next(steps)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+            if progress is not None:
+                progress(min(done, length_seconds), length_seconds)
+    finally:
+        steps.close()
 
 
 def side_by_side(
@@ -46,20 +49,24 @@ def side_by_side(
         NotWrittenError, BrokenPipeError: nothing can be written any more.
     """
     running, done, found = dict(works), dict.fromkeys(works, -1.0), {}
-    while running:
-        name = min(running, key=done.__getitem__)
-        try:
-            done[name] = next(running[name])
-        except StopIteration as end:
-            found[name] = end.value
-        except (BrokenPipeError, NotWrittenError):
-            raise
-        except FAILURES as error:
-            found[name] = error.with_traceback(None)  # which would keep alive what the work has read
-        if name in found:
-            del running[name]
-        elif progress is not None:
-            progress(min(min(done[name] for name in running), length_seconds), length_seconds)
+    try:
+        while running:
+            name = min(running, key=done.__getitem__)
+            try:
+                done[name] = next(running[name])
+            except StopIteration as end:
+                found[name] = end.value
+            except (BrokenPipeError, NotWrittenError):
+                raise
+            except FAILURES as error:
+                found[name] = error.with_traceback(None)  # which would keep alive what the work has read
+            if name in found:
+                del running[name]
+            elif progress is not None:
+                progress(min(min(done[name] for name in running), length_seconds), length_seconds)
+    finally:  # whoever stops them all by an exception finds nothing half-written
+        for work in running.values():
+            work.close()
     return {name: found[name] for name in works}
 
 
