@@ -29,6 +29,7 @@ from deepavfusion.bench.noise import noise_batch
 from deepavfusion.bench.step import SIZES, Kind, release
 from deepavfusion.configuration import DataConfig, TrainingConfig
 from deepavfusion.data.sample_clips import write_sample_clips
+from deepavfusion.models.config import FUSION_NAMES
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.training.optimizer import build_optimizer
@@ -59,7 +60,7 @@ def run(stage: Stage) -> None:
             names = {"check": "reference", "case": case, "arithmetic": arithmetic}
             stage.row(names, partial(reference, case, arithmetic, stage.device))
     size = "tiny" if stage.quick else "vit_b"
-    for fusion in ("token", "dense", "factorized", "bilinear"):
+    for fusion in FUSION_NAMES:
         for which in ("pre-training", "unmasked encoder"):
             for arithmetic in WRITTEN_OUT_ALLOWED:
                 names = {"check": "written out", "case": f"{size} {fusion}, {which}", "arithmetic": arithmetic}

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 
+from deepavfusion.cli import main
 from deepavfusion.data.clips import SHARDS_MANIFEST, ClipError, find_clips
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, ClipStream, collate
@@ -222,6 +223,21 @@ def test_truncated_and_altered_shards_are_found_and_named(shards: Path, tmp_path
         ShardedClip(str(out / "00000.tar#512"))
     with pytest.raises(ValueError, match="no finished shards"):
         verify_shards(str(tmp_path))
+
+
+def test_the_command_verifies_shards_that_are_there(
+    folder: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(shards, out)
+    words = ["shard", str(folder), str(out), "--frames_per_second", "12.5", "--clips_per_shard", "3"]
+    words += ["--num_workers", "0", "--verify", "true"]
+    assert main(words) == 0
+    assert f"all shards of {out} are as they were written" in capsys.readouterr().out
+    shard = out / "00001.tar"
+    shard.write_bytes(shard.read_bytes()[:-512])
+    assert main(words) == 1
+    assert f"{shard}: truncated" in capsys.readouterr().out
 
 
 def test_a_shard_of_another_manifest_is_refused(shards: Path) -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 
 from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, EarlyFusionEncoder, MaskedAutoencoderConfig
+from deepavfusion.models.config import FUSION_NAMES
 
-FORMS = ("token", "dense", "factorized", "bilinear")
+FORMS = FUSION_NAMES
 TINY = EarlyFusionConfig(
     image_size=(64, 48), audio_size=(48, 64), embed_dim=32, depth=3, num_heads=4, num_tokens=(4, 3, 2)
 )

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from deepavfusion.models.config import EarlyFusionConfig, FusionForm, MaskedAutoencoderConfig, MaskedDecodingConfig
+from deepavfusion.models.config import (
+    FUSION_NAMES,
+    EarlyFusionConfig,
+    FusionForm,
+    MaskedAutoencoderConfig,
+    MaskedDecodingConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class ModelBenchConfig:
     """The encoder; ViT-B by default. Its fusion form is replaced by each of --forms."""
     autoencoder: MaskedDecodingConfig = field(default_factory=MaskedDecodingConfig)
     """Masks and decoders of the pre-training step."""
-    forms: tuple[FusionForm, ...] = ("token", "dense", "factorized", "bilinear")
+    forms: tuple[FusionForm, ...] = FUSION_NAMES
     """Fusion forms to measure."""
     batch_size: int = 1
     """Clips per pass."""
@@ -34,7 +40,7 @@ class ModelBenchConfig:
         if self.repeats < 0:
             raise ValueError(f"repeats {self.repeats} must not be negative")
         if not self.forms:
-            raise ValueError("forms is empty: name at least one of token, dense, factorized, bilinear")
+            raise ValueError(f"forms is empty: name at least one of {', '.join(FUSION_NAMES)}")
         MaskedAutoencoderConfig.from_parts(self.model, self.autoencoder)
 
 
@@ -79,7 +85,7 @@ class CurvesBenchConfig:
 
     model: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder; ViT-B by default. Its fusion form and input sizes are replaced by those below."""
-    forms: tuple[FusionForm, ...] = ("token", "dense", "factorized", "bilinear")
+    forms: tuple[FusionForm, ...] = FUSION_NAMES
     """Fusion forms to count."""
     image_sizes: tuple[int, ...] = (224, 320, 448)
     """Sides of the square images in pixels, each divisible by model.patch_size."""

@@ -5,17 +5,14 @@ Counted and timed as in `bench model`; the decoders are timed alternately.
 
 from __future__ import annotations
 
-import json
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from deepavfusion.atomic import write_text
 from deepavfusion.bench.config import DecoderBenchConfig
-from deepavfusion.bench.model import Step, count_flops, device_name, saved_bytes, steps_of, time_step
+from deepavfusion.bench.model import Step, count_flops, saved_bytes, steps_of, time_step, write_costs
 from deepavfusion.models.config import DecoderForm, MaskedAutoencoderConfig
 from deepavfusion.training.processes import resolve_device
 
@@ -68,8 +65,5 @@ def run(config: DecoderBenchConfig) -> list[DecoderCost]:
         seconds = "-" if c.seconds is None else f"{1e3 * c.seconds:.0f}"
         table.add_row(c.decoder_form, f"{c.predicted_share:.0%}", f"{c.gflop:.1f}", f"{c.saved_mib:.0f}", seconds)
     console.print(table)
-    if config.json:
-        record = {"torch": torch.__version__, "device": device_name(resolve_device(config.device))}
-        values = {**record, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
-        write_text(config.json, json.dumps(values, indent=2) + "\n")
+    write_costs(config, costs)
     return costs

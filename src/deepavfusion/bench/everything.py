@@ -24,9 +24,9 @@ from deepavfusion.bench.config import (
     PredictBenchConfig,
     StepBenchConfig,
 )
+from deepavfusion.models.config import FUSION_NAMES
 from deepavfusion.training.processes import resolve_device
 
-FORMS = ("token", "dense", "factorized", "bilinear")
 RUNS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "model": (ModelBenchConfig, model.run),
     "decoder": (DecoderBenchConfig, decoder.run),
@@ -48,10 +48,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "cuda": {
         "model": {"batch_size": 16, "repeats": 10},
         "decoder": {"batch_size": 16, "repeats": 10},
-        "curves": {"measured": FORMS, "max_tflop": 40.0, "repeats": 3},
+        "curves": {"measured": FUSION_NAMES, "max_tflop": 40.0, "repeats": 3},
         "step": {
             "sizes": ("vit_b", "vit_l"),
-            "fusions": FORMS,
+            "fusions": FUSION_NAMES,
             "batch_size": "best",
             "steps": 10,
             "num_workers": max(1, (os.cpu_count() or 1) - 2),

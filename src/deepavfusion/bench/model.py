@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deepavfusion.atomic import write_text
 from deepavfusion.bench import plain
-from deepavfusion.bench.config import ModelBenchConfig
+from deepavfusion.bench.config import DecoderBenchConfig, ModelBenchConfig
 from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
@@ -166,8 +167,13 @@ def run(config: ModelBenchConfig) -> list[StepCost]:
         row = (cost.fusion, cost.step, cost.form, f"{cost.gflop:.1f}", f"{cost.saved_mib:.0f}", seconds)
         table.add_row(*row, end_section=last)
     console.print(table)
+    write_costs(config, costs)
+    return costs
+
+
+def write_costs(config: ModelBenchConfig | DecoderBenchConfig, costs: Sequence[Any]) -> None:
+    """Write the costs, each a dataclass, with settings and machine, if a file was asked for."""
     if config.json:
         record = {"torch": torch.__version__, "device": device_name(resolve_device(config.device))}
         values = {**record, "config": asdict(config), "costs": [asdict(cost) for cost in costs]}
         write_text(config.json, json.dumps(values, indent=2) + "\n")
-    return costs

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.locations import open_text
@@ -48,6 +49,29 @@ class NamedRow:
         return self.cells[column] == "True"
 
 
+@contextmanager
+def opened(path: str, what: str, remedy: str) -> Iterator[IO[str]]:
+    """Open a text file, local or at a URL, with one kind of error for all that is wrong with it.
+
+    Args:
+        path: the file.
+        what: it should be, for the message.
+        remedy: what to do where it cannot be read.
+
+    Raises:
+        ValueError: there is no such file, it cannot be read, or is not UTF-8 or csv.
+    """
+    try:
+        with open_text(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; {remedy}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not {what} in UTF-8 ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}; {remedy}") from None
+
+
 def read_rows(path: str, delimiter: str = ",", comment: str | None = None, quotes: bool = True) -> list[Row]:
     """Read a csv file without a header; empty lines are left out.
 
@@ -61,25 +85,18 @@ def read_rows(path: str, delimiter: str = ",", comment: str | None = None, quote
         ValueError: no such file, not a csv file in UTF-8, or nothing in it.
     """
     rows = []
-    try:
-        with open_text(path) as file:
-            reader = csv.reader(
-                check_commas(file, path, comment) if delimiter == "," else file,
-                delimiter=delimiter,
-                skipinitialspace=True,
-                quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
-                strict=True,
-            )
-            for cells in reader:
-                if not any(cells) or (comment is not None and cells[0].startswith(comment)):
-                    continue
-                rows.append(Row(tuple(cell.strip() for cell in cells), f"{path}, line {reader.line_num}"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}; give an annotation file") from None
+    with opened(path, "a csv file", "give an annotation file") as file:
+        reader = csv.reader(
+            check_commas(file, path, comment) if delimiter == "," else file,
+            delimiter=delimiter,
+            skipinitialspace=True,
+            quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+            strict=True,
+        )
+        for cells in reader:
+            if not any(cells) or (comment is not None and cells[0].startswith(comment)):
+                continue
+            rows.append(Row(tuple(cell.strip() for cell in cells), f"{path}, line {reader.line_num}"))
     if not rows:
         raise ValueError(f"{path}: holds no rows")
     return rows
@@ -109,15 +126,8 @@ def read_lines(path: str) -> tuple[str, ...]:
     Raises:
         ValueError: no such file, not UTF-8, or nothing in it.
     """
-    try:
-        with open_text(path) as file:
-            lines = tuple(line.strip() for line in file if line.strip())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text in UTF-8 ({error})") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}; give a text file") from None
+    with opened(path, "text", "give a text file") as file:
+        lines = tuple(line.strip() for line in file if line.strip())
     if not lines:
         raise ValueError(f"{path}: holds no lines")
     return lines
@@ -129,17 +139,11 @@ def read_json(path: str) -> Any:
     Raises:
         ValueError: no such file, or not JSON; names the line.
     """
-    try:
-        with open_text(path) as file:
+    with opened(path, "JSON", "give an annotation file") as file:
+        try:
             return json.load(file)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not JSON in UTF-8 ({error})") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}; give an annotation file") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
 
 
 def read_items(path: str) -> list[tuple[dict[str, Any], str]]:

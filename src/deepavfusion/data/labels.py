@@ -11,10 +11,10 @@ import csv
 from collections.abc import Iterable
 from dataclasses import replace
 
+from deepavfusion.data.annotation_files import opened
 from deepavfusion.data.clip_names import clip_name, possible_names, segment_id
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.csv_text import check_commas
-from deepavfusion.data.locations import open_text
 
 Label = tuple[str | None, str | None]
 """Class name and split."""
@@ -46,15 +46,8 @@ def read_labels(path: str) -> dict[str, Label]:
     Raises:
         ValueError: no file, not one of the known forms, or a clip with two labels; names file, line and fix.
     """
-    try:
-        with open_text(path) as file:
-            rows = [row for row in csv.reader(check_commas(file, path)) if row]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; give `folder`, `none` or a csv file with columns file,label") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a csv file in UTF-8 ({error})") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+    with opened(path, "a csv file", "give `folder`, `none` or a csv file with columns file,label") as file:
+        rows = [row for row in csv.reader(check_commas(file, path)) if row]
     if not rows:
         raise ValueError(f"{path}: holds no labels")
     columns = _columns(rows[0], path)

@@ -60,6 +60,9 @@ class ShardConfig:
     """Storage of the sound: wav is read twenty times faster, flac is about a third smaller."""
     clips_per_shard: int = 256
     """Clips per shard."""
+    verify: bool = False
+    """When all shards are there, read them through and compare them with their checksums; those of an earlier run
+    too."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2

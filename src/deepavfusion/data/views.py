@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -68,14 +68,37 @@ class ClipView:
 
 
 @dataclass(frozen=True)
-class TrainingView:
-    """A random window, a random frame in it, a random resized crop, mirroring and gain; other colours and noise if
-    they are asked for."""
+class Sizes:
+    """What every view has: how much is seen and heard."""
 
     image_size: tuple[int, int] = (224, 224)
     """Height and width of the picture."""
     window_seconds: float = 3.0
     """Length of the sound."""
+    num_frames: int = field(default=1, kw_only=True)
+    """Frames of the picture."""
+    region: Region = field(default=WHOLE, kw_only=True)
+    """The part of the picture that is taken for all of it."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the picture, as of `ClipView.image`."""
+        return image_shape(self.num_frames, self.image_size)
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the waveform."""
+        return round(self.window_seconds * SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class TrainingView(Sizes):
+    """A random window, a random frame in it, a random resized crop, mirroring and gain; other colours and noise if
+    they are asked for.
+
+    Of several frames none is random in its window, so that their times are those the model knows.
+    """
+
     crop_area: tuple[float, float] = (0.5, 1.0)
     """Range of the crop's share of the picture."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -88,35 +111,12 @@ class TrainingView:
     """Strength of changed colours, 0 to 1."""
     noise: float = 0.0
     """Largest standard deviation of added white noise, in the units of the sound."""
-    num_frames: int = 1
-    """Frames of the picture; of several none is random in its window, so that their times are those the model knows."""
-    region: Region = WHOLE
-    """The part of the picture that is taken for all of it."""
 
     @classmethod
     def from_config(cls, data: DataConfig, model: EarlyFusionConfig) -> TrainingView:
         """The view that a model's input sizes and the data settings ask for."""
-        return cls(
-            model.image_size,
-            seconds(model),
-            data.crop_area,
-            data.crop_ratio,
-            data.flip,
-            data.gain_db,
-            data.colour,
-            data.noise,
-            model.num_frames,
-        )
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Shape of the picture, as of `ClipView.image`."""
-        return image_shape(self.num_frames, self.image_size)
-
-    @property
-    def num_samples(self) -> int:
-        """Length of the waveform."""
-        return round(self.window_seconds * SAMPLE_RATE)
+        augmentation = data.crop_area, data.crop_ratio, data.flip, data.gain_db, data.colour, data.noise
+        return cls(model.image_size, seconds(model), *augmentation, num_frames=model.num_frames)
 
     def read(self, media: OpenClip, rng: np.random.Generator | None, times: Sequence[float] = ()) -> ClipView:
         """Draw and read one view.
@@ -158,42 +158,24 @@ class TrainingView:
 
 
 @dataclass(frozen=True)
-class CentreView:
+class CentreView(Sizes):
     """The window in the middle of the clip, its middle frame, the centre of the picture or all of it; nothing random.
 
     Of several windows the first begins with the clip, the last ends with it and their centres are evenly spaced;
     those of a clip no longer than a window are all the whole clip.
     """
 
-    image_size: tuple[int, int] = (224, 224)
-    """Height and width of the picture."""
-    window_seconds: float = 3.0
-    """Length of the sound."""
     num_windows: int = 1
     """How many windows the clip is seen through."""
     window: int = 0
     """Which of them this is."""
     whole: bool = False
     """Squeeze the whole picture into the output instead of cutting its centre."""
-    num_frames: int = 1
-    """Frames of the picture."""
-    region: Region = WHOLE
-    """The part of the picture that is taken for all of it."""
 
     @classmethod
     def from_config(cls, model: EarlyFusionConfig, whole: bool = False) -> CentreView:
         """The view that a model's input sizes ask for."""
         return cls(model.image_size, seconds(model), whole=whole, num_frames=model.num_frames)
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Shape of the picture, as of `ClipView.image`."""
-        return image_shape(self.num_frames, self.image_size)
-
-    @property
-    def num_samples(self) -> int:
-        """Length of the waveform."""
-        return round(self.window_seconds * SAMPLE_RATE)
 
     def read(self, media: OpenClip, rng: np.random.Generator | None = None, times: Sequence[float] = ()) -> ClipView:
         """Read the view, its (middle) frame the one of `times` nearest to the middle if there are any.

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-COLOURS = {"token": "#7f7f7f", "dense": "#d62728", "factorized": "#1f77b4", "bilinear": "#2ca02c"}
+COLOURS = ("#7f7f7f", "#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
+"""Of the fusion forms, in the order in which they are measured."""
 STYLES: dict[str, Literal["-", "--"]] = {"ours": "-", "written out": "--"}
 ROWS = (("gflop", "GFLOP"), ("peak_gib", "peak memory, GiB"))
 
@@ -20,16 +21,16 @@ def cost_curves_figure(record: dict[str, Any]) -> Figure:
     """
     points = record["points"]
     sides = sorted({p["image_side"] for p in points})
-    fusions = list(dict.fromkeys(p["fusion"] for p in points))
+    colours = dict(zip(dict.fromkeys(p["fusion"] for p in points), COLOURS, strict=False))
     figure = Figure(figsize=(2.6 * len(sides) + 1.6, 5.2), dpi=110, layout="constrained")
     axes = figure.subplots(len(ROWS), len(sides), squeeze=False, sharex=True, sharey="row")
     for column, side in enumerate(sides):
         for row, (key, label) in enumerate(ROWS):
             axis = axes[row, column]
-            for fusion in fusions:
+            for fusion, colour in colours.items():
                 for form, style in STYLES.items():
                     line = [p for p in points if (p["image_side"], p["fusion"], p["form"]) == (side, fusion, form)]
-                    _draw_line(axis, line, key, COLOURS[fusion], style)
+                    _draw_line(axis, line, key, colour, style)
             if key == "peak_gib":
                 axis.axhline(record["memory_gib"], color="black", linestyle=":", linewidth=1)
             if column == 0:
@@ -38,7 +39,7 @@ def cost_curves_figure(record: dict[str, Any]) -> Figure:
         axes[-1, column].set_xlabel("seconds of sound", fontsize=9)
     for axis in axes.flat:
         _scale(axis, sorted({p["audio_seconds"] for p in points}))
-    figure.legend(handles=_legend(fusions, record["memory_gib"]), loc="outside right center", fontsize=8, frameon=False)
+    figure.legend(handles=_legend(colours, record["memory_gib"]), loc="outside right center", fontsize=8, frameon=False)
     return figure
 
 
@@ -60,8 +61,8 @@ def _scale(axis: Axes, seconds: list[float]) -> None:
     axis.grid(alpha=0.3)
 
 
-def _legend(fusions: list[str], memory_gib: float) -> list[Line2D]:
-    lines = [Line2D([], [], color=COLOURS[fusion], label=fusion) for fusion in fusions]
+def _legend(colours: dict[str, str], memory_gib: float) -> list[Line2D]:
+    lines = [Line2D([], [], color=colour, label=fusion) for fusion, colour in colours.items()]
     forms = [Line2D([], [], color="black", linestyle=style, label=form) for form, style in STYLES.items()]
     cross = Line2D([], [], color="black", marker="x", linestyle="", markersize=8, label="out of memory")
     limit = Line2D([], [], color="black", linestyle=":", linewidth=1, label=f"{memory_gib:.0f} GiB")

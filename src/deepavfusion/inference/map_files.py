@@ -40,11 +40,14 @@ TOP_CLASSES = 3
 """Classes that a record names for each moment."""
 
 
+MapTask = Literal["localization", "segmentation"]
+
+
 @dataclass(frozen=True)
 class MapLook:
     """How maps are told and drawn."""
 
-    task: Literal["localization", "segmentation"]
+    task: MapTask
     name: str
     """What was looked at."""
     classes: tuple[str, ...]

@@ -75,17 +75,21 @@ class PredictConfig:
             raise ValueError(f"pictures, boxes and consistent are settings of separation, not of {told}")
         if self.pictures and self.boxes:
             raise ValueError("boxes are parts of the recording's own frames: give either --pictures or --boxes")
-        for name in ("step_seconds", "hop_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0.01 <= value <= 3600:
-                raise ValueError(f"{name} {value} must be from 0.01 to 3600")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+        check_pace(self.step_seconds, self.hop_seconds, self.batch_size)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What to find out."""
         return (self.task,) if isinstance(self.task, str) else self.task
+
+
+def check_pace(step_seconds: float, hop_seconds: float | None, batch_size: int) -> None:
+    """Raise ValueError, naming the setting, if moments or windows lie too close or far, or nothing is in a batch."""
+    for name, value in (("step_seconds", step_seconds), ("hop_seconds", hop_seconds)):
+        if value is not None and not 0.01 <= value <= 3600:
+            raise ValueError(f"{name} {value} must be from 0.01 to 3600")
+    if batch_size < 1:
+        raise ValueError(f"batch_size {batch_size} must be at least 1")
 
 
 def with_files(words: Sequence[str]) -> list[str]:

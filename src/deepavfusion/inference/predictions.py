@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import soundfile
@@ -26,7 +26,7 @@ from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.features import save_arrays
 from deepavfusion.drawing.prediction import level_figure, timeline_figure
 from deepavfusion.inference.inputs import Input, open_recording
-from deepavfusion.inference.map_files import MapLook, write_maps
+from deepavfusion.inference.map_files import MapLook, MapTask, write_maps
 from deepavfusion.inference.maps import MapBatch
 from deepavfusion.inference.separation import RESIDUAL
 from deepavfusion.inference.shared_film import SharedFilm
@@ -188,27 +188,23 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Localization:
-    """Where it sounds: score maps over time. Rows and columns divide the whole picture evenly."""
+class MapsOverTime:
+    """What localization and segmentation have in common: something for every place of the picture, at moments."""
 
     name: str
     duration_seconds: float
     classes: tuple[str, ...]
-    """One map each; empty for a single map of all that sounds."""
+    """Of localization one map each, empty for a single map of all that sounds. Of segmentation by number, background
+    first; empty where masks are 0 and 1, what sounds."""
     step_seconds: float
     times_seconds: NDArray[np.float64]
     """`(T,)` the moments."""
-    maps: NDArray[np.float32]
-    """`(T, K, R, C)` in [0, 1]."""
-    confidence: NDArray[np.float32]
-    """`(T, K)` each map's pooled score, in [0, 1]."""
-    source: Input = field(repr=False, compare=False)
-    """What was given: it is read again for the film."""
 
-    task = "localization"
+    task: ClassVar[MapTask]
 
     def save(self, folder: str | Path, about: Mapping[str, Any] = {}, film: bool = True) -> dict[str, Any]:
-        """Write localization.json, .npy (the maps, half precision), .png (the moment of most confidence) and .mp4.
+        """Write TASK.json, .npy (the maps or masks), .png (the moment of most confidence, or of the largest mask) and
+        .mp4.
 
         Args:
             folder: is made.
@@ -218,22 +214,40 @@ class Localization:
         Raises:
             MediaError: the recording cannot be read any more.
         """
-        look = MapLook("localization", self.name, self.classes, self.step_seconds)
-        batches = _batches(self.times_seconds, self.maps, self.confidence)
-        return _save_maps(Path(folder), self.source, look, self.times_seconds, batches, about, film)
+        source, maps, scores = self._found()
+        look = MapLook(self.task, self.name, self.classes, self.step_seconds)
+        batches, times = _batches(self.times_seconds, maps, scores), self.times_seconds
+        with open_recording(source) as recording:
+            shared = SharedFilm(recording)
+            steps = write_maps(Path(folder), recording, shared, look, times, batches, with_film=film, with_arrays=True)
+            return write_record(Path(folder), {**finish(steps), **about})
+
+    def _found(self) -> tuple[Input, NDArray[Any], NDArray[np.float32]]:
+        """What was looked at, and what was found at every moment."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Localization(MapsOverTime):
+    """Where it sounds: score maps over time. Rows and columns divide the whole picture evenly."""
+
+    maps: NDArray[np.float32]
+    """`(T, K, R, C)` in [0, 1]."""
+    confidence: NDArray[np.float32]
+    """`(T, K)` each map's pooled score, in [0, 1]."""
+    source: Input = field(repr=False, compare=False)
+    """What was given: it is read again for the film."""
+
+    task = "localization"
+
+    def _found(self) -> tuple[Input, NDArray[Any], NDArray[np.float32]]:
+        return self.source, self.maps, self.confidence
+
+
+@dataclass(frozen=True)
+class Segmentation(MapsOverTime):
     """What sounds, pixel by pixel, over time. Masks cover the whole picture, squeezed to the model's size."""
 
-    name: str
-    duration_seconds: float
-    classes: tuple[str, ...]
-    """By number, background first; empty where masks are 0 and 1, what sounds."""
-    step_seconds: float
-    times_seconds: NDArray[np.float64]
-    """`(T,)` the moments."""
     masks: NDArray[np.uint8]
     """`(T, H, W)` class numbers."""
     shares: NDArray[np.float32]
@@ -243,14 +257,8 @@ class Segmentation:
 
     task = "segmentation"
 
-    def save(self, folder: str | Path, about: Mapping[str, Any] = {}, film: bool = True) -> dict[str, Any]:
-        """Write segmentation.json, .npy (the masks), .png (the moment of the largest mask) and .mp4.
-
-        Arguments and errors as of `Localization.save`.
-        """
-        look = MapLook("segmentation", self.name, self.classes, self.step_seconds)
-        batches = _batches(self.times_seconds, self.masks, self.shares)
-        return _save_maps(Path(folder), self.source, look, self.times_seconds, batches, about, film)
+    def _found(self) -> tuple[Input, NDArray[Any], NDArray[np.float32]]:
+        return self.source, self.masks, self.shares
 
 
 @dataclass(frozen=True)
@@ -329,9 +337,6 @@ class Levels:
         return write_record(folder, {**record, **about})
 
 
-Prediction = Classification | Embedding | Localization | Segmentation | Separation
-
-
 def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write `TASK.json`, which says that all it names is there, and return it."""
     write_text(folder / f"{record['task']}.json", json_line(record, indent=1) + "\n")
@@ -354,21 +359,6 @@ def _probabilities(logits: NDArray[np.float32], multi_label: bool) -> NDArray[np
         return (1 / (1 + np.exp(-np.clip(rows, -500, 500)))).astype(np.float32)
     powers = np.exp(rows - rows.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _save_maps(
-    folder: Path,
-    source: Input,
-    look: MapLook,
-    times: NDArray[np.float64],
-    batches: Iterator[MapBatch],
-    about: Mapping[str, Any],
-    film: bool,
-) -> dict[str, Any]:
-    with open_recording(source) as recording:
-        shared = SharedFilm(recording)
-        steps = write_maps(folder, recording, shared, look, times, batches, with_film=film, with_arrays=True)
-        return write_record(folder, {**finish(steps), **about})
 
 
 def _batches(

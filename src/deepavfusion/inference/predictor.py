@@ -8,12 +8,12 @@ what the methods and `save` do together, without keeping maps and sounds in memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.inference.inputs import Input, Recording, name_of, open_recording
@@ -158,24 +158,10 @@ class Predictor:
         """
         model = self._ready.localizer()
         rows, columns = model.config.encoder.image_grid
-
-        def one(given: Input) -> Localization:
-            with open_recording(given) as recording:
-                times = step_times(recording.info.duration_seconds, step_seconds)
-                _check_kept(recording.name, 4 * len(times) * model.config.num_maps * rows * columns)
-                batches = self._pass(recording).localization(step_seconds)
-                maps, scores = _gather(batches, recording, progress)
-                return Localization(
-                    recording.name,
-                    recording.info.duration_seconds,
-                    model.config.classes,
-                    step_seconds,
-                    times,
-                    maps,
-                    scores,
-                    given,
-                )
-
+        kept = 4 * model.config.num_maps * rows * columns
+        one = partial(
+            self._maps, Localization, OnePass.localization, model.config.classes, kept, step_seconds, progress
+        )
         return _each(one, inputs)
 
     @overload
@@ -186,24 +172,10 @@ class Predictor:
         """What sounds, pixel by pixel, moment by moment. Arguments and errors as of `localize`."""
         model = self._ready.segmenter()
         height, width = model.config.encoder.image_size
-
-        def one(given: Input) -> Segmentation:
-            with open_recording(given) as recording:
-                times = step_times(recording.info.duration_seconds, step_seconds)
-                _check_kept(recording.name, len(times) * height * width)
-                batches = self._pass(recording).segmentation(step_seconds)
-                maps, scores = _gather(batches, recording, progress)
-                return Segmentation(
-                    recording.name,
-                    recording.info.duration_seconds,
-                    model.config.classes,
-                    step_seconds,
-                    times,
-                    maps,
-                    scores,
-                    given,
-                )
-
+        kept = height * width
+        one = partial(
+            self._maps, Segmentation, OnePass.segmentation, model.config.classes, kept, step_seconds, progress
+        )
         return _each(one, inputs)
 
     @overload
@@ -380,17 +352,27 @@ class Predictor:
     def _pass(self, recording: Recording) -> OnePass:
         return OnePass(self._ready, recording, self.compute)
 
-
-def _gather(
-    batches: Iterator[MapBatch], recording: Recording, progress: Progress | None
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """All maps and scores of a recording."""
-    length, found = recording.info.duration_seconds, []
-    for batch in batches:
-        found.append(batch)
-        if progress is not None:
-            progress(min(length, float(batch.times_seconds[-1])), length)
-    return np.concatenate([batch.maps for batch in found]), np.concatenate([batch.scores for batch in found])
+    def _maps(
+        self,
+        kind: Callable[..., Result],
+        moments_of: Callable[[OnePass, float], Iterator[MapBatch]],
+        classes: tuple[str, ...],
+        num_bytes: int,
+        step_seconds: float,
+        progress: Progress | None,
+        given: Input,
+    ) -> Result:
+        """What `moments_of` finds in one input, kept in memory: `num_bytes` of every moment."""
+        with open_recording(given) as recording:
+            length, found = recording.info.duration_seconds, []
+            times = step_times(length, step_seconds)
+            _check_kept(recording.name, num_bytes * len(times))
+            for batch in moments_of(self._pass(recording), step_seconds):
+                found.append(batch)
+                if progress is not None:
+                    progress(min(length, float(batch.times_seconds[-1])), length)
+        maps, scores = (np.concatenate([getattr(batch, name) for batch in found]) for name in ("maps", "scores"))
+        return kind(recording.name, length, classes, step_seconds, times, maps, scores, given)
 
 
 def _check_kept(name: str, num_bytes: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Config = TypeVar("Config", bound="ModelConfig")
 FusionForm = Literal["token", "dense", "factorized", "bilinear"]
+FUSION_NAMES: tuple[FusionForm, ...] = get_args(FusionForm)
 Head = Literal["image", "audio", "fusion", "concat"]
 Modalities = Literal["both", "image", "audio"]
 DecoderForm = Literal["self", "cross"]
@@ -114,8 +115,8 @@ class EarlyFusionConfig(ModelConfig):
                 f"num_heads {self.num_heads} does not divide embed_dim {self.embed_dim}: "
                 f"choose one of {[h for h in range(1, 33) if self.embed_dim % h == 0]}"
             )
-        if self.fusion not in ("token", "dense", "factorized", "bilinear"):
-            raise ValueError(f"fusion {self.fusion!r} must be token, dense, factorized or bilinear")
+        if self.fusion not in FUSION_NAMES:
+            raise ValueError(f"fusion {self.fusion!r} must be {', '.join(FUSION_NAMES[:-1])} or {FUSION_NAMES[-1]}")
         if len(self.num_tokens) != 3 or any(n < 0 for n in self.num_tokens) or self.num_tokens[0] < 1:
             raise ValueError(f"num_tokens {list(self.num_tokens)} must be three counts, the first at least 1")
         if self.fusion == "factorized" and min(self.num_tokens) < 1:

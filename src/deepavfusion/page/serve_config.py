@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from deepavfusion.inference.predict_config import check_pace
+
 
 @dataclass(frozen=True)
 class ServeConfig:
@@ -51,12 +53,7 @@ class ServeConfig:
             raise ValueError(f"max_waiting {self.max_waiting} must be at least 1")
         if self.keep_minutes <= 0:
             raise ValueError(f"keep_minutes {self.keep_minutes:g} must be positive")
-        for name in ("step_seconds", "hop_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0.01 <= value <= 3600:
-                raise ValueError(f"{name} {value} must be from 0.01 to 3600")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size {self.batch_size} must be at least 1")
+        check_pace(self.step_seconds, self.hop_seconds, self.batch_size)
 
     @property
     def max_upload_bytes(self) -> int:

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipStream
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
@@ -29,7 +28,6 @@ from deepavfusion.data.splits import held_out, spread, trained_on
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, score_heads, truth
 from deepavfusion.evaluation.loop import Evaluator, Exchange, OneProcess, predict_all
-from deepavfusion.images import normalize
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
 from deepavfusion.storage.model_configs import read_model_config
@@ -38,6 +36,7 @@ from deepavfusion.tasks.class_balance import class_counts, class_weights, classi
 from deepavfusion.tasks.classification_config import ClassificationConfig
 from deepavfusion.tasks.encoder_task import HERE, EncoderTask, starting_config
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
+from deepavfusion.tasks.senses import seen_and_heard, told
 from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
@@ -96,10 +95,9 @@ class Classification(EncoderTask[AudioVisualClassifier]):
             "without label": len(found) - len(labelled),
             "quarantined": len(quarantined(config.data.source)),
         }
-        notes = "".join(f", {count} {why}" for why, count in left_out.items() if count)
+        notes = ", ".join([f"{len(classes)} classes", *told(left_out)])
         self.summary = (
-            f"{len(self.clips)} clips of {config.data.source} ({len(classes)} classes{notes}), heads "
-            f"{', '.join(self.model_config.heads)}"
+            f"{len(self.clips)} clips of {config.data.source} ({notes}), heads {', '.join(self.model_config.heads)}"
         )
 
     @property
@@ -114,17 +112,12 @@ class Classification(EncoderTask[AudioVisualClassifier]):
     def build_model(self) -> AudioVisualClassifier:
         """The classifier, from torch's global generator; heads to be fine-tuned start at the classes' log-odds."""
         model = AudioVisualClassifier(self.model_config)
-        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
         if self.config.recipe == "finetune":
             count = len(self.clips)
             drawn = class_counts(list(self.label_sets.values()), self.model_config.classes, self.sampling * count)
             if not self.config.keep_heads:
                 model.set_biases(log_odds(drawn, count))
-        if self.config.freeze_encoder:
-            model.freeze_encoder()
-        else:
-            model.freeze_unused()
-        return model
+        return self.set_up(model, keep_unused=self.config.freeze_encoder)
 
     def load_published(self, model: AudioVisualClassifier, say: Callable[[str], None]) -> None:
         """The encoder's weights, unless an untrained one is wanted, and the heads' if they are kept."""
@@ -155,13 +148,8 @@ class Classification(EncoderTask[AudioVisualClassifier]):
         """Normalised pictures, log-mel spectrograms and targets, mixed and dropped as the settings say."""
         device, settings = batch.image.device, self.config.augmentation
         targets = self.targets(batch.ids).to(device, non_blocking=True)
-        inputs = LabelledInputs(
-            image=normalize(batch.image),
-            audio=log_mel(batch.waveform, self.model_config.encoder.audio_size[0]),
-            image_present=batch.image_present,
-            audio_present=batch.audio_present,
-            targets=smooth(targets, settings.label_smoothing),
-        )
+        senses = seen_and_heard(batch, self.model_config.encoder.audio_size[0])
+        inputs = LabelledInputs(**senses, targets=smooth(targets, settings.label_smoothing))
         if settings.mixup:
             inputs = mix(inputs, draw_mixing(settings.mixup, len(batch)).to(device, non_blocking=True))
         image_present, audio_present = self._drop(inputs.image_present, inputs.audio_present)

@@ -42,6 +42,16 @@ class EncoderTask(Generic[Model]):
 
     config: EncoderRunConfig
 
+    def set_up(self, model: Model, keep_unused: bool = False) -> Model:
+        """A new model as it is trained: its encoder frozen if it is to stay as it is, and, unless it is kept, what has
+        no effect on the answer."""
+        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
+        if self.config.freeze_encoder:
+            model.freeze_encoder()
+        if not keep_unused:
+            model.freeze_unused()
+        return model
+
     def load_published(self, model: Model, say: Callable[[str], None]) -> None:
         """The encoder's weights, unless an untrained one is wanted."""
         if self.config.untrained:

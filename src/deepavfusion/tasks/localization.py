@@ -41,6 +41,7 @@ from deepavfusion.tasks.class_balance import multi_hot
 from deepavfusion.tasks.classification import read_classes
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.localization_config import PER_PATCH, LocalizationConfig
+from deepavfusion.tasks.senses import told
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
 from deepavfusion.training.intake import Need
 
@@ -81,28 +82,24 @@ class Localization(EncoderTask[Localizer]):
             if names:
                 raise ValueError(f"classes {config.classes}: does not name the labels {', '.join(sorted(names)[:5])}")
         self.clips: Sequence[Clip] = usable
-        notes = {
+        left_out = {
             "held out": len(held_out),
             "of other splits": len(found) - len(chosen) - len(held_out),
             f"excluded by {config.exclude}": len(chosen) - len(allowed),
             "without boxes" if config.boxes else "without label": len(allowed) - len(usable),
             "quarantined": len(quarantined(source)),
         }
-        told = "".join(f", {count} {why}" for why, count in notes.items() if count)
         if not usable:
-            raise ValueError(f"{source}: none of {len(found)} clips is left to train on{told}")
-        maps = f"{len(classes)} classes" if classes else "one map"
-        self.summary = f"{len(usable)} clips of {source} ({maps}{told}), recipe {config.recipe}"
+            reasons = "".join(f", {reason}" for reason in told(left_out))
+            raise ValueError(f"{source}: none of {len(found)} clips is left to train on{reasons}")
+        maps = ", ".join([f"{len(classes)} classes" if classes else "one map", *told(left_out)])
+        self.summary = f"{len(usable)} clips of {source} ({maps}), recipe {config.recipe}"
         self._held_out = held_out
         self._check_collages()
 
     def build_model(self) -> Localizer:
         """The localizer, from torch's global generator."""
-        model = Localizer(self.model_config)
-        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
-        if self.config.freeze_encoder:
-            model.freeze_encoder()
-        return model
+        return self.set_up(Localizer(self.model_config), keep_unused=True)
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips, with masks for the supervised recipe."""

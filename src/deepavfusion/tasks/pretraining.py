@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepavfusion.audio import log_mel
 from deepavfusion.data.clips import Clip, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream, collate
 from deepavfusion.data.loading import ClipLoader, StepSampler, evaluation_loader, training_loader
@@ -22,7 +21,7 @@ from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.splits import held_out, spread, trained_on
 from deepavfusion.data.views import CentreView, TrainingView
 from deepavfusion.drawing.run import reconstruction_figure
-from deepavfusion.images import denormalize, normalize
+from deepavfusion.images import denormalize
 from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
@@ -30,6 +29,7 @@ from deepavfusion.models.other_sense import other_sense_worth
 from deepavfusion.models.vit import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
+from deepavfusion.tasks.senses import seen_and_heard, told
 from deepavfusion.training.intake import Need
 from deepavfusion.training.processes import Processes
 
@@ -62,7 +62,7 @@ class MaskedPretraining:
         self._probe_clips = probe_clips(found)
         self._worth_clips = spread(held_out(found) or found, MAX_WORTH_CLIPS)
         left_out = {"held out": len(found) - len(self.clips), "quarantined": len(quarantined(config.data.source))}
-        notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+        notes = ", ".join(told(left_out))
         self.summary = f"{len(self.clips)} clips of {config.data.source}" + (f" ({notes})" if notes else "")
         if not self.clips:
             raise ValueError(
@@ -122,15 +122,8 @@ class MaskedPretraining:
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Normalised pictures and log-mel spectrograms, made on the device."""
         second = {} if batch.second is None else {"second": self.inputs(batch.second)}
-        return {
-            "image": normalize(batch.image),
-            "audio": log_mel(batch.waveform, self.config.model.audio_size[0]),
-            "image_noise": batch.image_noise,
-            "audio_noise": batch.audio_noise,
-            "image_present": batch.image_present,
-            "audio_present": batch.audio_present,
-            **second,
-        }
+        noise = {"image_noise": batch.image_noise, "audio_noise": batch.audio_noise}
+        return {**seen_and_heard(batch, self.config.model.audio_size[0]), **noise, **second}
 
     def loss_terms(self, model: AudioVisualMAE, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Mean squared errors on hidden patches of either modality, and the alignment's InfoNCE, with their weights."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from deepavfusion.audio import log_mel
 from deepavfusion.data.clip import storage_of
 from deepavfusion.data.clips import Clip, ClipError, clips_where, column_of, find_clips, quarantined
 from deepavfusion.data.dataset import Batch
@@ -29,7 +28,6 @@ from deepavfusion.evaluation.loop import OneProcess, predict_all
 from deepavfusion.evaluation.segmentation.drawings import draw_overlays
 from deepavfusion.evaluation.segmentation.evaluator import MaskScores, SegmenterEvaluator
 from deepavfusion.evaluation.segmentation.pictures import Picture, mask_truth
-from deepavfusion.images import normalize
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.segmenter_config import SegmenterConfig
@@ -37,6 +35,7 @@ from deepavfusion.storage.starting_point import load_resized
 from deepavfusion.tasks import segmentation_loss as losses
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
 from deepavfusion.tasks.segmentation_config import SegmentationConfig
+from deepavfusion.tasks.senses import seen_and_heard, told
 from deepavfusion.training.intake import Need
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ class Segmentation(EncoderTask[Segmenter]):
             "of other splits": len(found) - len(chosen),
             "quarantined": len(quarantined(config.data.source)),
         }
-        notes = "".join(f", {count} {why}" for why, count in left_out.items() if count)
+        notes = ", ".join([f"split {split}", *told(left_out)])
         kind = f"{len(classes)} classes" if classes else "one mask of what sounds"
-        self.summary = f"{len(labelled)} pictures of {config.data.source} (split {split}{notes}), {kind}"
+        self.summary = f"{len(labelled)} pictures of {config.data.source} ({notes}), {kind}"
 
     @property
     def needs(self) -> Mapping[Need, str]:
@@ -90,12 +89,7 @@ class Segmentation(EncoderTask[Segmenter]):
 
     def build_model(self) -> Segmenter:
         """The segmenter, from torch's global generator."""
-        model = Segmenter(self.model_config)
-        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
-        if self.config.freeze_encoder:
-            model.freeze_encoder()
-        model.freeze_unused()
-        return model
+        return self.set_up(Segmenter(self.model_config))
 
     def load_weights(self, encoder: EarlyFusionEncoder) -> str:
         """As for any task, with positions resampled for pictures of another size."""
@@ -116,13 +110,7 @@ class Segmentation(EncoderTask[Segmenter]):
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Normalised pictures, log-mel spectrograms and masks."""
-        return {
-            "image": normalize(batch.image),
-            "audio": log_mel(batch.waveform, self.model_config.encoder.audio_size[0]),
-            "image_present": batch.image_present,
-            "audio_present": batch.audio_present,
-            "truth": batch.truth,
-        }
+        return {**seen_and_heard(batch, self.model_config.encoder.audio_size[0]), "truth": batch.truth}
 
     def loss_terms(self, model: Segmenter, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Cross-entropy, and Dice times its weight over the pictures in which something sounds."""

@@ -33,6 +33,7 @@ from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
+from deepavfusion.tasks.senses import told
 from deepavfusion.tasks.separation_config import SeparationConfig
 from deepavfusion.tasks.separation_loss import separation_loss
 from deepavfusion.training.intake import Need
@@ -81,7 +82,7 @@ class Separation(EncoderTask[Separator]):
             "not of one source": len(unable),
             "quarantined": len(quarantined(config.data.source)),
         }
-        notes = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+        notes = ", ".join(told(left_out))
         self.summary = (
             f"{len(self.clips)} clips of {config.data.source}{f' ({notes})' if notes else ''}, mixtures of "
             f"{' to '.join(map(str, dict.fromkeys(config.mixing.sources)))}, {config.decoding.target} masks, "
@@ -90,12 +91,7 @@ class Separation(EncoderTask[Separator]):
 
     def build_model(self) -> Separator:
         """The separator with its own initialisation."""
-        model = Separator(self.model_config)
-        model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
-        if self.config.freeze_encoder:
-            model.freeze_encoder()
-        model.freeze_unused()
-        return model
+        return self.set_up(Separator(self.model_config))
 
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of clips, in groups that may be mixed.

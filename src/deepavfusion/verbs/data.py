@@ -50,11 +50,19 @@ def _shard_config() -> type:
 def _shard(config: Any) -> int:
     from deepavfusion.counting import counting, report
     from deepavfusion.data.shard_writing import write_shards
+    from deepavfusion.data.shards import verify_shards
 
     with counting("clips") as progress:
         summary = write_shards(config, progress)
     report("shards", summary)
-    return 0
+    if not config.verify:
+        return 0
+    if not summary.complete:
+        raise ValueError("verify true: shards of other parts are lacking; verify when all are there")
+    with counting("shards") as progress:
+        problems = verify_shards(config.out, progress)
+    print("\n".join(problems) or f"all shards of {config.out} are as they were written")
+    return 1 if problems else 0
 
 
 def _bandstand_config() -> type:

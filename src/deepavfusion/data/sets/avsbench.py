@@ -22,7 +22,6 @@ from deepavfusion.data.framed_clips import FramedClip
 
 SPLITS = ("train", "val", "test")
 NUM_FRAMES = {"v1s": 5, "v1m": 5, "v2": 10}
-BOX_GRID = 224
 
 
 def read_s4(path: str, root: str) -> tuple[FramedClip, ...]:

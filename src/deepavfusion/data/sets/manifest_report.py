@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
-from deepavfusion.data.annotation_files import read_json
 from deepavfusion.data.locations import write_json, write_whole
 from deepavfusion.data.sets.readability import Check
 
@@ -97,23 +96,6 @@ def report_path(manifest: str) -> str:
 def write_report(report: ManifestReport) -> None:
     """Write a report beside its manifest, whole or not at all."""
     write_json(report_path(report.out), asdict(report))
-
-
-def read_report(manifest: str) -> ManifestReport:
-    """The report of a manifest written by `build_manifest`, for the line that says what share was scored.
-
-    Raises:
-        ValueError: there is none, or it is none.
-    """
-    path = report_path(manifest)
-    content = read_json(path)
-    try:
-        for name in ("missing", "ambiguous", "without_truth", "files"):
-            content[name] = tuple(content[name])
-        content["splits"] = {split: (counts[0], counts[1]) for split, counts in content["splits"].items()}
-        return ManifestReport(**content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the report of a manifest ({error})") from None
 
 
 def write_lacking(path: str, clips: Iterable[LackingClip]) -> None:

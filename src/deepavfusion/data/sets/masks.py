@@ -1,4 +1,4 @@
-"""Mask files: binary masks, semantic masks as class numbers or colours, and the pickled masks of VGG-Instruments."""
+"""Mask files: binary masks, and semantic masks as class numbers or colours."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from deepavfusion.data.locations import check_file
-
-_PICKLED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")} | {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-}
-"""What a pickled array is made of, by any version of NumPy and of the pickle protocol."""
 
 
 def palette(num_classes: int) -> npt.NDArray[np.uint8]:
