@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deepavfusion.data.clips import Clip, find_clips, quarantined
-from deepavfusion.data.crops import WHOLE
+from deepavfusion.data.crops import WHOLE, Region
 from deepavfusion.data.dataset import Batch
 from deepavfusion.data.loading import ClipLoader, StepSampler, training_loader
 from deepavfusion.data.mixtures import Mixture, MixtureStream, mix_clips, mixing_weights
@@ -64,9 +64,12 @@ class Separation(EncoderTask[Separator]):
         self.config: SeparationConfig = config
         found = find_clips(config.data.source)
         to_train = not_of_splits(found, HELD_OUT_SPLITS | WORLD_TEST_SPLITS)
-        able, unable = single_sources(to_train, config.mixing.pictures)
-        self.clips: Sequence[Clip] = [part.clip for part in able]
-        self.regions = [part.region or WHOLE for part in able]
+        self.clips: Sequence[Clip] = to_train
+        self.regions: Sequence[Region] = ()
+        unable: dict[str, str] = {}
+        if config.mixing.pictures != "whole":
+            able, unable = single_sources(to_train, config.mixing.pictures)
+            self.clips, self.regions = [part.clip for part in able], [part.region or WHOLE for part in able]
         group = config.mixing.group
         if len(self.clips) < group:
             reason = next((f"; {name}: {cause}" for name, cause in unable.items()), "")
