@@ -14,8 +14,8 @@ from deepavfusion.data.audit import AuditConfig, audit
 from deepavfusion.data.clips import ClipError, find_clips, list_clips
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.dataset import ClipSet, ClipStream, collate
-from deepavfusion.data.framed import FramedPicture, StillMasks
-from deepavfusion.data.framed_clips import FramedClip, still_of, write_framed_clips
+from deepavfusion.data.framed import FrameMasks, OpenFrame
+from deepavfusion.data.framed_clips import FramedClip, frame_of, write_framed_clips
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import CentreView, TrainingView
 
@@ -46,7 +46,7 @@ def test_every_picture_is_a_clip(tmp_path: Path) -> None:
     assert find_clips(str(tmp_path / "pictures.csv")) == clips
     single = write_table(tmp_path, 1, "alone")
     assert [clip.id for clip in list_clips(single)] == ["alone"]
-    assert still_of(list_clips(single)[0]).mask is None
+    assert frame_of(list_clips(single)[0]).mask is None
 
 
 def test_each_picture_has_the_stretch_of_sound_around_it(tmp_path: Path) -> None:
@@ -67,15 +67,15 @@ def test_each_picture_has_the_stretch_of_sound_around_it(tmp_path: Path) -> None
 
 
 def test_views_crop_picture_and_mask_alike(tmp_path: Path) -> None:
-    clips = [clip for clip in list_clips(write_table(tmp_path)) if still_of(clip).mask is not None]
+    clips = [clip for clip in list_clips(write_table(tmp_path)) if frame_of(clip).mask is not None]
     assert len(clips) == 4
-    batch = collate([ClipSet(clips, CentreView((16, 20), 1.0, whole=True), truth=StillMasks())[i] for i in range(4)])
+    batch = collate([ClipSet(clips, CentreView((16, 20), 1.0, whole=True), truth=FrameMasks())[i] for i in range(4)])
     assert batch.truth is not None
     assert not batch.failures
     assert batch.waveform.shape == (4, RATE)
     for number, (mask, picture) in enumerate(zip(batch.truth, batch.image[:, 0], strict=True)):
         assert bool(((mask > 0) == (picture > 20 * number + 10)).all())  # half the left half's brightness
-    stream = ClipStream(clips, TrainingView((16, 20), 1.0), seed=1, truth=StillMasks())
+    stream = ClipStream(clips, TrainingView((16, 20), 1.0), seed=1, truth=FrameMasks())
     for number in range(12):
         sample = stream[number]
         assert sample.truth is not None
@@ -88,12 +88,12 @@ def test_views_crop_picture_and_mask_alike(tmp_path: Path) -> None:
 def test_semantic_masks_and_unlabelled_pictures(tmp_path: Path) -> None:
     clips = list_clips(write_table(tmp_path))
     with pytest.raises(ClipError, match="a#4: the frame is not labelled"):
-        StillMasks().times(clips[4])
-    Image.fromarray(np.full((8, 8), 2, np.uint8)).save(still_of(clips[1]).mask or "")
-    assert (StillMasks(("background", "x", "y")).read(clips[1], 0, 0, 3) == 2).all()
-    assert (StillMasks().read(clips[1], 0, 0, 3) == 1).all()
+        FrameMasks().times(clips[4])
+    Image.fromarray(np.full((8, 8), 2, np.uint8)).save(frame_of(clips[1]).mask or "")
+    assert (FrameMasks(("background", "x", "y")).read(clips[1], 0, 0, 3) == 2).all()
+    assert (FrameMasks().read(clips[1], 0, 0, 3) == 1).all()
     with pytest.raises(ClipError, match="holds class 2, but there are 2"):
-        StillMasks(("background", "x")).read(clips[1], 0, 0, 3)
+        FrameMasks(("background", "x")).read(clips[1], 0, 0, 3)
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a_frame_1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     (tmp_path / "a_frame_2.png").unlink()
     (tmp_path / "a_mask_3.png").unlink()
-    samples = [ClipSet(clips, CentreView((16, 16), 1.0), truth=StillMasks())[i] for i in range(5)]
+    samples = [ClipSet(clips, CentreView((16, 16), 1.0), truth=FrameMasks())[i] for i in range(5)]
     causes = [sample.failure.cause if sample.failure else None for sample in samples]
     assert causes[0] is None
     for cause, words in zip(
@@ -114,10 +114,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert words in cause
     (tmp_path / "a.wav").unlink()
     with pytest.raises(ClipError, match=r"a\.wav"):
-        FramedPicture(clips[0])
+        OpenFrame(clips[0])
     write_table(tmp_path, 3, "b")  # the table under the same name has changed
     with pytest.raises(ClipError, match="is b#0 now: the table has changed"):
-        still_of(clips[0])
+        frame_of(clips[0])
 
 
 def test_commands_that_need_media_files_say_so(tmp_path: Path) -> None:
@@ -165,17 +165,17 @@ def open_files(folder: Path) -> list[str]:
 def test_what_cannot_be_read_leaves_nothing_open(tmp_path: Path) -> None:
     clips = find_clips(write_table(tmp_path))
     kept = []
-    Path(still_of(clips[0]).frame).write_bytes(b"no picture")
+    Path(frame_of(clips[0]).path).write_bytes(b"no picture")
     with pytest.raises(ClipError) as error:
-        FramedPicture(clips[0])
+        OpenFrame(clips[0])
     kept.append(error)  # with its traceback, so that no collector closes anything
     with pytest.raises(ClipError) as error, open_clip(clips[1]) as media:
         media.frames([-99.0], FrameCrop.whole((8, 8)))
     kept.append(error)
     assert open_files(tmp_path) == []
-    sound = Path(still_of(clips[0]).video.sound)
+    sound = Path(frame_of(clips[0]).video.sound)
     sound.write_bytes(sound.read_bytes()[:60])
     with pytest.raises(ClipError) as error:
-        FramedPicture(clips[1])
+        OpenFrame(clips[1])
     kept.append(error)
     assert open_files(tmp_path) == []

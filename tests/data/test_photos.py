@@ -77,7 +77,7 @@ def test_tiles_are_one_photo(tmp_path: Path, name: str, brand: bytes, tile: Call
     assert seen(read_photo(path), rows, columns) == expected
     with open_recording(path) as recording:
         info = recording.info
-        assert (info.is_still, info.duration_seconds, info.height, info.width) == (True, 0.0, height, width)
+        assert (info.is_photo, info.duration_seconds, info.height, info.width) == (True, 0.0, height, width)
         assert seen(recording.frames([0.0], FrameCrop.whole((60, 60)))[0], rows, columns) == expected
     if brand == b"avif":  # an image that Pillow has opened is the same photo
         with Image.open(path, formats=["AVIF"]) as image:
@@ -110,14 +110,14 @@ def test_a_photo_is_no_clip(tmp_path: Path, suffix: str) -> None:
     assert row.verdict == "quarantined"
     assert "a photo" in (row.reason or "")
     with open_recording(path) as recording:
-        assert recording.info.is_still
+        assert recording.info.is_photo
 
 
 @pytest.mark.parametrize("options", [{}, {"movflags": "faststart"}, {"brand": "mif1"}])
 def test_a_film_stays_a_film(tmp_path: Path, options: dict[str, str]) -> None:
     path = write_clip(tmp_path / "a.mp4", MediaClip(seconds=1.0, container_options=options))
     with open_recording(path) as recording:
-        assert not recording.info.is_still
+        assert not recording.info.is_photo
         assert recording.info.duration_seconds == pytest.approx(1.0, abs=0.1)
 
 
@@ -224,7 +224,7 @@ def test_a_moving_avif_is_a_film(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (64, 64), colour) for colour in COLOURS]
     frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=200, quality=95)
     with open_recording(tmp_path / "a.avif") as recording:
-        assert not recording.info.is_still
+        assert not recording.info.is_photo
         assert recording.info.duration_seconds == pytest.approx(1.2, abs=0.01)
         shown = recording.frames([0.1, 0.3, 0.5, 0.7, 0.9, 1.1], FrameCrop.whole((64, 64)))
         assert [seen(frame, 1, 1)[0] for frame in shown] == list(COLOURS)
@@ -239,7 +239,7 @@ def test_pages_are_not_animation(tmp_path: Path) -> None:
 
 
 def test_pictures_of_tables_are_read_as_photos(tmp_path: Path) -> None:
-    from deepavfusion.data.framed_clips import list_stills
+    from deepavfusion.data.framed_clips import list_frames
     from deepavfusion.data.opening import open_clip
     from tests.inference.tiny_models import write_wav
 
@@ -250,7 +250,7 @@ def test_pictures_of_tables_are_read_as_photos(tmp_path: Path) -> None:
     sound = str(write_wav(tmp_path / "a.wav", 1.0))
     clips = [FramedClip(n, None, None, sound, (str(tmp_path / n),), (None,)) for n in ("turned.jpg", "deep.png")]
     write_framed_clips(str(tmp_path / "table.csv"), clips)
-    turned_clip, deep_clip = list_stills(str(tmp_path / "table.csv"))
+    turned_clip, deep_clip = list_frames(str(tmp_path / "table.csv"))
     with open_clip(turned_clip) as media:
         assert (media.info.height, media.info.width) == (80, 40)
     with pytest.raises(Exception, match="convert it to 8 bits"), open_clip(deep_clip):

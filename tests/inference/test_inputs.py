@@ -24,7 +24,7 @@ WHOLE = FrameCrop.whole((30, 40))
 
 def test_files(tmp_path: Path) -> None:
     with open_recording(write_film(tmp_path / "a.mp4", 1.0)) as media:
-        assert (media.info.has_picture, media.info.has_sound, media.info.is_still) == (True, True, False)
+        assert (media.info.has_picture, media.info.has_sound, media.info.is_photo) == (True, True, False)
         assert media.info.duration_seconds == pytest.approx(1.0, abs=0.1)
         assert media.frames([0.0, 0.5], FrameCrop.whole((8, 9))).shape == (2, 8, 9, 3)
     with open_recording(str(write_wav(tmp_path / "a.wav", 0.7))) as media:
@@ -32,11 +32,11 @@ def test_files(tmp_path: Path) -> None:
         assert len(media.sound(0.0, 3.0)) == 11200
     Image.fromarray(PICTURE).save(tmp_path / "photo.png")
     with open_recording(tmp_path / "photo.png") as media:
-        assert (media.info.duration_seconds, media.info.is_still, media.info.has_sound) == (0.0, True, False)
+        assert (media.info.duration_seconds, media.info.is_photo, media.info.has_sound) == (0.0, True, False)
         assert np.array_equal(media.frames([0.0, 5.0], WHOLE), [PICTURE, PICTURE])
     (tmp_path / "photo.mp4").write_bytes((tmp_path / "photo.png").read_bytes())  # what it is decides, not its name
     with open_recording(tmp_path / "photo.mp4") as media:
-        assert media.info.is_still
+        assert media.info.is_photo
 
 
 def test_a_photo_and_a_sound_are_a_recording(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from deepavfusion.data.clip import COLUMNS, NUMBERS, VERDICTS, Clip, ClipError, 
 from deepavfusion.data.clip_table import ClipTable, Irregular
 from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.file_kinds import CONTAINER_SUFFIXES, namesakes, walk
-from deepavfusion.data.framed_clips import list_stills
+from deepavfusion.data.framed_clips import list_frames
 from deepavfusion.data.locations import from_text, is_url, join, one_line, open_text, to_text, write_whole
 
 __all__ = [
@@ -73,7 +73,7 @@ def column_of(clips: Sequence[Clip], column: str) -> Iterator[Any]:
 def list_clips(source: str) -> Sequence[Clip]:
     """All clips of a source, quarantined ones included. Arguments and errors as in `find_clips`."""
     if source.endswith(".csv"):
-        return list_stills(source) if _holds_pictures(source) else _read_once(source)
+        return list_frames(source) if _holds_pictures(source) else _read_once(source)
     if is_url(source) or os.path.isfile(os.path.join(source, SHARDS_FILE)):
         return read_manifest(join(source, SHARDS_MANIFEST))
     return _scan(source)

@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.clip import Clip, ClipError, ClipInfo
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.media import MediaError, MediaFile
 from deepavfusion.data.photos import read_photo
 from deepavfusion.data.sets.masks import read_binary_mask, read_semantic_mask
 
 
-class FramedPicture:
+class OpenFrame:
     """An opened picture with its sound; to be used in a `with` statement through `opening.open_clip`."""
 
     def __init__(self, clip: Clip) -> None:
         """Raises ClipError if the picture or the sound cannot be opened."""
-        self.clip_id, self.still = clip.id, still_of(clip)
-        self._picture = self._load(self.still.frame)  # first, for it leaves nothing open
+        self.clip_id, self.row = clip.id, frame_of(clip)
+        self._picture = self._load(self.row.path)  # first, for it leaves nothing open
         try:
-            self._sound = MediaFile(self.still.video.sound)
+            self._sound = MediaFile(self.row.video.sound)
             try:
                 sound = self._sound.info
             except BaseException:
@@ -47,7 +47,7 @@ class FramedPicture:
         height, width = self._picture.shape[:2]
         self.info = ClipInfo(0.0, True, sound.has_sound, width, height, 0.0, sound.sample_rate, sound.channels)
 
-    def __enter__(self) -> FramedPicture:
+    def __enter__(self) -> OpenFrame:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,7 +59,7 @@ class FramedPicture:
     @property
     def moment_seconds(self) -> float:
         """When the picture is shown, in the time of the whole sound."""
-        return (self.still.number + 0.5) * self.seconds / len(self.still.video.frames)
+        return (self.row.number + 0.5) * self.seconds / len(self.row.video.frames)
 
     def frame(self, time_seconds: float, crop: FrameCrop | None = None) -> NDArray[np.uint8]:
         """The picture `(H, W, 3)`, at whatever time."""
@@ -70,9 +70,9 @@ class FramedPicture:
 
         Raises ClipError if one of them cannot be read.
         """
-        video, step = self.still.video, self.seconds / len(self.still.video.frames)
+        video, step = self.row.video, self.seconds / len(self.row.video.frames)
         numbers = [
-            min(max(self.still.number + round(time / step), 0), len(video.frames) - 1) if step else self.still.number
+            min(max(self.row.number + round(time / step), 0), len(video.frames) - 1) if step else self.row.number
             for time in times_seconds
         ]
         cropped = {n: crop_picture(self._load(video.frames[n]), crop) for n in dict.fromkeys(numbers)}
@@ -114,7 +114,7 @@ class FramedPicture:
             raise ClipError(self.clip_id, str(error)) from error
 
 
-class StillMasks:
+class FrameMasks:
     """The mask files of pictures: 1 where something sounds, or with classes the number of each pixel's class."""
 
     def __init__(self, classes: Sequence[str] = ()) -> None:
@@ -122,13 +122,13 @@ class StillMasks:
 
     def times(self, clip: Clip) -> Sequence[float]:
         """When the picture is shown in its own time: at 0. Raises ClipError if it has no mask."""
-        if still_of(clip).mask is None:
+        if frame_of(clip).mask is None:
             raise ClipError(clip.id, "the frame is not labelled")
         return [0.0]
 
     def read(self, clip: Clip, frame_seconds: float, start_seconds: float, end_seconds: float) -> NDArray[np.uint8]:
         """`(H, W)` as stored. Raises ClipError if the file is missing, broken or holds a class there is not."""
-        mask = still_of(clip).mask
+        mask = frame_of(clip).mask
         assert mask is not None, "times was asked first"
         try:
             return read_semantic_mask(mask, self.num_classes) if self.num_classes else read_binary_mask(mask).view("u1")

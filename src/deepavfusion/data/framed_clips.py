@@ -93,8 +93,8 @@ def write_framed_clips(path: str, clips: Iterable[FramedClip]) -> None:
 
 
 @dataclass(frozen=True)
-class Still:
-    """One picture of a table."""
+class TableFrame:
+    """One frame of a table."""
 
     video: FramedClip
     """All pictures of its clip."""
@@ -107,7 +107,7 @@ class Still:
         return self.video.id if len(self.video.frames) == 1 else f"{self.video.id}#{self.number}"
 
     @property
-    def frame(self) -> str:
+    def path(self) -> str:
         return self.video.frames[self.number]
 
     @property
@@ -116,35 +116,35 @@ class Still:
         return self.video.masks[self.number]
 
 
-def list_stills(table: str) -> list[Clip]:
+def list_frames(table: str) -> list[Clip]:
     """The pictures of a table as clips, in its order; those without a mask too.
 
     Raises:
         ValueError: the table does not make sense; names file and line.
     """
     return [
-        Clip(still.name, f"{table}#{row}", still.video.label, still.video.split)
-        for row, still in enumerate(_read(table, _stamp(table)))
+        Clip(frame.name, f"{table}#{row}", frame.video.label, frame.video.split)
+        for row, frame in enumerate(_read(table, _stamp(table)))
     ]
 
 
-def still_of(clip: Clip) -> Still:
+def frame_of(clip: Clip) -> TableFrame:
     """The picture that a clip of the storage `framed` is. Raises ClipError if the table has no such row any more."""
     try:
-        still = _still_at(clip.path)
+        frame = _frame_at(clip.path)
     except (ValueError, IndexError, OSError) as error:
         raise ClipError(clip.id, f"{clip.path}: {error}") from error
-    if still.name != clip.id:
-        raise ClipError(clip.id, f"{clip.path}: is {still.name} now: the table has changed")
-    return still
+    if frame.name != clip.id:
+        raise ClipError(clip.id, f"{clip.path}: is {frame.name} now: the table has changed")
+    return frame
 
 
 def lacks_mask(path: str) -> bool:
     """Whether the clip with such a path is a picture of a table that is not labelled."""
-    return storage_of(path) == "framed" and _still_at(path).mask is None
+    return storage_of(path) == "framed" and _frame_at(path).mask is None
 
 
-def _still_at(path: str) -> Still:
+def _frame_at(path: str) -> TableFrame:
     table, _, row = path.rpartition("#")
     return _read(table, _stamp(table))[int(row)]
 
@@ -173,5 +173,5 @@ def _stamp(table: str) -> int:
 
 
 @lru_cache(maxsize=8)
-def _read(table: str, stamp: int) -> tuple[Still, ...]:
-    return tuple(Still(video, number) for video in read_framed_clips(table) for number in range(len(video.frames)))
+def _read(table: str, stamp: int) -> tuple[TableFrame, ...]:
+    return tuple(TableFrame(video, number) for video in read_framed_clips(table) for number in range(len(video.frames)))

@@ -55,9 +55,9 @@ def _open_shard(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
 
 @contextmanager
 def _open_framed(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
-    from deepavfusion.data.framed import FramedPicture
+    from deepavfusion.data.framed import OpenFrame
 
-    with FramedPicture(clip) as media:
+    with OpenFrame(clip) as media:
         yield media
 
 

@@ -21,7 +21,7 @@ from deepavfusion.data.media.demuxer import MAX_PIXELS, MAX_SIDE
 from deepavfusion.data.media.dynamic_range import colour_coding, standard_range
 from deepavfusion.data.media.formats import not_media, photo_format
 from deepavfusion.data.media.media_error import MediaError
-from deepavfusion.data.media.still_header import StillHeader, still_header
+from deepavfusion.data.media.photo_header import PhotoHeader, photo_header
 
 PHOTO_SIDE = 2048
 """Photos are brought to at most this many pixels on their longer side when they are read: models look at 224."""
@@ -97,7 +97,7 @@ class PhotoRefused(ValueError):
     """A photo that is as it should be, and not read."""
 
 
-def _displayed(image: Image.Image, longest: int | None, header: StillHeader | None) -> NDArray[np.uint8]:
+def _displayed(image: Image.Image, longest: int | None, header: PhotoHeader | None) -> NDArray[np.uint8]:
     """The pixels of an image that has been checked and may be changed."""
     if longest is not None:
         image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
@@ -106,33 +106,33 @@ def _displayed(image: Image.Image, longest: int | None, header: StillHeader | No
     return pixels if coding is None else standard_range(pixels.astype(np.uint16) * 257, coding)
 
 
-def _cut(image: Image.Image, header: StillHeader | None) -> Image.Image:
+def _cut(image: Image.Image, header: PhotoHeader | None) -> Image.Image:
     """The part of a photo that is to be shown, where Pillow gives what lies around it too."""
     part = header.shown(*image.size) if header is not None and image.format == "AVIF" else None
     return image if part is None else image.crop(part)
 
 
-def _header_of(image: Image.Image) -> StillHeader | None:
+def _header_of(image: Image.Image) -> PhotoHeader | None:
     """The header of the file that an image was opened from, where that is one of photos in the container of MP4."""
     name = getattr(image, "filename", None)
     if image.format not in ("AVIF", "HEIF") or not name:
         return None
     try:
         with open(name, "rb") as file:
-            return still_header(file.fileno())
+            return photo_header(file.fileno())
     except OSError:
         return None
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[Image.Image, StillHeader | None]]:
+def _opened(path: str) -> Iterator[tuple[Image.Image, PhotoHeader | None]]:
     """A photo file opened by what reads it, and its header in the container of MP4; whatever fails is a MediaError."""
     if photo_format(path) is None:
         there = os.path.exists(path)
         raise MediaError(path, (not_media(path, False) or "not a photo") if there else "no such file")
     try:
         with open(path, "rb") as file:
-            header = still_header(file.fileno())
+            header = photo_header(file.fileno())
         with _decoder(path, header) as image:
             check_photo(image)
             yield image, header
@@ -148,7 +148,7 @@ def _opened(path: str) -> Iterator[tuple[Image.Image, StillHeader | None]]:
         raise MediaError(path, f"not a readable image: {error or type(error).__name__}") from error
 
 
-def _decoder(path: str, header: StillHeader | None) -> AbstractContextManager[Image.Image]:
+def _decoder(path: str, header: PhotoHeader | None) -> AbstractContextManager[Image.Image]:
     """What decodes a photo. Raises PhotoRefused where nothing installed does."""
     if header is None:
         return Image.open(path, formats=_PILLOW_FORMATS)

@@ -14,7 +14,7 @@ import numpy as np
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.dataset import ClipStream, Failure, Sample
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator
 from deepavfusion.data.truth import Truth
@@ -50,7 +50,7 @@ class ReplacedSoundStream(ClipStream):
             raise ValueError(f"{dict(shares)} must be shares of 1 of {', '.join(REPLACEMENTS)}")
         self.shares = shares
         # Pictures of one video share their sound.
-        self.videos = {c.id: still_of(c).video.id if c.storage == "framed" else c.id for c in self.clips}
+        self.videos = {c.id: frame_of(c).video.id if c.storage == "framed" else c.id for c in self.clips}
         if shares.get("foreign") and len(set(self.videos.values())) < 2:
             raise ValueError("foreign_share: there is only one video, so no other sound to use")
 

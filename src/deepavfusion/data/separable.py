@@ -11,12 +11,12 @@ from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.mixtures import Part
 from deepavfusion.data.scenes.annotation import ClipTruth, SourceTruth, annotation_of
 from deepavfusion.data.scenes.isolation import box_region, only_sounding
-from deepavfusion.models.separator_config import Shown
+from deepavfusion.models.separator_config import SourceImage
 
 NOT_ONE = "not exactly one source sounds and is seen"
 
 
-def single_sources(clips: Sequence[Clip], pictures: Shown) -> tuple[list[Part], dict[str, str]]:
+def single_sources(clips: Sequence[Clip], pictures: SourceImage) -> tuple[list[Part], dict[str, str]]:
     """Clips as sources of mixtures.
 
     Args:
@@ -44,7 +44,7 @@ def single_sources(clips: Sequence[Clip], pictures: Shown) -> tuple[list[Part], 
 
 
 def recordings(
-    clips: Sequence[Clip], num_sources: int, pictures: Shown = "source"
+    clips: Sequence[Clip], num_sources: int, pictures: SourceImage = "source"
 ) -> tuple[list[tuple[Clip, list[Part]]], dict[str, str]]:
     """Clips in which so many sources sound, are seen and have stems, and why the others have not.
 
@@ -69,6 +69,6 @@ def recordings(
     return found, others
 
 
-def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: Shown) -> Part:
+def _part(clip: Clip, truth: ClipTruth, source: SourceTruth, pictures: SourceImage) -> Part:
     region = box_region(clip, truth, source.number) if pictures == "box" else None
     return Part(clip, source.number, source.class_name or clip.label, region)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.digest import file_digest
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.locations import is_url
 
 _AT_ONCE = 16
@@ -71,8 +71,8 @@ def _stamped(clip: Clip) -> Clip:
     try:
         paths = [clip.path]
         if clip.storage == "framed":
-            still = still_of(clip)
-            paths = [path for path in (still.frame, still.video.sound, still.mask) if path]
+            frame = frame_of(clip)
+            paths = [path for path in (frame.path, frame.video.sound, frame.mask) if path]
         found = [os.stat(path) for path in paths]
     except (OSError, ValueError, ClipError):  # reading it will say why
         return replace(clip, num_bytes=None, modified_ns=None)

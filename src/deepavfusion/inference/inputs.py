@@ -34,7 +34,7 @@ from deepavfusion.inference.windows import check_duration
 class RecordingInfo(ClipInfo):
     """What is known of a recording."""
 
-    is_still: bool = False
+    is_photo: bool = False
     """Whether the picture is one photo."""
 
 
@@ -156,7 +156,7 @@ class MemoryRecording:
         heard = 0.0 if waveform is None else len(waveform) / SAMPLE_RATE
         has_picture = pictures is not None
         self.info = RecordingInfo(
-            max(shown, heard), has_picture, waveform is not None, width, height, is_still=has_picture and fps is None
+            max(shown, heard), has_picture, waveform is not None, width, height, is_photo=has_picture and fps is None
         )
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
@@ -190,8 +190,8 @@ class PairRecording:
     def __init__(self, picture: FileRecording | MemoryRecording, sound: FileRecording | MemoryRecording) -> None:
         seen, heard = picture.info, sound.info
         self.name, self._picture, self._sound = picture.name, picture, sound
-        length = heard.duration_seconds if seen.is_still else max(seen.duration_seconds, heard.duration_seconds)
-        self.info = RecordingInfo(length, True, True, seen.width, seen.height, is_still=seen.is_still)
+        length = heard.duration_seconds if seen.is_photo else max(seen.duration_seconds, heard.duration_seconds)
+        self.info = RecordingInfo(length, True, True, seen.width, seen.height, is_photo=seen.is_photo)
 
     def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
         return self._picture.frames(times_seconds, crop)

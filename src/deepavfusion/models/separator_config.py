@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from deepavfusion.models.config import EarlyFusionConfig, ModelConfig
 
-Shown = Literal["whole", "source", "box"]
+SourceImage = Literal["whole", "source", "box"]
 """What pictures ask for a source: whole ones; such in which the other sources are painted over; its enlarged box."""
 NUM_MAPS = 5
 """Layers that the published decoder reads: 0, 2, 5, 8, 11 of 12."""
@@ -42,15 +42,15 @@ class SeparatorConfig(SeparationDecodingConfig):
 
     encoder: EarlyFusionConfig = field(default_factory=EarlyFusionConfig)
     """The encoder."""
-    shows: Shown = "whole"
+    shows: SourceImage = "whole"
     """How images showed a source in training (`--mixing.pictures`); a part of a recording's frame is prepared in the
     same way: whole, cut out and enlarged; source, at its size with the other parts painted over; box, enlarged with
     some margin."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shows not in get_args(Shown):
-            raise ValueError(f"shows {self.shows!r} must be {' or '.join(get_args(Shown))}")
+        if self.shows not in get_args(SourceImage):
+            raise ValueError(f"shows {self.shows!r} must be {' or '.join(get_args(SourceImage))}")
         patch = self.encoder.patch_size
         if patch < 2 or patch & (patch - 1):
             raise ValueError(f"encoder.patch_size {patch} must be a power of 2: the decoder doubles its grid")
@@ -95,7 +95,7 @@ class SeparatorConfig(SeparationDecodingConfig):
 
     @classmethod
     def from_parts(
-        cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig, shows: Shown
+        cls, encoder: EarlyFusionConfig, decoding: SeparationDecodingConfig, shows: SourceImage
     ) -> SeparatorConfig:
         """Join what a training configuration keeps apart."""
         return cls(encoder=encoder, shows=shows, **asdict(decoding))

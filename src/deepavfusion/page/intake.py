@@ -104,6 +104,6 @@ def describe(info: RecordingInfo) -> str:
     if info.duration_seconds > 0:
         words.append(length(info.duration_seconds))
     if info.has_picture:
-        words.append(f"{'photo' if info.is_still else 'video'} of {info.width} \N{MULTIPLICATION SIGN} {info.height}")
+        words.append(f"{'photo' if info.is_photo else 'video'} of {info.width} \N{MULTIPLICATION SIGN} {info.height}")
     words.append("with sound" if info.has_sound else "no sound")
     return ", ".join(words)

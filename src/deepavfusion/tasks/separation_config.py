@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deepavfusion.configuration import EncoderRunConfig, OptimConfig, TrainingConfig, check_rate
-from deepavfusion.models.separator_config import SeparationDecodingConfig, Shown
+from deepavfusion.models.separator_config import SeparationDecodingConfig, SourceImage
 
 BLR, BATCH = 3e-4, 512
 """Of the release."""
@@ -24,7 +24,7 @@ class MixingConfig:
     """Probability that the source shown sounds alone; the target is the mixture itself."""
     partners: Literal["any", "different"] = "any"
     """any: mix any clips; different: only clips of different classes."""
-    pictures: Shown = "whole"
+    pictures: SourceImage = "whole"
     """Image of a source: whole, the whole frame; source, the frame with the other sources painted over; box, the
     source's box, enlarged. The last two need Bandstand's annotations."""
 

@@ -18,7 +18,7 @@ from deepavfusion.data.media.formats import not_media, photo
 from deepavfusion.data.media.media_error import MediaError, cause_of, reading
 from deepavfusion.data.media.mp4_header import Matrix, display_matrices
 from deepavfusion.data.media.packet_list import PacketList, list_packets
-from deepavfusion.data.media.still_header import still_header
+from deepavfusion.data.media.photo_header import photo_header
 
 MAX_SIDE = 16384
 """Pictures that claim more pixels than this on a side are refused before anything is allocated for them."""
@@ -166,7 +166,7 @@ class Demuxer:
             with open(self.path, "rb", buffering=0) as file:
                 head = os.pread(file.fileno(), 8, 0)
                 if head[4:] == b"ftyp":
-                    still = still_header(file.fileno())
+                    still = photo_header(file.fileno())
                     if still is not None:
                         raise MediaError(self.path, f"cannot be opened: {photo(still.format)}")
                     self.display_matrices = display_matrices(file.fileno())

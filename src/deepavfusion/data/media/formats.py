@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from deepavfusion.data.media.still_header import still_header
+from deepavfusion.data.media.photo_header import photo_header
 
 HEAD_BYTES = 64
 
@@ -69,7 +69,7 @@ def photo_format(path: str) -> str | None:
     head = _head(path)
     if head[4:8] == b"ftyp":
         with open(path, "rb", buffering=0) as file:
-            header = still_header(file.fileno())
+            header = photo_header(file.fileno())
         return None if header is None else header.format
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"

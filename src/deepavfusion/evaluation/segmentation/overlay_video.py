@@ -15,8 +15,8 @@ from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.framed import FramedPicture
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed import OpenFrame
+from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.media.film_writer import write_film
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.views import OpenClip, frame_times, seconds
@@ -81,12 +81,12 @@ def _film(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> Tr
 
 def _stills(model: Segmenter, clip: Clip, device: torch.device, flips: bool) -> Track:
     config, window = model.config.encoder, seconds(model.config.encoder)
-    video, table = still_of(clip).video, clip.path.rpartition("#")[0]
-    first = int(clip.path.rpartition("#")[2]) - still_of(clip).number
+    video, table = frame_of(clip).video, clip.path.rpartition("#")[0]
+    first = int(clip.path.rpartition("#")[2]) - frame_of(clip).number
     pictures, inputs, heard, shown, length = [], [], [], None, 0.0
     for number in range(len(video.frames)):
         name = video.id if len(video.frames) == 1 else f"{video.id}#{number}"
-        with FramedPicture(Clip(name, f"{table}#{first + number}")) as media:
+        with OpenFrame(Clip(name, f"{table}#{first + number}")) as media:
             shown = shown or _shown_size(media.info.height, media.info.width)
             pictures.append(media.frame(0.0, FrameCrop.whole(shown)))
             start, times = frame_times(media.info, 0.0, window, config.num_frames)

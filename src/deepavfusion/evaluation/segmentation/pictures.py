@@ -21,8 +21,8 @@ from torch import Tensor
 
 from deepavfusion.data.clips import Clip, ClipError, column_of, list_clips
 from deepavfusion.data.dataset import ClipSet
-from deepavfusion.data.framed import StillMasks
-from deepavfusion.data.framed_clips import still_of
+from deepavfusion.data.framed import FrameMasks
+from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.locations import open_text
 from deepavfusion.data.opening import open_clip
 from deepavfusion.data.randomness import Purpose, generator
@@ -85,23 +85,23 @@ def select_pictures(source: str, split: str) -> PictureSelection:
     if split == "test" and not any(name.lower() in SPELLINGS["test"] for name in names) and len(tests) == 1:
         split = tests[0]
     if rows[0].storage == "framed":
-        return _select_stills(source, split, rows)
+        return _select_frames(source, split, rows)
     selection = select_clips(source, split, needs_label=False)
     places = {name: place for place, name in enumerate(selection.official)}
     pictures = tuple(Picture(clip, places[clip.id], 0, scene_groups(clip)) for clip in selection.clips)
     return PictureSelection(selection, pictures, 0)
 
 
-def _select_stills(source: str, split: str, rows: Sequence[Clip]) -> PictureSelection:
+def _select_frames(source: str, split: str, rows: Sequence[Clip]) -> PictureSelection:
     selection = select_clips(source, split, needs_label=False)
-    stills = {clip.id: still_of(clip) for clip in selection.clips}
-    videos = list(dict.fromkeys(still.video.id for still in stills.values()))
+    frames = {clip.id: frame_of(clip) for clip in selection.clips}
+    videos = list(dict.fromkeys(frame.video.id for frame in frames.values()))
     spellings = spellings_of(split)
     lacking = [row for row in _lacking(source) if split == "all" or not row.split or row.split.lower() in spellings]
-    labelled = [clip for clip in selection.clips if stills[clip.id].mask is not None]
+    labelled = [clip for clip in selection.clips if frames[clip.id].mask is not None]
     if not labelled:
-        raise ValueError(f"{source}: none of {len(stills)} frames of split {split} has a mask")
-    scored = {stills[clip.id].video.id for clip in labelled}
+        raise ValueError(f"{source}: none of {len(frames)} frames of split {split} has a mask")
+    scored = {frames[clip.id].video.id for clip in labelled}
     official = (*videos, *(row.id for row in lacking if row.id not in videos))
     places = {name: place for place, name in enumerate(official)}
     chosen = ClipSelection(
@@ -114,8 +114,8 @@ def _select_stills(source: str, split: str, rows: Sequence[Clip]) -> PictureSele
         quarantined={row.id: row.cause for row in lacking if row.cause != "missing"},
         unlabelled=tuple(name for name in videos if name not in scored),
     )
-    pictures = tuple(Picture(clip, places[(s := stills[clip.id]).video.id], s.number) for clip in labelled)
-    return PictureSelection(chosen, pictures, len(stills) - len(labelled))
+    pictures = tuple(Picture(clip, places[(s := frames[clip.id]).video.id], s.number) for clip in labelled)
+    return PictureSelection(chosen, pictures, len(frames) - len(labelled))
 
 
 def _lacking(table: str) -> list[LackingClip]:
@@ -142,7 +142,7 @@ def mask_truth(clips: Sequence[Clip], classes: Sequence[str] = ()) -> Truth:
     """
     storages = {clip.storage for clip in clips}
     if storages == {"framed"}:
-        return StillMasks(classes)
+        return FrameMasks(classes)
     if storages != {"file"}:
         raise ValueError(
             f"clips stored as {', '.join(sorted(storages))} have no masks; give a table of frames (`deepavfusion "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deepavfusion.evaluation.config import EvaluationConfig
-from deepavfusion.models.separator_config import Shown
+from deepavfusion.models.separator_config import SourceImage
 
 OWN_BASELINES = ("mixture", "wrong picture", "swapped pictures", "oracle mask")
 """Baselines that every evaluation has."""
@@ -28,7 +28,7 @@ class EvaluateSeparationConfig(EvaluationConfig):
     pairing: Literal["auto", "any", "different", "same"] = "auto"
     """Classes that are mixed; auto alternates between different classes and one class where clips have classes, else
     any."""
-    pictures: Shown = "whole"
+    pictures: SourceImage = "whole"
     """Image of a source: whole, the whole frame; source, the frame with the other sources painted over (needs
     annotations); box, the source's box, cut out and enlarged. Take what the model was trained with; duets need source
     or box."""

@@ -26,7 +26,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class StillHeader:
+class PhotoHeader:
     """What the header of a photo says."""
 
     format: str
@@ -53,7 +53,7 @@ class StillHeader:
         return None if box == (0, 0, width, height) else box
 
 
-def still_header(file: int) -> StillHeader | None:
+def photo_header(file: int) -> PhotoHeader | None:
     """The header of a photo, None if the open file is none.
 
     A file that has a film too is a photo if its main brand says so. Of a damaged header only the format is known.
@@ -73,8 +73,8 @@ def still_header(file: int) -> StillHeader | None:
     except (struct.error, OSError, OverflowError):
         pass  # what was read until here decides
     meta = meta or {}
-    has_pictures, is_still = meta.get(b"hdlr", b"")[8:12] == b"pict", brand in _STILL
-    if not (has_pictures and is_still if has_film else has_pictures or is_still):
+    has_pictures, is_photo = meta.get(b"hdlr", b"")[8:12] == b"pict", brand in _STILL
+    if not (has_pictures and is_photo if has_film else has_pictures or is_photo):
         return None
     known = {brand, *(brands[at : at + 4] for at in range(0, len(brands), 4))}
     name = next((each for mark, each in _BRANDS.items() if mark in known), f"HEIF ({brand.decode('latin-1').strip()})")
@@ -83,7 +83,7 @@ def still_header(file: int) -> StillHeader | None:
         name = next((each for kind, each in _ITEMS.items() if kind in kinds), name)
         return _properties(name, meta)
     except (struct.error, IndexError, ZeroDivisionError, ValueError):
-        return StillHeader(name)
+        return PhotoHeader(name)
 
 
 def _kinds(iinf: bytes) -> set[bytes]:
@@ -100,11 +100,11 @@ def _content(file: int, begin: int, end: int) -> dict[bytes, bytes]:
     return found
 
 
-def _properties(name: str, meta: dict[bytes, bytes]) -> StillHeader:
+def _properties(name: str, meta: dict[bytes, bytes]) -> PhotoHeader:
     """Of the primary item: colours and the part to be shown."""
     primary, iprp = meta.get(b"pitm", b""), dict(_split(meta.get(b"iprp", b"")))
     if not primary or not iprp:
-        return StillHeader(name)
+        return PhotoHeader(name)
     (number,) = struct.unpack_from(">I" if primary[0] else ">H", primary, 4)
     properties = _split(iprp[b"ipco"]) if b"ipco" in iprp else []
     transfer = primaries = aperture = None
@@ -116,7 +116,7 @@ def _properties(name: str, meta: dict[bytes, bytes]) -> StillHeader:
             values = struct.unpack_from(">IIIIiIiI", body)
             wide, high, right, down = (Fraction(*values[at : at + 2]) for at in range(0, 8, 2))
             aperture = wide, high, right, down
-    return StillHeader(name, transfer, primaries, aperture)
+    return PhotoHeader(name, transfer, primaries, aperture)
 
 
 def _associated(ipma: bytes, number: int) -> list[int]:
