@@ -61,7 +61,7 @@ def test_foreign_sounds_are_of_another_video(table: str) -> None:
     for shares, message in (({"silent": 0.7, "noise": 0.6}, "shares of 1"), ({"loud": 0.1}, "shares of 1")):
         with pytest.raises(ValueError, match=message):
             ReplacedSoundStream(clips, VIEW, 0, FrameMasks(), shares)
-    with pytest.raises(ValueError, match="there is one video"):
+    with pytest.raises(ValueError, match="there is only one video"):
         ReplacedSoundStream(clips[:2], VIEW, 0, FrameMasks(), {"foreign": 0.1})
 
 
