@@ -49,11 +49,11 @@ def test_curves_hold_the_rows_of_the_run(page: Recorder) -> None:
     assert set(drawn) == {"Loss", "Nearest neighbour", "Learning rate"}
     expected = {
         ("Loss", "x"): [row["step"] for row in METRICS],
-        ("Loss", "picture"): [row["loss_image"] for row in METRICS],
-        ("Loss", "sound"): [row["loss_audio"] for row in METRICS],
+        ("Loss", "image"): [row["loss_image"] for row in METRICS],
+        ("Loss", "audio"): [row["loss_audio"] for row in METRICS],
         ("Learning rate", "learning rate"): [row["lr"] for row in METRICS],
         ("Nearest neighbour", "fusion"): [row["top1_fusion"] for row in PROBES],
-        ("Nearest neighbour", "sound"): [row["top1_audio"] for row in PROBES],
+        ("Nearest neighbour", "audio"): [row["top1_audio"] for row in PROBES],
     }
     for (title, name), values in expected.items():
         assert drawn[title][name] == pytest.approx(values, rel=1e-3)
