@@ -1,7 +1,7 @@
-"""The stage `right` of a visit to a GPU machine: what the device computes is what it should be.
+"""The stage `right` of `gpu_visit.py`: checks that the device computes correct results.
 
-Every row is a check: how far its outputs (or losses) and gradients are off, relative to what is right, how far they may
-be, and whether they are held to it. float32 is without TF32.
+Every row is a check: the deviation of its outputs (or losses) and gradients, relative to the correct values, the
+allowed deviation, and whether it holds. float32 is without TF32.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stages of a visit to a GPU machine; `gpu_visit.py` runs each in a process of its own.
+"""The measurements (stages) of `gpu_visit.py`, each run in a process of its own.
 
 python scripts/gpu_stages.py STAGE --json FILE [--seconds S] [--quick] [--device cuda]
 """

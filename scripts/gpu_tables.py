@@ -1,4 +1,4 @@
-"""Tables of what a visit to a GPU machine measured, each from its stage's file; for the docs and for the terminal."""
+"""Tables of the measurements of `gpu_visit.py`, from the file of each stage; for the docs and for the terminal."""
 
 from __future__ import annotations
 

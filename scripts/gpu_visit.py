@@ -1,19 +1,19 @@
-"""What a short visit to a GPU machine can tell, in one command: rented cards, queues, a quarter of an hour, no network.
+"""All GPU measurements of the docs in one command, within a few minutes and without network.
 
     python scripts/gpu_visit.py --out DIR [--minutes 12] [--only fast,published] [--quick] [--digits FOLDER]
     python scripts/gpu_visit.py --wheels [--have FILE]
 
-Runs from the tree and downloads nothing. The stages come in the order of their worth; each is a process of its own with
-its own limit of time, so that what fails, hangs or runs out of memory in one leaves the others alone. DIR gets a file
-per stage, gpu_STAGE.json, which is whole at any moment: rows measured so far, how the stage ended, and why if not well.
-What a stage leaves of its time goes to those after it. Beside these DIR gets visit.log, what the stages said, and
-gpu_bandstand.tar, the trained encoder and its curves: at most eight files, none above 16 MiB. Copied to docs/results
-they fill the tables of the docs (scripts/make_docs.py).
+Runs from a checkout and downloads nothing. The measurements (stages) run in the order of their importance, each in a
+process of its own with a time limit, so that one that fails, hangs or runs out of memory does not harm the others. Each
+writes a file gpu_STAGE.json to DIR, which is complete at any moment: the rows measured so far, how the stage ended, and
+the reason if it failed. Time that a stage does not need goes to those after it. DIR also gets visit.log, the output of
+the stages, and gpu_bandstand.tar, the trained encoder and its curves: at most eight files, none above 16 MiB. Copied to
+docs/results they fill the tables of the docs (scripts/make_docs.py).
 
-`--quick` tries every row's way once, at a size that means nothing, on whatever device there is.
-`--wheels` prints how to fetch what the machine lacks: run it there, or here with `--have` and its `pip list`.
+`--quick` runs everything once at a tiny size, on any device, to test it. `--wheels` prints how to fetch the packages
+that the machine lacks: run it there, or here with `--have` and its `pip list`.
 
-Exits with 1 if a stage did not end well or a check does not hold.
+Exits with 1 if a stage failed or a check does not hold.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def visit(arguments: argparse.Namespace, stages: list[str]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for what is brought home")
-    parser.add_argument("--minutes", type=float, default=12.0, help="for all stages together")
+    parser.add_argument("--out", type=Path, help="folder for the results")
+    parser.add_argument("--minutes", type=float, default=12.0, help="time limit of all stages together")
     parser.add_argument("--only", default="", help=f"stages to run, of {','.join(STAGES)}")
-    parser.add_argument("--quick", action="store_true", help="every stage at a size that means nothing")
+    parser.add_argument("--quick", action="store_true", help="run everything once at a tiny size, to test it")
     parser.add_argument(
         "--device", choices=("cuda", "cpu"), help="by default CUDA, with --quick a CPU if there is none"
     )
@@ -161,7 +161,7 @@ def main() -> int:
     if unknown := set(filter(None, arguments.only.split(","))) - STAGES.keys():
         parser.error(f"--only {', '.join(sorted(unknown))}: no such stage; there are {', '.join(STAGES)}")
     if arguments.out is None:
-        parser.error("--out: name the folder for what is brought home")
+        parser.error("--out: name the folder for the results")
     if missing := lacking(ROOT):
         parser.error(f"this Python lacks {', '.join(missing)}: --wheels prints how to fetch them")
     if arguments.device is None:

@@ -186,24 +186,24 @@ class StepBenchConfig:
 
 @dataclass(frozen=True)
 class ProfileBenchConfig:
-    """Operators of one pre-training step by their own time, and how often the host waits for the device in it."""
+    """Profile one pre-training step: its operators by their own time, and how often the host waits for the device."""
 
     size: StepSize = "vit_b"
-    """The model, as of bench step."""
+    """The model, as in bench step."""
     fusion: FusionForm = "factorized"
-    """Its fusion form."""
+    """Fusion form of the model."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass."""
+    """Precision of the forward pass."""
     batch_size: int = 4
-    """Clips of the step, which are noise."""
+    """Clips of the step; they are random numbers."""
     top: int = 15
-    """Operators to print."""
+    """Number of operators to print."""
     against: str | None = None
-    """Folder that holds another version of the package (such as `src` of a checkout), to be profiled before."""
+    """Folder with another version of the package (such as `src` of a checkout), to be profiled first."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to measure; auto takes CUDA if there is one."""
+    """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
     json: str | None = None
-    """Also write the figures to this JSON file."""
+    """Also write the results to this JSON file."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "top"):
