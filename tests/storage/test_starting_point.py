@@ -34,7 +34,7 @@ def test_a_configuration_serves_an_untrained_start_alone(tmp_path: Path) -> None
     tiny_encoder().save_pretrained(tmp_path)
     place = str(tmp_path / "config.json")
     assert encoder_config(place) == TINY
-    with pytest.raises(ValueError, match="holds no weights"):
+    with pytest.raises(ValueError, match="has no weights"):
         load_encoder(tiny_encoder(), place)
 
 

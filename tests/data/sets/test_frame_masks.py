@@ -215,7 +215,7 @@ def test_masks_in_every_mode(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds class 70, but there are 70"):
         masks.read_semantic_mask(str(grey), 70)
     strange = picture(tmp_path / "strange.png", np.full((2, 2, 3), 7, np.uint8))
-    with pytest.raises(ValueError, match=r"the colour \[7, 7, 7\] stands for none"):
+    with pytest.raises(ValueError, match=r"the colour \[7, 7, 7\] belongs to none"):
         masks.read_semantic_mask(str(strange))
-    with pytest.raises(ValueError, match="not a picture"):
+    with pytest.raises(ValueError, match="not a readable image"):
         masks.read_binary_mask(text(tmp_path / "page.png", "<html>"))
