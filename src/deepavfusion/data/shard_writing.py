@@ -61,8 +61,8 @@ class ShardConfig:
     clips_per_shard: int = 256
     """Clips per shard."""
     verify: bool = False
-    """When all shards are there, read them through and compare them with their checksums; those of an earlier run
-    too."""
+    """When all shards are there, read them completely and compare them with their checksums; also shards of an earlier
+    run."""
     ray: str | None = None
     """Work on a Ray cluster: auto, local, host:port or ray://host:port (docs/scaling.md)."""
     num_workers: int = 2
