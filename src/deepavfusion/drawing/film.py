@@ -8,8 +8,8 @@ MAX_SIDE = 480
 """Longer side of the film, in pixels; smaller pictures stay as they are."""
 MIN_SIDE = 16
 QUALITY = FilmQuality({"preset": "ultrafast", "coder": "1", "crf": "22", "x264-params": "mbtree=0"}, key_frame_every=50)
-"""With arithmetic coding the fastest preset takes a third of the time of `veryfast`; files differ by some 40 % at most
-(a heat film was a fifth smaller, one of outlined masks two fifths larger)."""
+"""With arithmetic coding the fastest preset takes a third of the time of `veryfast`. Of ten videos of real clips eight
+were 9 to 55 % larger than with it, two 5 % smaller."""
 
 
 def film_size(height: int, width: int) -> tuple[int, int]:
