@@ -114,7 +114,7 @@ def test_what_is_wrong_far_down_is_named_with_its_line(tmp_path: Path) -> None:
     for number, line, message in (
         (2001, "5,x.mp4,5", "line 2001: id '5' was already used in line 7"),
         (2500, "2498,x.mp4,wide", "line 2500: width 'wide' is not a number"),
-        (2999, "2997,x.mp4", "line 2999: has not 3 cells"),
+        (2999, "2997,x.mp4", "line 2999: does not have 3 cells"),
         (1027, ",x.mp4,1", "line 1027: empty id"),
     ):
         wrong = [*lines[: number - 1], line, *lines[number:]]
