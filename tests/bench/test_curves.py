@@ -53,6 +53,7 @@ def test_written_out_pairs_grow_with_the_product_of_tokens_ours_with_their_sum()
     assert all(p.seconds is None and p.measured_peak_gib is None for p in points.values())
 
 
+@pytest.mark.slow
 def test_table_json_and_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "curves.json"
     points = run(replace(SMALL, forms=("token", "dense"), json=str(path), memory_gib=0.002, image_sizes=(128,)))

@@ -46,6 +46,7 @@ def test_how_a_stage_ended_is_in_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.slow
 def test_a_stage_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     """Also what ignores SIGTERM, and what is in another process group."""
     child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"

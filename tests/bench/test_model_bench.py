@@ -27,6 +27,7 @@ def test_saved_bytes_leave_parameters_out() -> None:
     assert saved_bytes(lambda: (layer(x) ** 2).sum(), layer) == (30 + 12) * 4  # the input and the squared output
 
 
+@pytest.mark.slow
 def test_vit_b_costs() -> None:
     """The figures the identities promise at ViT-B, batch 1, attention counted."""
     flops = {}

@@ -43,6 +43,7 @@ def test_a_stage_inside_another_is_not_counted_twice(monkeypatch: pytest.MonkeyP
     assert clock.seconds["b"] > clock.seconds["a"] > 0
 
 
+@pytest.mark.slow
 def test_both_versions_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "costs.json"
     costs = run(

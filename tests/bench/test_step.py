@@ -29,6 +29,7 @@ TINY = StepBenchConfig(sizes=("small",), modes=("eager",), batch_size=2, steps=2
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speeds = step.run(replace(TINY, fusions=("dense", "factorized"), json=str(tmp_path / "a")))
     assert [(s.fusion, s.precision) for s in speeds] == [
@@ -46,6 +47,7 @@ def test_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.slow
 def test_the_best_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are doubled while they get faster per clip, and never beyond what fits or what is allowed."""
     tried: list[int] = []

@@ -165,6 +165,7 @@ def test_a_run_of_alignment_alone_decodes_nothing(clips: Path, tmp_path: Path) -
     assert idle == ["--alignment.dim has no effect without --alignment.weight"]
 
 
+@pytest.mark.slow
 def test_alignment_over_two_processes_compares_all_clips_of_the_step(clips: Path, tmp_path: Path) -> None:
     config = aligned(make(clips, tmp_path / "one"))
     config = replace(config, model=replace(config.model, drop_path=0.0))  # each process drops paths of its own
