@@ -14,6 +14,10 @@ looks and sounds like.
     stage          composition, camera, noise, mixing
     splits, scenes which instruments play in the clips of each split
     digits         the second cast: handwritten and spoken digits
+    things         the things of a folder of stamps: cut-out pictures, their sounds, their names
+    stamps         a thing as a source
+    photos         photographs as backgrounds
+    stamp_scenes   the third cast: things that sound or are named
     writer         files of a clip (its annotation is in data/scenes)
     generation     many clips, in parallel
 """

@@ -18,8 +18,9 @@ class BandstandConfig:
     """Seed of the data set."""
     splits: tuple[str, ...] = ()
     """Splits to write, such as [pretrain,train,test]; empty writes all of them, in the default proportions."""
-    cast: Literal["band", "digits"] = "band"
-    """Sources of sound: band (drawn instruments) or digits (handwritten and spoken digits, from local files)."""
+    cast: Literal["band", "digits", "stamps"] = "band"
+    """Sources of sound: band (drawn instruments), digits (handwritten and spoken digits, from local files) or stamps
+    (cut-out pictures of things, with what they sound like and their names in several languages, from local files)."""
     size: int = 160
     """Width and height of the frames in pixels; an even number."""
     frame_rate: float = 12.5
@@ -46,15 +47,24 @@ class BandstandConfig:
     """With --cast digits: folder or zip file with recordings named DIGIT_SPEAKER_TAKE.flac or .wav (FSDD)."""
     held_out_speaker: str = "yweweler"
     """With --cast digits: the speaker who is heard only in the test split."""
+    stamps: str | None = None
+    """With --cast stamps: folder of pictures and sounds as the Debian package tuxpaint-stamps-default lays them out; it
+    lies at /usr/share/tuxpaint/stamps after `apt-get install tuxpaint-stamps-default`."""
+    backgrounds: str | None = None
+    """With --cast stamps: folder of photographs that serve as backgrounds, besides drawn ones; the Debian package
+    mate-backgrounds has some in /usr/share/backgrounds/mate/nature. None draws all backgrounds."""
+    held_out_languages: tuple[str, ...] = ("da", "el")
+    """With --cast stamps: languages whose names only the splits names_languages and localization_languages have."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "splits", tuple(self.splits))
+        object.__setattr__(self, "held_out_languages", tuple(self.held_out_languages))
         if self.clips < 1:
             raise ValueError(f"clips {self.clips} must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} must not be negative")
-        if self.cast not in ("band", "digits"):
-            raise ValueError(f"cast {self.cast!r} must be band or digits")
+        if self.cast not in ("band", "digits", "stamps"):
+            raise ValueError(f"cast {self.cast!r} must be band, digits or stamps")
         if self.size < 32 or self.size % 2:
             raise ValueError(f"size {self.size} must be even and at least 32")
         if not 1 <= self.frame_rate <= 120:
@@ -74,5 +84,12 @@ class BandstandConfig:
         needed = [name for name in ("digit_images", "digit_recordings") if getattr(self, name) is None]
         if self.cast == "digits" and needed:
             raise ValueError(f"cast digits needs {' and '.join('--' + name for name in needed)}")
-        if self.cast == "band" and len(needed) < 2:
+        if self.cast != "digits" and len(needed) < 2:
             raise ValueError("digit_images and digit_recordings belong to --cast digits")
+        if self.cast == "stamps" and self.stamps is None:
+            raise ValueError(
+                "cast stamps needs --stamps: `apt-get install tuxpaint-stamps-default` puts its folder at "
+                "/usr/share/tuxpaint/stamps"
+            )
+        if self.cast != "stamps" and (self.stamps is not None or self.backgrounds is not None):
+            raise ValueError("stamps and backgrounds belong to --cast stamps")

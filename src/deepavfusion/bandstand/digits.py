@@ -131,6 +131,7 @@ class Digits:
     name = "digits"
     splits = SPLITS
     classes = tuple(str(digit) for digit in range(10))
+    origin = "The handwriting is MNIST's, the recordings are those of the Free Spoken Digit Dataset."
 
     def __init__(self, images: str, recordings: str, held_out_speaker: str) -> None:
         """Read handwriting and recordings.
@@ -167,6 +168,7 @@ class Digits:
             self._takes["test" if speaker == held_out_speaker else part][digit, speaker].append(wave)
         self.digest = digest.hexdigest()[:16]
         """Names the data that were read."""
+        self.settings = {"held_out_speaker": held_out_speaker, "digits": self.digest}
         self._speakers = {part: sorted({s for _, s in self._takes[part]}) for part in self._takes}
         for part in self._takes:
             lacking = [(d, s) for s in self._speakers[part] for d in range(10) if (d, s) not in self._takes[part]]

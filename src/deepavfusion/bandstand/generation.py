@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepavfusion.atomic import NotWrittenError, write_text
@@ -20,6 +20,7 @@ from deepavfusion.bandstand.scenes import Band
 from deepavfusion.bandstand.sheet import class_sheet, scene_sheet
 from deepavfusion.bandstand.splits import Cast, shares
 from deepavfusion.bandstand.stage import Stage
+from deepavfusion.bandstand.stamp_scenes import Stamps
 from deepavfusion.bandstand.world import WORLD_VERSION
 from deepavfusion.bandstand.writer import Performance, clip_id, is_complete, perform, remove_partial, write_clip
 from deepavfusion.data.clips import Clip, read_manifest, write_manifest
@@ -50,7 +51,10 @@ def make_cast(config: BandstandConfig) -> Cast:
     """The cast that a configuration names. Raises ValueError if its files are missing or wrong."""
     if config.cast == "band":
         return Band()
-    assert config.digit_images is not None  # the configuration has checked this
+    if config.cast == "stamps":
+        assert config.stamps is not None  # the configuration has checked this
+        return Stamps(config.stamps, config.backgrounds, config.held_out_languages)
+    assert config.digit_images is not None
     assert config.digit_recordings is not None
     return Digits(config.digit_images, config.digit_recordings, config.held_out_speaker)
 
@@ -87,7 +91,7 @@ def generate(config: BandstandConfig, progress: Callable[[int, int], None] | Non
         progress: called in this process with clips done and clips in all, at the start and after each batch.
 
     Raises:
-        ValueError: a split the cast does not have, wrong digit files, or a folder that holds another world.
+        ValueError: a split the cast does not have, wrong files of a cast, or a folder that holds another world.
         RuntimeError: a clip could not be made; names it. Clips finished before stay and are not made again.
     """
     began = time.monotonic()
@@ -128,10 +132,8 @@ def generate(config: BandstandConfig, progress: Callable[[int, int], None] | Non
 def _settings(config: BandstandConfig, cast: Cast) -> dict[str, Any]:
     """What two runs into one folder must agree on."""
     names = ("seed", "size", "frame_rate", "seconds", "sample_rate", "annotate_every", "stems", "masks")
-    settings = {"world": WORLD_VERSION, "cast": cast.name} | {name: getattr(config, name) for name in names}
-    if isinstance(cast, Digits):
-        settings |= {"held_out_speaker": config.held_out_speaker, "digits": cast.digest}
-    return settings
+    stage = {name: getattr(config, name) for name in names}
+    return {"world": WORLD_VERSION, "cast": cast.name, **stage, **cast.settings}
 
 
 def _claim(out: str, config: BandstandConfig, cast: Cast) -> None:
@@ -167,7 +169,7 @@ def _run(config: BandstandConfig, out: str, clips: list[tuple[str, int]], cast: 
         return
     # Fresh processes: a forked one may inherit locks of threads (torch, PyAV) that do not exist in it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (config, out)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (config, out, cast)) as pool:
         waiting: set[Future[int]] = {pool.submit(_work, batch) for batch in batches}
         try:
             while waiting:
@@ -182,10 +184,10 @@ _worker: tuple[BandstandConfig, str, Cast] | None = None
 """What a worker process works on, set once when it starts."""
 
 
-def _start_worker(config: BandstandConfig, out: str) -> None:
+def _start_worker(config: BandstandConfig, out: str, cast: Cast) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = (config, out, make_cast(config))
+    _worker = (config, out, cast)
 
 
 def _end_with_parent() -> None:
@@ -214,14 +216,22 @@ def _make(config: BandstandConfig, out: str, batch: list[tuple[str, int]], cast:
 
 
 def _write_manifests(out: str, config: BandstandConfig, cast: Cast, counts: dict[str, int]) -> str:
-    """One manifest per split, and one of all splits in the folder; a split keeps the clips of a larger, earlier run."""
+    """One manifest per split, and one of all splits in the folder; a split keeps the clips of a larger, earlier run.
+
+    A split whose clips have other labels too gets one manifest for each.
+    """
     rows: list[Clip] = []
     for split in cast.splits:
         path = os.path.join(out, f"{split}.csv")
         clips = read_manifest(path) if os.path.exists(path) else []
         if len(clips) < counts.get(split, 0):
-            clips = [_row(out, config, cast, split, index) for index in range(counts[split])]
+            plans = [cast.plan(config.seed, split, index, config.seconds) for index in range(counts[split])]
+            clips = [_row(out, config, split, index, plan.label) for index, plan in enumerate(plans)]
             write_manifest(path, clips)
+            for fact in cast.splits[split].labels:
+                labels = [(plan.facts or {})[fact] for plan in plans]
+                other = [replace(clip, label=label) for clip, label in zip(clips, labels, strict=True)]
+                write_manifest(os.path.join(out, f"{split}_{fact}.csv"), other)
         rows += clips
     manifest = os.path.join(out, MANIFEST)
     write_manifest(manifest, rows)
@@ -243,13 +253,13 @@ def _store(out: str, split: str, config: BandstandConfig) -> None:
         raise RuntimeError(f"{split}: {summary.failures[0][0]} could not be stored: {summary.failures[0][1]}")
 
 
-def _row(out: str, config: BandstandConfig, cast: Cast, split: str, index: int) -> Clip:
+def _row(out: str, config: BandstandConfig, split: str, index: int, label: str | None) -> Clip:
     name = clip_id(split, index)
     path = os.path.join(out, split, name + ".mp4")
     return Clip(
         id=name,
         path=path,
-        label=cast.plan(config.seed, split, index, config.seconds).label,
+        label=label,
         split=split,
         duration_seconds=config.seconds,
         num_bytes=os.path.getsize(path),

@@ -14,7 +14,7 @@ The files depend only on the seed, the split, the clip's number and the version 
 
 | file | content |
 |---|---|
-| `manifest.csv`, `SPLIT.csv` | one row per clip, of all splits and of one |
+| `manifest.csv`, `SPLIT.csv` | one row per clip, of all splits and of one |{labelled}
 | `SPLIT/ID.mp4` | the clip |
 | `SPLIT/ID.json` | its annotation: sources, boxes, strokes, sounding intervals, gains |
 | `SPLIT/ID/stem_N.flac`, `noise.flac` | source N alone, and the room's noise; they add up to the mixture |
@@ -26,12 +26,13 @@ The files depend only on the seed, the split, the clip's number and the version 
 |---|---|
 {splits}
 
-`deepavfusion.data.scenes.annotation.read_annotation` reads the JSON files; its docstrings explain the fields.
+{origin}`deepavfusion.data.scenes.annotation.read_annotation` reads the JSON files; its docstrings explain the fields.
 """
 
 
 def describe(cast: Cast, config: BandstandConfig) -> str:
     """The README's text."""
+    facts = sorted({fact for split in cast.splits.values() for fact in split.labels})
     return _TEXT.format(
         world=WORLD_VERSION,
         cast=cast.name,
@@ -40,5 +41,7 @@ def describe(cast: Cast, config: BandstandConfig) -> str:
         size=config.size,
         frame_rate=config.frame_rate,
         sample_rate=config.sample_rate,
+        labelled="".join(f"\n| `SPLIT_{fact}.csv` | the same clips labelled by {fact} |" for fact in facts),
+        origin=f"## Sources\n\n{cast.origin}\n\n" if cast.origin else "",
         splits="\n".join(f"| `{split.name}` | {split.purpose} |" for split in cast.splits.values()),
     )

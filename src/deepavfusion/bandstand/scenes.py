@@ -6,9 +6,10 @@ equally frequent, so that neither modality alone can tell the class: 1/4 by the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,8 @@ class Band:
     name = "band"
     splits = SPLITS
     classes = CLASSES
+    settings: Mapping[str, Any] = MappingProxyType({})
+    origin = ""
 
     def plan(self, seed: int, split: str, index: int, seconds: float) -> Plan:
         """Decide what happens in clip `index` of a split.
@@ -164,7 +167,17 @@ def _listening(rng: np.random.Generator, variant: int, seconds: float) -> Plan:
     band = _band(rng, int(rng.integers(1, 4)), 1)
     present = {(m.look, m.timbre) for m in band}
     foreign = replace(_redraw(rng, lambda m: m.timbre not in {t for _, t in present}), visible=False)
-    scene = _assemble(rng, [*band, foreign], seconds)
+    scene = heard_as(_assemble(rng, [*band, foreign], seconds), sound)
+    return Plan(scene, f"listening_{sound}", facts={"sound": sound})
+
+
+def heard_as(scene: Scene, sound: str) -> Scene:
+    """The same pictures with another sound.
+
+    Args:
+        scene: its last performer is off screen and makes the foreign sound.
+        sound: own, silence, noise or foreign.
+    """
     heard = {"own": slice(0, -1), "foreign": slice(-1, None)}.get(sound)
     chosen = scene.performers[heard] if heard else ()
     performers = tuple(
@@ -177,7 +190,7 @@ def _listening(rng: np.random.Generator, variant: int, seconds: float) -> Plan:
         room = replace(room, noise_rms=0.0)
     elif sound == "noise":
         room = replace(room, noise_rms=NOISE_RMS, noise_slope=0.0)
-    return Plan(replace(scene, performers=performers, room=room), f"listening_{sound}", facts={"sound": sound})
+    return replace(scene, performers=performers, room=room)
 
 
 def _twins(rng: np.random.Generator, variant: int, seconds: float) -> Plan:

@@ -55,9 +55,10 @@ def class_sheet(cast: Cast, path: str) -> None:
 def scene_sheet(cast: Cast, seed: int, path: str, columns: int = 6) -> None:
     """Write a sheet with a row of scenes per split, each in the middle of its clip; what sounds has a white frame."""
     stage, seconds = Stage(size=160), 4.0
-    left, cell = 132, 166
+    font = ImageFont.load_default(size=13)
+    left, cell = max(132, *(16 + round(font.getlength(split)) for split in cast.splits)), 166
     sheet = Image.new("RGB", (left + cell * columns, cell * len(cast.splits)), _PAPER)
-    words, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    words = ImageDraw.Draw(sheet)
     for row, split in enumerate(cast.splits):
         words.text((left - 8, cell * (row + 0.5)), split, _TEXT_COLOUR, font, anchor="rm")
         for column in range(columns):

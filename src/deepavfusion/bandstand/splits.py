@@ -24,6 +24,8 @@ class Split:
     world: str = FIRST_VERSION
     """The version of the world that brought it. A later one is written only where it is asked for by name, its share
     being against the others asked for: so that a world of all splits stays as it was."""
+    labels: tuple[str, ...] = ()
+    """Facts of its clips by which they can be labelled too; each gets a manifest `SPLIT_FACT.csv`."""
 
     @property
     def by_name(self) -> bool:
@@ -57,6 +59,14 @@ class Cast(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of its sources."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What two runs into one folder must agree on, beside seed and stage; values as JSON has them."""
+
+    @property
+    def origin(self) -> str:
+        """Where its pictures and sounds come from, for the README; empty if all of them are made here."""
 
     def plan(self, seed: int, split: str, index: int, seconds: float) -> Plan:
         """Decide what happens in clip `index` of a split."""
