@@ -176,9 +176,7 @@ def _name(step: AnyStep) -> str:
 
 
 def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # read when a step loads torch
 
 
 def _do(step: AnyStep, log: Path) -> tuple[int, float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import resource
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.training import checkpoints
 from deepavfusion.training.run_folder import CsvTable
+from tests.forks import ended
 
 
 @pytest.mark.parametrize("number", sorted(REFUSALS))
@@ -48,50 +49,46 @@ def test_words_of_libraries_are_understood_and_other_failures_left_alone(tmp_pat
         raise RuntimeError("of another kind")
 
 
-def limited(program: str, num_bytes: int) -> subprocess.CompletedProcess[str]:
-    """Run a program whose files may not grow beyond a size, which is a full disk to whoever writes."""
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({num_bytes}, {num_bytes}))\n"
-    return subprocess.run(
-        [sys.executable, "-c", limit + textwrap.dedent(program)], capture_output=True, text=True, timeout=250
-    )
+def limited(num_bytes: int, function: Callable[..., int], *arguments: object) -> tuple[int, str]:
+    """A function whose files may not grow beyond a size, which is a full disk to whoever writes: code and output."""
+    return ended(_limited, num_bytes, function, *arguments)
+
+
+def _limited(num_bytes: int, function: Callable[..., int], *arguments: object) -> int:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    return function(*arguments)
+
+
+def two_checkpoints(folder: Path) -> int:
+    checkpoints.save(folder, 1, {"model": torch.arange(1000.0)}, keep=1)
+    try:
+        checkpoints.save(folder, 2, {"model": torch.zeros(1_000_000)}, keep=1)
+    except OSError as error:
+        sys.stdout.write(str(error))
+    return 0
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_whole(tmp_path: Path) -> None:
-    done = limited(
-        f"""
-        import torch
-        from pathlib import Path
-        from deepavfusion.training import checkpoints
-        folder = Path({str(tmp_path)!r})
-        checkpoints.save(folder, 1, {{"model": torch.arange(1000.0)}}, keep=1)
-        try:
-            checkpoints.save(folder, 2, {{"model": torch.zeros(1_000_000)}}, keep=1)
-        except OSError as error:
-            print(error)
-        """,
-        200_000,
-    )
-    assert done.returncode == 0, done.stderr  # torch's writer would end the process
-    assert done.stdout.strip() == f"{tmp_path}/step_00000002.pt: cannot be written: {REFUSALS[errno.EFBIG]}"
+    code, said = limited(200_000, two_checkpoints, tmp_path)
+    assert code == 0, said  # torch's writer would end the process
+    assert said.strip() == f"{tmp_path}/step_00000002.pt: cannot be written: {REFUSALS[errno.EFBIG]}"
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
     assert torch.equal(checkpoints.load(tmp_path / "step_00000001.pt")["model"], torch.arange(1000.0))
 
 
+def two_rows(path: Path) -> int:
+    table = CsvTable(path)
+    table.append([{"step": 1, "loss": "x" * 10}])
+    try:
+        table.append([{"step": 2, "loss": "y" * 3000}])
+    except OSError as error:
+        sys.stdout.write(str(error))
+    return 0
+
+
 def test_rows_that_do_not_fit_leave_no_part_of_themselves(tmp_path: Path) -> None:
-    done = limited(
-        f"""
-        from pathlib import Path
-        from deepavfusion.training.run_folder import CsvTable
-        table = CsvTable(Path({str(tmp_path / "metrics.csv")!r}))
-        table.append([{{"step": 1, "loss": "x" * 10}}])
-        try:
-            table.append([{{"step": 2, "loss": "y" * 3000}}])
-        except OSError as error:
-            print(error)
-        """,
-        2000,
-    )
-    assert done.stdout.strip() == f"{tmp_path}/metrics.csv: cannot be written: {REFUSALS[errno.EFBIG]}", done.stderr
+    _, said = limited(2000, two_rows, tmp_path / "metrics.csv")
+    assert said.strip() == f"{tmp_path}/metrics.csv: cannot be written: {REFUSALS[errno.EFBIG]}"
     assert CsvTable(tmp_path / "metrics.csv").rows() == [{"step": "1", "loss": "x" * 10}]
     assert (tmp_path / "metrics.csv").read_text().count("\n") == 2
 
@@ -107,13 +104,13 @@ def test_commands_say_which_file_has_no_room(command: str, tmp_path: Path) -> No
         "predict": ["separation", clips, "--model", "shipped:bandstand", "--out", str(out), "--device", "cpu"],
     }[command]
     words += ["--optim.epochs", "1", "--data.num_workers", "0", "--training.device", "cpu"] * (command == "pretrain")
-    done = limited(f"from deepavfusion.cli import main; raise SystemExit(main({[command, *words]!r}))", 8192)
-    assert done.returncode == 1, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"deepavfusion {command}: error: {out}"), done.stderr
+    code, said = limited(8192, main, [command, *words])
+    assert code == 1, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith(f"deepavfusion {command}: error: {out}"), said
     assert "cannot be written: " in last
     assert any(REFUSALS[number] in last for number in (errno.EFBIG, errno.EIO))  # libsndfile does not tell which
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     left = [path for path in out.rglob("*") if path.is_file()]
     assert not [path for path in left if path.name.startswith(".") or "partial" in path.name or "tmp" in path.name]
     if command != "pretrain":  # whose rows of numbers stay

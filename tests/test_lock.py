@@ -19,6 +19,8 @@ from deepavfusion import lock
 from deepavfusion.cli import main
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.lock import InUseError, sole_writer
+from tests.forks import started
+from tests.training import toy_task
 from tests.training.test_loop import final_state, quiet, wait_for
 from tests.training.toy_task import ToyTask, program_config
 
@@ -91,17 +93,13 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
 def test_two_runs_in_one_folder_are_told_apart_and_a_killed_one_continues(tmp_path: Path) -> None:
     from deepavfusion.training.loop import fit
 
-    command = [sys.executable, "-m", "tests.training.toy_task", str(tmp_path / "run"), "2", "0.05", "0.1"]
-    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     config = program_config(str(tmp_path / "run"), 0)
-    try:
+    with started(toy_task.main, str(tmp_path / "run"), "2", "0.05", "0.1") as process:
         wait_for(tmp_path / "run" / "metrics.csv", process)
         with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .*another --run_dir"):
             fit(ToyTask(config, dropout=0.1), config, quiet())
         assert process.poll() is None
-    finally:
-        process.kill()  # the workers live on for some seconds
-        process.wait()
+    # It was killed; its workers live on for some seconds.
     assert fit(ToyTask(config, dropout=0.1), config, quiet()).status == "finished"
     assert final_state(tmp_path / "run")["step"] == 24
     assert not (tmp_path / "run" / ".lock").exists()

@@ -23,10 +23,15 @@ from deepavfusion.models.config import AlignmentConfig, EarlyFusionConfig, Maske
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE
 
 TINY = EstimateConfig(
-    model=EarlyFusionConfig(image_size=(64, 64), audio_size=(64, 64), embed_dim=48, depth=2, num_heads=4),
+    model=EarlyFusionConfig(image_size=(64, 64), audio_size=(64, 64), embed_dim=48, depth=1, num_heads=4),
     autoencoder=MaskedDecodingConfig(decoder_dim=32, image_decoder_depth=1, audio_decoder_depth=1, decoder_num_heads=4),
     training=TrainingConfig(batch_size=8, precision="float32"),
 )
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Estimate:
+    return estimate(TINY)
 
 
 def with_training(**settings: object) -> EstimateConfig:
@@ -63,15 +68,15 @@ def test_a_share_of_gradients() -> None:
     assert live.peak == pytest.approx(1.25 * 4_000_000, rel=0.01)  # the second is whole beside a quarter of the first
 
 
-def test_what_is_kept_is_what_a_real_pass_keeps() -> None:
+def test_what_is_kept_is_what_a_real_pass_keeps(tiny: Estimate) -> None:
     model, steps = steps_of(TINY.autoencoder_config, 8, "cpu")
     saved = saved_bytes(steps["pre-training", "ours"], model)
     inputs = 8 * 4 * (3 * 64 * 64 + 64 * 64 + 2 * 16)
-    kept = estimate(TINY).memory.activations
+    kept = tiny.memory.activations
     assert saved <= kept <= 1.1 * (saved + inputs)
 
 
-def test_operations_and_days_by_hand() -> None:
+def test_operations_and_days_by_hand(tiny: Estimate) -> None:
     config = replace(TINY, clips=1000, gpus=4, tflops=2.0, mfu=0.5, optim=OptimConfig(epochs=10, warmup_epochs=1))
     result = estimate(config)
     _, steps = steps_of(TINY.autoencoder_config, 1, "meta")
@@ -82,12 +87,12 @@ def test_operations_and_days_by_hand() -> None:
     assert result.days == pytest.approx(10_000 * result.flop_per_sample / (4 * 1e12) / 86400)
     measured = estimate(replace(config, samples_per_second=50.0))
     assert measured.days == pytest.approx(10_000 / 200 / 86400)
-    assert estimate(TINY).days is None
+    assert tiny.days is None
 
 
 def test_what_shares_save() -> None:
-    def of(strategy: str, gpus: int, **more: object) -> Estimate:
-        return estimate(replace(with_training(strategy=strategy, batch_size=2 * gpus, **more), gpus=gpus))
+    def of(strategy: str, gpus: int) -> Estimate:
+        return estimate(replace(with_training(strategy=strategy, batch_size=2 * gpus), gpus=gpus))
 
     one, ddp, fsdp = of("ddp", 1), of("ddp", 8), of("fsdp", 8)
     weights = 4 * one.num_parameters
@@ -99,8 +104,8 @@ def test_what_shares_save() -> None:
     assert fsdp.traffic == pytest.approx(3 * weights * 7 / 8)
 
 
-def test_recomputation_trades_memory_for_operations() -> None:
-    plain, again = estimate(TINY), estimate(with_training(gradient_checkpointing=True))
+def test_recomputation_trades_memory_for_operations(tiny: Estimate) -> None:
+    plain, again = tiny, estimate(with_training(gradient_checkpointing=True))
     assert again.memory.activations < plain.memory.activations
     assert again.flop_per_sample == plain.flop_per_sample
     assert 0 < again.recomputed_flop_per_sample < 0.34 * plain.flop_per_sample  # a third is all of the forward pass
@@ -126,13 +131,14 @@ def test_the_operations_of_alignment_are_those_of_a_real_pass(weight: float) -> 
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         out = model(**first, second=second)
         (weight * out.loss + sum(out.alignment.values())).backward()
-    assert estimate(aligned).flop_per_sample == counter.get_total_flops()
-    assert estimate(aligned).memory.activations > 0
+    result = estimate(aligned)
+    assert result.flop_per_sample == counter.get_total_flops()
+    assert result.memory.activations > 0
 
 
 def test_the_command_takes_a_recipe_and_refuses_what_does_not_divide(tmp_path: Path) -> None:
     path = tmp_path / "estimate.json"
-    words = ["--config", "tiny", "--clips", "100", "--gpu", "h100", "--json", str(path)]
+    words = ["--config", "tiny", "--clips", "100", "--gpu", "h100", "--json", str(path), "--model.depth", "1"]
     config = parse_arguments(EstimateConfig, words)
     result = run(config)
     assert json.loads(path.read_text())["peak"] == result.memory.peak

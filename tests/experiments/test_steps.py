@@ -17,10 +17,7 @@ from experiments.__main__ import experiments
 from experiments.encoders import SEEDS, SHIPPED, Encoders
 from experiments.steps import Making, Step, needed, quickened, run
 from experiments.worlds import Worlds, cut, join
-
-
-def copy(sources: tuple[Path, ...], out: Path) -> None:
-    out.write_text("+".join(source.read_text() for source in sources) or "start")
+from tests.experiments.little_steps import copy
 
 
 def make(out: Path, *sources: Path) -> Making:
@@ -65,13 +62,13 @@ def test_a_quick_step_is_the_same_command_with_its_length_cut(tmp_path: Path) ->
 
 def test_a_command_that_fails_is_told_with_its_log_and_the_rest_goes_on(tmp_path: Path) -> None:
     said: list[str] = []
-    wrong = Step(("inspect", str(tmp_path / "nothing")), tmp_path / "wrong")
+    wrong = Step(("audit", str(tmp_path / "nothing"), "--out", str(tmp_path / "a.csv")), tmp_path / "wrong")
     assert run([wrong, make(tmp_path / "next", wrong.product), make(tmp_path / "a")], tmp_path / "logs", 1, said.append)
     assert (tmp_path / "a").exists()
     assert not (tmp_path / "next").exists()
     assert any("exit 1" in line and "wrong" in line for line in said)
     (log,) = [path for path in (tmp_path / "logs").iterdir() if path.name.endswith("wrong.log")]
-    assert "deepavfusion inspect" in log.read_text()
+    assert "deepavfusion audit" in log.read_text()
 
 
 def test_manifests_are_joined_and_cut(tmp_path: Path) -> None:
@@ -94,7 +91,7 @@ def test_a_runner_that_is_ended_leaves_nothing_running(tmp_path: Path) -> None:
 from functools import partial
 from pathlib import Path
 from experiments.steps import Making, run
-from tests.experiments.test_steps import wait_long
+from tests.experiments.little_steps import wait_long
 out = Path({str(tmp_path)!r}) / "never"
 raise SystemExit(run([Making(partial(wait_long, out), out)], out.parent / "logs", 1, print))
 """
@@ -110,11 +107,6 @@ raise SystemExit(run([Making(partial(wait_long, out), out)], out.parent / "logs"
     worker = int((tmp_path / "began").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
-
-
-def wait_long(out: Path) -> None:
-    (out.parent / "began").write_text(str(os.getpid()))
-    time.sleep(120)
 
 
 @pytest.mark.parametrize("digits", [True, False])

@@ -66,8 +66,7 @@ def block_config(run_dir: str, strategy: str, precision: str = "float32") -> Toy
     )
 
 
-def main() -> int:
-    run_dir, strategy, stop, precision = sys.argv[1:]
+def main(run_dir: str, strategy: str, stop: str, precision: str) -> int:
     config = block_config(run_dir, strategy, precision)
     task = BlockTask(config)
     task.on_step = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == int(stop) else None
@@ -78,4 +77,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

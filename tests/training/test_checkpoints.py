@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from rich.console import Console
 from deepavfusion.cli import main
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
+from tests.forks import started
 from tests.training.toy_task import ToyConfig, ToyTask
 
 CONTENT = {"kind": "toy", "model": {"weight": torch.arange(6.0)}, "config": {"a": [1, 2], "b": None}}
@@ -132,28 +130,22 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def save_for_ever(folder: Path) -> None:
+    model = {"weight": torch.zeros(1_000_000)}
+    for step in itertools.count(1):
+        model["weight"].fill_(step)
+        checkpoints.save(folder, step, {"model": model}, keep=2)
+
+
 def test_killed_while_writing_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import itertools, torch
-        from pathlib import Path
-        from deepavfusion.training import checkpoints
-        model = {{"weight": torch.zeros(1_000_000)}}
-        for step in itertools.count(1):
-            model["weight"].fill_(step)
-            checkpoints.save(Path({str(tmp_path)!r}), step, {{"model": model}}, keep=2)
-    """)
     for delay in (0.0, 0.013, 0.029):
-        process = subprocess.Popen([sys.executable, "-c", program])
-        try:
+        with started(save_for_ever, tmp_path) as process:  # and killed
             deadline = time.monotonic() + 60
             while not checkpoints.list_checkpoints(tmp_path):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             time.sleep(delay)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
         checkpoints.remove_unfinished(tmp_path)
         found = checkpoints.list_checkpoints(tmp_path)
         assert len(found) == len(list(tmp_path.iterdir()))

@@ -6,8 +6,6 @@ import csv
 import io
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,8 @@ from deepavfusion.training.guards import FailureBudgetError, NonFiniteError
 from deepavfusion.training.loop import RunResult, fit
 from deepavfusion.training.run_folder import CsvTable
 from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
+from tests.forks import Started, started
+from tests.training import toy_task
 from tests.training.toy_task import ToyConfig, ToyTask
 
 TIMING_COLUMNS = ("samples_per_second", "data_wait_share", "memory_mib")
@@ -311,26 +311,18 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path: Path)
 def test_signal_to_the_process_group_saves_and_exits_with_its_own_code(
     tmp_path: Path, number: signal.Signals, workers: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.training.toy_task", str(tmp_path / "run"), str(workers), "0.05", "0.1"]
-    process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
+    with started(toy_task.main, str(tmp_path / "run"), str(workers), "0.05", "0.1") as process:
         wait_for(tmp_path / "run" / "metrics.csv", process)
         os.killpg(process.pid, number)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    assert process.returncode == PREEMPTED_EXIT_CODE, output
+        code, output = process.end()
+    assert code == PREEMPTED_EXIT_CODE, output
     assert f"stopped by {number.name}" in output
     step = final_state(tmp_path / "run")["step"]
     assert 0 < step < 24
     assert "Traceback" not in output
 
 
-def wait_for(path: Path, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_for(path: Path, process: Started, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, "the run ended before it was stopped"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,9 @@ from deepavfusion.configuration import TrainingConfig
 from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
 from deepavfusion.training.processes import Processes, autocast_dtype, resolve_device
+from tests.forks import ended_together
+from tests.training import toy_task
 from tests.training.toy_task import ToyTask, program_config
-
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
 def losses(path: Path) -> list[float]:
@@ -30,10 +28,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     # Their shares of a step differ in how many samples have a picture; the mean is over the whole step.
     config = program_config(str(tmp_path / "one"), 0)
     fit(ToyTask(config), config, Console(file=io.StringIO()))
-    command = [sys.executable, *TORCHRUN, "-m", "tests.training.toy_task", str(tmp_path / "two"), "0", "0", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("the trained model is in") == 1  # one process speaks
+    (code, said), (other_code, other_said) = ended_together(toy_task.main, str(tmp_path / "two"), "0", "0", "0")
+    assert code == other_code == 0, said + other_said
+    assert (said + other_said).count("the trained model is in") == 1  # one process speaks
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 24
     assert two == pytest.approx(one, rel=1e-5)

@@ -19,6 +19,9 @@ from deepavfusion.configuration import TrainingConfig
 from deepavfusion.training import checkpoints, loop
 from deepavfusion.training.loop import fit
 from deepavfusion.training.processes import Processes
+from deepavfusion.training.signals import PREEMPTED_EXIT_CODE
+from tests.forks import ended_together
+from tests.training import sharded_toy
 from tests.training.sharded_toy import BlockTask, block_config
 
 STOP = 13
@@ -64,7 +67,8 @@ def assert_same(a: object, b: object) -> None:
 def test_stopped_on_two_shared_out_and_continued_on_one(tmp_path: Path) -> None:
     alone(tmp_path / "whole")
     run = tmp_path / "run"
-    train(run, "fsdp", 2, stop=STOP)
+    ends = ended_together(sharded_toy.main, str(run), "fsdp", str(STOP), "float32")
+    assert [code for code, _ in ends] == [PREEMPTED_EXIT_CODE] * 2, ends
 
     saved = checkpoints.latest(run / "checkpoints")
     assert saved is not None

@@ -175,9 +175,8 @@ def program_config(run_dir: str, workers: int) -> ToyConfig:
     )
 
 
-def main() -> int:
+def main(run_dir: str, workers: str, pause: str, dropout: str) -> int:
     """`python -m tests.training.toy_task RUN_DIR NUM_WORKERS SECONDS_PER_STEP DROPOUT`."""
-    run_dir, workers, pause, dropout = sys.argv[1:]
     config = program_config(run_dir, int(workers))
     task = ToyTask(config, dropout=float(dropout))
     task.on_step = lambda step: time.sleep(float(pause))
@@ -185,4 +184,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -186,7 +186,8 @@ def _flop(config: EstimateConfig) -> tuple[float, float]:
     """Operations of one clip, forward and backward; and what gradient checkpointing does again."""
     counts = []
     for again in (False, True) if config.training.gradient_checkpointing else (False,):
-        with fake_mode():
+        # Meta tensors are quicker than fake ones, but autocast, which alignment switches off, does not know them.
+        with fake_mode() if config.alignment.weight else torch.device("meta"):
             model = AudioVisualMAE(config.autoencoder_config).train()
             model.encoder.gradient_checkpointing = again
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
