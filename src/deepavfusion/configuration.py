@@ -22,7 +22,8 @@ class DataConfig:
     """The clips, and how training views of them are drawn."""
 
     source: str
-    """A folder of video files (searched recursively), a manifest, or shards (a folder or a URL)."""
+    """A folder of video files (searched recursively), a manifest, shards (a folder or a URL), or a data set of the
+    Hugging Face Hub, hf:OWNER/NAME[:SPLIT] (docs/data.md)."""
     num_workers: int = 2
     """Processes that read clips; 0 reads in the training process."""
     accept_changed: bool = False

@@ -26,10 +26,10 @@ from deepavfusion.data.audit_journal import AuditJournal
 from deepavfusion.data.clips import Clip, list_clips, read_manifest, write_manifest
 from deepavfusion.data.cluster import check_address, connected
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.digest import file_digest
 from deepavfusion.data.labels import clip_name, label_clips
-from deepavfusion.data.locations import check_file, write_json
+from deepavfusion.data.locations import write_json
 from deepavfusion.data.parts import parse_part
+from deepavfusion.data.stored_media import media_digest, media_status, never_changes, open_media
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 2
@@ -72,7 +72,7 @@ class AuditConfig:
     """Check every clip of a data set and write a manifest."""
 
     source: str
-    """A folder of video files (searched recursively), or a manifest."""
+    """A folder of video files (searched recursively), a manifest, or hf:OWNER/NAME[:SPLIT] (docs/data.md)."""
     out: str
     """The manifest to write (.csv); a summary (.json) is written beside it."""
     part: str = "1/1"
@@ -222,12 +222,12 @@ def _look_through(clips: list[Clip], config: AuditConfig) -> Iterator[Clip]:
 
 def inspect_clip(clip: Clip, config: AuditConfig) -> Clip:
     """Look at one clip: the row with what was found, verdict and reasons. Duplicates are not its to find."""
-    from deepavfusion.data.media import MediaError, MediaFile
+    from deepavfusion.data.media import MediaError
 
     reasons = [reason for reason in _reasons(clip) if _is_longer(reason)]
     try:
-        clip = replace(clip, digest=_digest(clip.path))
-        with MediaFile(clip.path) as media:
+        clip = replace(clip, digest=media_digest(clip.path))
+        with open_media(clip.path) as media:
             info = media.info
             clip = clip.with_info(info)
             duration = info.duration_seconds
@@ -353,18 +353,17 @@ def _unreadable(cause: str) -> str:
 
 def _stamped(clip: Clip) -> Clip:
     try:
-        status = os.stat(clip.path)
+        status = media_status(clip.path)
     except OSError:  # inspecting it will say why
+        status = None
+    if status is None:
         return replace(clip, num_bytes=None, modified_ns=None)
     return replace(clip, num_bytes=status.st_size, modified_ns=status.st_mtime_ns)
 
 
-def _digest(path: str) -> str:
-    check_file(path)
-    return file_digest(path)
-
-
 def _unchanged(clip: Clip, known: Clip) -> bool:
+    if never_changes(clip.path):  # but fetching it may have failed
+        return not any(_kind(reason) == "unreadable" for reason in _reasons(known))
     return clip.num_bytes is not None and (clip.num_bytes, clip.modified_ns) == (known.num_bytes, known.modified_ns)
 
 

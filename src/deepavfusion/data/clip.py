@@ -8,10 +8,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 Verdict = Literal["ok", "quarantined"]
-Storage = Literal["file", "shard", "framed"]
+Storage = Literal["file", "shard", "framed", "row"]
 VERDICTS = ("ok", "quarantined")
+LABEL_SEPARATOR = "|"
+"""Between several labels of one clip."""
 _SHARDED = re.compile(r"\.tar#\d+$")
 _FRAMED = re.compile(r"\.csv#\d+$")
+_ROW = re.compile(r"\.parquet#\d+:")
+
+
+_STORED: dict[Storage, re.Pattern[str]] = {"shard": _SHARDED, "framed": _FRAMED, "row": _ROW}
 
 
 class ClipError(Exception):
@@ -52,8 +58,8 @@ class Clip:
     id: str
     """Unique name in the data set."""
     path: str
-    """A media file, `SHARD.tar#OFFSET` for a clip inside a shard, or `TABLE.csv#ROW` for a picture of a table with its
-    sound; in a manifest relative to its folder."""
+    """A media file, `SHARD.tar#OFFSET` for a clip inside a shard, `TABLE.csv#ROW` for a picture of a table with its
+    sound, or `FILE.parquet#ROW:video=COLUMN` for a row that holds media; in a manifest relative to its folder."""
     label: str | None = None
     """Class name."""
     split: str | None = None
@@ -61,7 +67,7 @@ class Clip:
     duration_seconds: float | None = None
     """Length of the longer track."""
     num_bytes: int | None = None
-    """Size of the file."""
+    """Size of the file; of a row that holds media, of the file it is in."""
     width: int | None = None
     """Width of the displayed picture in pixels; None without a picture."""
     height: int | None = None
@@ -101,7 +107,9 @@ class Clip:
 
 def storage_of(path: str) -> Storage:
     """How the clip with such a path is stored."""
-    return "shard" if _SHARDED.search(path) else "framed" if _FRAMED.search(path) else "file"
+    if "#" not in path:
+        return "file"
+    return next((storage for storage, pattern in _STORED.items() if pattern.search(path)), "file")
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))

@@ -23,6 +23,7 @@ from deepavfusion.data.clip_table import ClipTable, Irregular
 from deepavfusion.data.csv_text import check_commas
 from deepavfusion.data.file_kinds import CONTAINER_SUFFIXES, namesakes, walk
 from deepavfusion.data.framed_clips import list_frames
+from deepavfusion.data.hub import is_hub, list_hub
 from deepavfusion.data.locations import from_text, is_url, join, one_line, open_text, to_text, write_whole
 
 __all__ = [
@@ -36,13 +37,15 @@ SHARDS_FILE, SHARDS_MANIFEST = "shards.json", "clips.csv"
 
 
 def find_clips(source: str) -> Sequence[Clip]:
-    """List the clips of a folder of media files, a manifest, a table of pictures, or a folder or URL of shards.
+    """List the clips of a folder of media files, a manifest, a table of pictures, a folder or URL of shards, or a data
+    set of the Hugging Face Hub.
 
     Rows of a manifest whose verdict is `quarantined` are left out (`quarantined` tells which these are). The order is
     fixed: by id for a folder, that of the rows for a manifest.
 
     Args:
-        source: a folder, searched recursively; a manifest (`.csv`); or where shards were written.
+        source: a folder, searched recursively; a manifest (`.csv`); where shards were written; or
+            `hf:OWNER/NAME[:SPLIT]` (`hub`).
 
     Raises:
         ValueError: nothing there, no clips in it, or a manifest that does not make sense; names the place and the fix.
@@ -55,6 +58,8 @@ def find_clips(source: str) -> Sequence[Clip]:
 
 def quarantined(source: str) -> Sequence[Clip]:
     """The rows that `find_clips` leaves out of the same source. Raises ValueError as it does."""
+    if is_hub(source):  # which has no verdicts
+        return []
     return clips_where(list_clips(source), "verdict", lambda verdict: verdict == "quarantined")
 
 
@@ -72,6 +77,8 @@ def column_of(clips: Sequence[Clip], column: str) -> Iterator[Any]:
 
 def list_clips(source: str) -> Sequence[Clip]:
     """All clips of a source, quarantined ones included. Arguments and errors as in `find_clips`."""
+    if is_hub(source):
+        return list_hub(source)
     if source.endswith(".csv"):
         return list_frames(source) if _holds_pictures(source) else _read_once(source)
     if is_url(source) or os.path.isfile(os.path.join(source, SHARDS_FILE)):

@@ -32,11 +32,12 @@ def open_clip(clip: Clip, seek: Seek = "exact") -> Iterator[OpenClip]:
 
 
 @contextmanager
-def _open_file(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
-    from deepavfusion.data.media import MediaError, MediaFile
+def _open_media(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
+    from deepavfusion.data.media import MediaError
+    from deepavfusion.data.stored_media import open_media
 
     try:
-        with MediaFile(clip.path, seek=seek) as media:
+        with open_media(clip.path, seek) as media:
             yield media
     except MediaError as error:
         raise ClipError(clip.id, str(error)) from error
@@ -62,7 +63,8 @@ def _open_framed(clip: Clip, seek: Seek) -> Iterator[OpenClip]:
 
 
 _OPENERS: dict[str, Callable[[Clip, Seek], AbstractContextManager[OpenClip]]] = {
-    "file": _open_file,
+    "file": _open_media,
+    "row": _open_media,
     "shard": _open_shard,
     "framed": _open_framed,
 }

@@ -32,6 +32,7 @@ from deepavfusion.data.jpeg import encode_jpeg
 from deepavfusion.data.locations import write_json, write_whole
 from deepavfusion.data.parts import parse_part
 from deepavfusion.data.shards import BLOCK, SHARD_FORMAT, SHARD_RATE, WAV_HEADER, annotation_digest
+from deepavfusion.data.stored_media import open_media
 from deepavfusion.data.workers import Casualty, map_isolated
 
 FRAMES_AT_ONCE = 64
@@ -45,7 +46,7 @@ class ShardConfig:
     """Write the clips of a manifest as shards (WebDataset tar files) for fast training."""
 
     source: str
-    """A manifest, or a folder of video files."""
+    """A manifest, a folder of video files, or hf:OWNER/NAME[:SPLIT] (docs/data.md)."""
     out: str
     """Folder to write to; finished shards in it are kept."""
     part: str = "1/1"
@@ -232,11 +233,11 @@ def encode_clip(numbered: tuple[int, Clip], config: ShardConfig) -> EncodedClip 
         numbered: the clip's number in the manifest, which names its members, and the clip.
         config: how.
     """
-    from deepavfusion.data.media import MediaError, MediaFile
+    from deepavfusion.data.media import MediaError
 
     number, clip = numbered
     try:
-        with MediaFile(clip.path) as media:
+        with open_media(clip.path) as media:
             info = media.info
             if not (info.has_picture or info.has_sound):
                 return "has neither picture nor sound"

@@ -14,6 +14,7 @@ from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.digest import file_digest
 from deepavfusion.data.framed_clips import frame_of
 from deepavfusion.data.locations import is_url
+from deepavfusion.data.stored_media import media_status
 
 _AT_ONCE = 16
 """Files asked about at a time: a network file system answers each in a millisecond or so."""
@@ -69,11 +70,11 @@ def _stamped(clip: Clip) -> Clip:
     if clip.storage == "shard" or is_url(clip.path):
         return clip
     try:
-        paths = [clip.path]
         if clip.storage == "framed":
             frame = frame_of(clip)
-            paths = [path for path in (frame.path, frame.video.sound, frame.mask) if path]
-        found = [os.stat(path) for path in paths]
+            found = [os.stat(path) for path in (frame.path, frame.video.sound, frame.mask) if path]
+        else:
+            found = [status for status in (media_status(clip.path),) if status is not None]
     except (OSError, ValueError, ClipError):  # reading it will say why
         return replace(clip, num_bytes=None, modified_ns=None)
     return replace(clip, num_bytes=sum(f.st_size for f in found), modified_ns=max(f.st_mtime_ns for f in found))

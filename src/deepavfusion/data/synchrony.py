@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from deepavfusion.audio import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel
 from deepavfusion.data.clips import Clip, ClipError
 from deepavfusion.data.crops import FrameCrop
-from deepavfusion.data.media import MediaError, MediaFile
+from deepavfusion.data.media import MediaError
+from deepavfusion.data.stored_media import open_media
+from deepavfusion.data.views import OpenClip
 
 UNDECIDED = 2
 """Number of cells that may or may not belong to the source."""
@@ -57,10 +59,10 @@ class SynchronyMasks:
         """`(20, 20)`. Raises ClipError for a clip that is no video file, or cannot be read."""
         if clip.path in self._known:
             return self._known[clip.path]
-        if clip.storage != "file":
+        if clip.storage not in ("file", "row"):
             raise ClipError(clip.id, f"{clip.storage} storage has too few frames; give the clips' files or manifest")
         try:
-            with MediaFile(clip.path) as media:
+            with open_media(clip.path) as media:
                 duration = media.info.duration_seconds
                 middle = (start_seconds + end_seconds) / 2
                 begin = min(max(middle - STRETCH_SECONDS / 2, 0.0), max(duration - STRETCH_SECONDS, 0.0))
@@ -72,7 +74,7 @@ class SynchronyMasks:
         return mask
 
 
-def correlate(media: MediaFile, start_seconds: float, duration_seconds: float) -> NDArray[np.float64]:
+def correlate(media: OpenClip, start_seconds: float, duration_seconds: float) -> NDArray[np.float64]:
     """Synchrony `(20, 20)` of a stretch of a file, in [-1, 1]; 0 throughout where it is too short.
 
     Raises:

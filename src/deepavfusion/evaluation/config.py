@@ -33,7 +33,7 @@ class EvaluationData:
     """The clips to evaluate on."""
 
     source: str
-    """A folder of video files, a manifest, or shards."""
+    """A folder of video files, a manifest, shards, or hf:OWNER/NAME[:SPLIT]."""
     split: str = "test"
     """The split to use, or all. A source without splits counts as test."""
     num_workers: int = 2

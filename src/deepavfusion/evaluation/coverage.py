@@ -67,7 +67,7 @@ def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelec
     """The clips of a split, and which of the split are missing.
 
     Args:
-        source: a folder, manifest or shards.
+        source: a folder, manifest, shards or data set of the Hub.
         split: `all`, or the name of a split; usual spellings of train, val and test are one. A source that tells no
             splits is a whole: only `all` and `test` take it.
         needs_label: whether clips without a label are left out and named.

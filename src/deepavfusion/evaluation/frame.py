@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deepavfusion.atomic import replacing
+from deepavfusion.data.hub import HubSource, is_hub
 from deepavfusion.evaluation.config import EvaluationConfig
 from deepavfusion.evaluation.loop import Evaluator, Exchange, Predictions, Progress, predict_all
 from deepavfusion.evaluation.record import RESULTS, PictureEntry, Record, Score
@@ -156,7 +157,8 @@ class TaskEvaluation(ABC, Generic[Config]):
     @property
     def source_name(self) -> str:
         """The source of the clips, for the folder's name."""
-        return Path(self.config.data.source.rstrip("/")).stem
+        source = self.config.data.source
+        return Path(HubSource.parse(source).place if is_hub(source) else source.rstrip("/")).stem
 
     @abstractmethod
     def predict(self) -> None:

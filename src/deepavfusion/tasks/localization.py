@@ -205,7 +205,7 @@ class Localization(EncoderTask[Localizer]):
         """The clips that can be trained on with truth, and where it comes from."""
         config = self.config
         if config.recipe == "synchrony":
-            stored = next((clip for clip in clips if clip.storage != "file"), None)
+            stored = next((clip for clip in clips if clip.storage not in ("file", "row")), None)
             if stored is not None:
                 raise ValueError(
                     f"data.source {config.data.source}: --recipe synchrony needs all frames of the clips' files, "
@@ -213,9 +213,11 @@ class Localization(EncoderTask[Localizer]):
                 )
             return clips, SynchronyMasks()
         if config.boxes is None:
-            sharded = next((clip for clip in clips if clip.storage == "shard"), None)
-            if sharded is not None:
-                raise ValueError(f"data.source {config.data.source}: shards hold no masks; give the clips' manifest")
+            bare = next((clip for clip in clips if clip.storage in ("shard", "row")), None)
+            if bare is not None:
+                raise ValueError(
+                    f"data.source {config.data.source}: {bare.storage}s hold no masks; give the clips' manifest"
+                )
             return clips, SoundingClasses(classes) if classes else SoundingMasks()
         annotations = read_box_annotations(config.boxes, config.boxes_format, config.boxes_folder)
         return clips_where(clips, "id", annotations.__contains__), BoxMasks(annotations, classes)

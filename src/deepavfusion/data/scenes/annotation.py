@@ -140,7 +140,8 @@ def read_annotation(path: str | os.PathLike[str]) -> ClipTruth:
 def annotation_of(clip: Clip) -> ClipTruth:
     """The annotation beside a clip. Raises ClipError if there is none."""
     if clip.storage != "file":
-        raise ClipError(clip.id, "shards do not hold annotations; give the folder of the clips or its manifest")
+        what = "shards" if clip.storage == "shard" else "rows"
+        raise ClipError(clip.id, f"{what} do not hold annotations; give the folder of the clips or its manifest")
     try:
         return read_annotation(clip.path)
     except ValueError as error:

@@ -7,6 +7,7 @@ import re
 from deepavfusion.data.annotation_files import read_json, read_lines, read_rows
 from deepavfusion.data.clip_names import possible_names, segment_id
 from deepavfusion.data.clips import find_clips
+from deepavfusion.data.hub import is_hub
 from deepavfusion.data.labels import read_labels
 from deepavfusion.data.sets.listing import ListedClip, Listing, listed_name, named_clip, split_labels, unique
 from deepavfusion.data.sets.vocabularies import class_folder, vocabulary
@@ -72,7 +73,7 @@ def read_folders(folder: str, classes_path: str | None) -> Listing:
     """The clips of a folder per class (`class/name.mp4` or `split/class/name.mp4`).
 
     Args:
-        folder: is searched recursively.
+        folder: is searched recursively; or a data set of the Hub with labels.
         classes_path: a text file with one class a line, in the order of the class numbers. Without it the classes are
             those of the folders that are there, so keep the list that is written beside the manifest.
 
@@ -83,7 +84,9 @@ def read_folders(folder: str, classes_path: str | None) -> Listing:
     loose = [clip.id for clip in clips if clip.label is None]
     if loose:
         raise ValueError(
-            f"{folder}: {len(loose)} clips lie in no class folder, such as {loose[0]}; need two folders or more"
+            f"{folder}: {len(loose)} clips have no label, such as {loose[0]}; name its column, label=COLUMN"
+            if is_hub(folder)
+            else f"{folder}: {len(loose)} clips lie in no class folder, such as {loose[0]}; need two folders or more"
         )
     labels = {clip.label or "" for clip in clips}
     if classes_path is None:

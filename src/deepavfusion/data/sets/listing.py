@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from deepavfusion.data.clip import LABEL_SEPARATOR
 from deepavfusion.data.clip_names import clip_name, possible_names, segment_id, stem_of
 
-LABEL_SEPARATOR = "|"
 VIDEO_SLACK_SECONDS = 1.0
 """What a file named by its video alone may be longer than its segment: more, and it holds more than that."""
 CUT_SLACK_SHARE = 0.5

@@ -18,6 +18,7 @@ from functools import partial
 from deepavfusion.data.clip_names import possible_names
 from deepavfusion.data.clips import Clip, write_manifest
 from deepavfusion.data.framed_clips import FramedClip, write_framed_clips
+from deepavfusion.data.hub import is_hub
 from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sets.box_table import write_boxes
 from deepavfusion.data.sets.boxes import BoxAnnotation, with_truth
@@ -48,7 +49,8 @@ class ManifestConfig:
     dataset: str
     """The data set, such as vggsound, audioset, vggss or avsbench_s4."""
     clips: str
-    """Folder of the clips, in any of the usual layouts; for AVSBench the folder of the data."""
+    """Folder of the clips, in any of the usual layouts, or hf:OWNER/NAME:SPLIT:id=COLUMN; for AVSBench the folder of
+    the data."""
     out: str
     """The manifest to write (.csv); missing clips, classes and a report are written beside it."""
     annotations: str | None = None
@@ -121,11 +123,12 @@ def build_manifest(config: ManifestConfig, progress: Progress | None = None) -> 
         ValueError: an annotation file that does not fit (names file and line), a split that is not listed, or not one
             listed clip in the folder.
     """
-    if not os.path.isdir(config.clips):
+    of_frames = config.dataset in FRAME_SETS or config.dataset == MASK_FOLDERS
+    if not os.path.isdir(config.clips) and (of_frames or not is_hub(config.clips)):
         raise ValueError(f"clips {config.clips}: no such folder")
     reader = CLIP_SETS[config.dataset].boxes if config.dataset in CLIP_SETS else None
     boxes = reader(config.annotations or "", config.boxes) if reader is not None else None
-    if config.dataset in FRAME_SETS or config.dataset == MASK_FOLDERS:
+    if of_frames:
         findings = _find_frames(config, *_read_frames(config), (), progress)
     elif config.dataset == FOLDERS:
         findings = _find_clips(config, read_folders(config.clips, config.annotations), progress)
@@ -186,7 +189,7 @@ def _find_clips(config: ManifestConfig, listing: Listing, progress: Progress | N
     selected, num_excluded = _select(config, listing.clips)
     rows = [Clip(clip.id, found[clip.id][0], clip.label, clip.split) for clip in selected if found[clip.id]]
     if not rows:
-        others = f", such as {os.path.relpath(index.paths[0], config.clips)}" if index.paths else ""
+        others = f", such as {index.paths[0].removeprefix(f'{os.path.abspath(config.clips)}/')}" if index.paths else ""
         _refuse(config, selected, f"{len(index.paths)} other video files are there{others}")
     if config.check != "none":
         results = _checked(config, partial(checked_clip, check=config.check), rows, progress)

@@ -6,13 +6,13 @@ crash or hang a decoder.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Literal
 
 from deepavfusion.data.clips import Clip
 from deepavfusion.data.framed_clips import FramedClip
 from deepavfusion.data.locations import check_file, one_line
+from deepavfusion.data.stored_media import media_status, open_media
 
 Check = Literal["none", "open", "decode"]
 """Not at all; header and tracks; also a frame and half a second of sound from the middle."""
@@ -22,12 +22,13 @@ SOUND_SECONDS = 0.5
 
 def checked_clip(clip: Clip, check: Check) -> Clip:
     """The row with what is known of its file; quarantined, with the reason, if it cannot be used."""
-    from deepavfusion.data.media import MediaError, MediaFile
+    from deepavfusion.data.media import MediaError
 
     try:
-        status = os.stat(clip.path)
-        clip = replace(clip, num_bytes=status.st_size, modified_ns=status.st_mtime_ns)
-        with MediaFile(clip.path) as media:
+        status = media_status(clip.path)
+        if status is not None:
+            clip = replace(clip, num_bytes=status.st_size, modified_ns=status.st_mtime_ns)
+        with open_media(clip.path) as media:
             info = media.info
             clip = clip.with_info(info)
             if not info.has_picture:
