@@ -3,6 +3,8 @@
     deepavfusion bandstand world --clips 300 --splits [localization,duets,segmentation_test]
     python scripts/bandstand_truth.py world --out docs/results/bandstand_truth.json
 
+A world of stamps needs the folders that it was made of, `--stamps` and `--backgrounds`.
+
 For every clip: whether boxes are the tight ones of the masks; whether the stems and the room's noise that were written
 add up to the mixture that was encoded, sample by sample, and how far the decoded sound is from it (signal-to-noise
 ratio after AAC); which share of a source's energy falls into its sounding intervals. The world must have been written
@@ -34,6 +36,8 @@ def main() -> int:
     parser.add_argument("world", type=Path, help="folder of the world")
     parser.add_argument("--clips", type=int, default=300, help="how many clips, evenly over the manifest")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--stamps", help="folder of the stamps, for a world of them")
+    parser.add_argument("--backgrounds", help="its folder of photographs, if it has any")
     words = parser.parse_args()
     every = find_clips(str(words.world / "manifest.csv"))
     clips = [every[i * len(every) // min(words.clips, len(every))] for i in range(min(words.clips, len(every)))]
@@ -41,7 +45,14 @@ def main() -> int:
     shares: list[float] = []
     num_boxes = exact = equal = 0
     world = json.loads((words.world / "world.json").read_text())
-    config = BandstandConfig(out=str(words.world), seed=world["seed"])
+    config = BandstandConfig(
+        out=str(words.world),
+        seed=world["seed"],
+        cast=world["cast"],
+        stamps=words.stamps,
+        backgrounds=words.backgrounds,
+        held_out_languages=tuple(world.get("held_out_languages", ())),
+    )
     cast = make_cast(config)
     for clip in clips:
         truth = read_annotation(clip.path)
@@ -58,6 +69,7 @@ def main() -> int:
             ratios.append(float(10 * np.log10(np.mean(total**2) / np.mean((heard - total) ** 2))))
     record = {
         "world": world["world"],
+        "cast": world["cast"],
         "num_clips": len(clips),
         "num_boxes": num_boxes,
         "boxes_exact": exact,

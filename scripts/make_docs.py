@@ -186,6 +186,21 @@ def bandstand_truth(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def stamps_speed(record: dict) -> str:
+    """What clips of two casts cost."""
+    rows = [
+        "| cast | clips | reading the folder, once | drawing and playing a clip | encoding and writing it | together |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for cast, r in record.items():
+        whole = r["drawing_seconds"] + r["writing_seconds"]
+        rows.append(
+            f"| {cast} | {r['clips']} | {r['reading_seconds']:.1f} s | {r['drawing_seconds']:.3f} s "
+            f"| {r['writing_seconds']:.3f} s | {whole:.3f} s |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 def matching(record: dict) -> str:
     """Whether heads on frozen tokens learn to compare the senses, with and without one scale for all features."""
     rows = ["| head | standardised tokens | LayerNorm alone |", "|---|--:|--:|"]
@@ -289,6 +304,8 @@ TABLES: dict[str, Callable] = {
     "scaling": scaling,
     "segmentation": paired_arms,
     "separation": paired_arms,
+    "stamps_speed": stamps_speed,
+    "stamps_truth": bandstand_truth,
     **GPU_TABLES,
 }
 

@@ -69,6 +69,7 @@ OWN_LENGTHS = {
     "finetune_vggsound": (100, 20),
     "probe_audioset": (60, 10),
     "probe_vggsound": (60, 10),
+    "stage": (8, 0.4),
     "tiny": (100, 5),
     "vggsound": (200, 40),
 }

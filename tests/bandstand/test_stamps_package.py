@@ -20,6 +20,9 @@ from deepavfusion.data.scenes.annotation import read_annotation, read_mask
 
 FOLDER = Path("/usr/share/tuxpaint/stamps")
 
+DIGEST = "4f5871562617edb4"
+"""Of version 2022.06.04."""
+
 
 @pytest.fixture(scope="module")
 def cast() -> Stamps:
@@ -33,6 +36,11 @@ def test_the_package_has_the_things_that_the_docs_count(cast: Stamps) -> None:
     effects = [recording for thing in things.values() for recording in thing.effects]
     assert len(things) > 400
     assert len(effects) >= 75
+    if cast.settings["stamps"] == DIGEST:
+        pictures = sum(len(thing.pictures) for thing in things.values())
+        names = [len(several) for thing in things.values() for several in thing.names.values()]
+        singers = sum(bool(thing.effects) for thing in things.values())
+        assert (len(things), pictures, singers, len(effects), sum(names)) == (435, 472, 78, 80, 3832)
     assert not any(picture.path.startswith("symbols/") for thing in things.values() for picture in thing.pictures)
     cow = things["cow"]
     assert cow.theme == "mammals"
