@@ -25,10 +25,10 @@ from deepavfusion.models.frames import (
     token_positions,
 )
 from deepavfusion.models.localizer_config import LocalizerConfig
+from deepavfusion.models.patch_embed import patchify, unpatchify
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.separator_config import SeparatorConfig
 from deepavfusion.models.sound_maps import zero_shot_maps
-from deepavfusion.models.vit import patchify, unpatchify
 from tests.models.tiny import FORMS, TINY, inputs, tiny_autoencoder, tiny_encoder
 
 T, N = 3, 12

@@ -5,8 +5,9 @@ import torch
 
 from deepavfusion.models import EarlyFusionConfig, MaskedAutoencoderConfig
 from deepavfusion.models.masked_autoencoder import normalize_patches
+from deepavfusion.models.patch_embed import patchify, unpatchify
 from deepavfusion.models.patch_mask import random_mask, take
-from deepavfusion.models.vit import patchify, sincos_positions, unpatchify
+from deepavfusion.models.vit import sincos_positions
 from tests.models.tiny import FORMS, inputs, tiny_autoencoder
 
 

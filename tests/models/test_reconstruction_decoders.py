@@ -11,8 +11,8 @@ import torch
 from deepavfusion.bench import plain
 from deepavfusion.models import AudioVisualMAE, MaskedAutoencoderConfig
 from deepavfusion.models.masked_autoencoder import normalize_patches
+from deepavfusion.models.patch_embed import patchify
 from deepavfusion.models.patch_mask import random_mask
-from deepavfusion.models.vit import patchify
 from deepavfusion.training.sharding import units_of
 from tests.models.tiny import TINY, inputs, randomized
 

@@ -23,7 +23,7 @@ from deepavfusion.data.loading import StepSampler
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.models import AudioVisualMAE, EarlyFusionConfig, EarlyFusionEncoder
 from deepavfusion.models.config import AlignmentConfig, MaskedDecodingConfig
-from deepavfusion.models.vit import patchify
+from deepavfusion.models.patch_embed import patchify
 from deepavfusion.tasks.pretraining import ALIGNED, MaskedPretraining, denormalize_patches, paste, probe_clips
 from deepavfusion.tasks.pretraining_config import InitConfig, PretrainConfig
 from deepavfusion.training import checkpoints

@@ -27,8 +27,9 @@ from deepavfusion.models.fusion import (
     TokenFusion,
 )
 from deepavfusion.models.masked_autoencoder import AudioVisualMAE, normalize_patches
+from deepavfusion.models.patch_embed import PatchEmbed, patchify
 from deepavfusion.models.reconstruction_decoders import CrossBlock, CrossReconstructionDecoder, ReconstructionDecoder
-from deepavfusion.models.vit import VisionTransformer, patchify
+from deepavfusion.models.vit import VisionTransformer
 
 
 def pair_attention(module: PairAttention, x: Tensor, image: Tensor, audio: Tensor) -> Tensor:
@@ -90,7 +91,11 @@ def fusion_block(block: FusionBlock, fusion: Tensor, image: Tensor, audio: Tenso
 def embed(stream: VisionTransformer, x: Tensor, ids_keep: Tensor | None) -> Tensor:
     """All patches by a convolution, frame by frame, then the visible ones picked."""
     frames = x[:, None] if x.ndim == 4 else x
-    embedded = [stream.patch_embed.proj(frame).flatten(2).mT for frame in frames.unbind(1)]
+    module = stream.patch_embed
+    if isinstance(module, PatchEmbed):
+        embedded = [module.proj(frame).flatten(2).mT for frame in frames.unbind(1)]
+    else:
+        embedded = [module(frame) for frame in frames.unbind(1)]
     tokens = torch.cat(embedded, dim=1) + _positions(stream.pos_embed, stream.time_embed)
     if ids_keep is None:
         return tokens

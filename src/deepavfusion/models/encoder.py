@@ -64,8 +64,9 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         super().__init__()
         self.config = config
         dims = (config.patch_size, config.embed_dim, config.depth, config.num_heads, config.mlp_ratio, config.drop_path)
-        self.image = VisionTransformer(3, config.image_size, *dims, frame_positions(config, config.embed_dim))
-        self.audio = VisionTransformer(1, config.audio_size, *dims)
+        times = frame_positions(config, config.embed_dim)
+        self.image = VisionTransformer(3, config.image_size, *dims, times, patch_embed=config.patch_embed)
+        self.audio = VisionTransformer(1, config.audio_size, *dims, patch_embed=config.patch_embed)
         self.fusion_tokens = nn.Parameter(torch.empty(1, sum(config.num_tokens), config.embed_dim))
         self.fusion_blocks = nn.ModuleDict({str(i): FusionBlock(config) for i in config.fused})
         self.fusion_norm = nn.LayerNorm(config.embed_dim)

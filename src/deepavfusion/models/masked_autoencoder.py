@@ -26,9 +26,9 @@ from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.frames import frame_positions
+from deepavfusion.models.patch_embed import patchify
 from deepavfusion.models.patch_mask import PatchMask, random_mask, take
 from deepavfusion.models.reconstruction_decoders import DECODERS, ReconstructionDecoder
-from deepavfusion.models.vit import patchify
 
 
 def normalize_patches(patches: Tensor, variance_floor: float = 0.0) -> Tensor:

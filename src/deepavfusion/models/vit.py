@@ -11,39 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.attention import SelfAttention
+from deepavfusion.models.config import PatchEmbedForm
 from deepavfusion.models.frames import token_positions
-from deepavfusion.models.patch_mask import take
-
-
-def patchify(x: Tensor, patch_size: int) -> Tensor:
-    """Cut pictures into patches, row by row; values of a patch are ordered (row, column, channel).
-
-    Args:
-        x: `(B, C, H, W)`, both sides divisible by `patch_size`; or several frames `(B, T, C, H, W)`.
-
-    Returns:
-        `(B, N, p * p * C)`, or `(B, T * N, p * p * C)`, one frame after the other.
-    """
-    if x.ndim == 5:
-        return patchify(x.flatten(0, 1), patch_size).unflatten(0, x.shape[:2]).flatten(1, 2)
-    b, c, h, w = x.shape
-    p = patch_size
-    if h % p or w % p:
-        raise ValueError(f"a {h} x {w} input cannot be cut into patches of {p}")
-    return x.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
-
-
-def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
-    """Inverse of `patchify`: `(B, N, p * p * C)` with `N` = rows x columns of `grid` -> `(B, C, H, W)`.
-
-    Patches of `T` frames, `(B, T * N, p * p * C)`, become `(B, T, C, H, W)`.
-    """
-    num_frames = patches.shape[1] // (grid[0] * grid[1])
-    if num_frames > 1:
-        frames = patches.unflatten(1, (num_frames, -1))
-        return unpatchify(frames.flatten(0, 1), patch_size, grid).unflatten(0, frames.shape[:2])
-    b, p, (rows, columns) = len(patches), patch_size, grid
-    return patches.reshape(b, rows, columns, p, p, -1).permute(0, 5, 1, 3, 2, 4).reshape(b, -1, rows * p, columns * p)
+from deepavfusion.models.patch_embed import PATCH_EMBEDDINGS
 
 
 def sincos_positions(grid: tuple[int, int], dim: int) -> Tensor:
@@ -113,23 +83,6 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class PatchEmbed(nn.Module):
-    """A convolution with kernel = stride = patch, computed on the visible patches only."""
-
-    def __init__(self, channels: int, patch_size: int, dim: int) -> None:
-        super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(channels, dim, patch_size, patch_size)
-
-    def forward(self, x: Tensor, ids_keep: Tensor | None = None) -> Tensor:
-        """`(B, C, H, W)` or `(B, T, C, H, W)` and the patch numbers to embed `(B, K)` (None: all) -> `(B, K, D)`."""
-        patches = patchify(x, self.patch_size)
-        if ids_keep is not None:
-            patches = take(patches, ids_keep)
-        kernel = self.proj.weight.permute(0, 2, 3, 1).flatten(1)  # (channel, row, column) -> (row, column, channel)
-        return F.linear(patches, kernel, self.proj.bias)
-
-
 class VisionTransformer(nn.Module):
     """One stream: patch embedding, fixed positions, blocks, final norm. The encoder runs the blocks itself.
 
@@ -150,10 +103,11 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float,
         drop_path: float,
         times: Tensor | None = None,
+        patch_embed: PatchEmbedForm = "linear",
     ) -> None:
         super().__init__()
         self.channels, self.size = channels, size
-        self.patch_embed = PatchEmbed(channels, patch_size, dim)
+        self.patch_embed = PATCH_EMBEDDINGS[patch_embed](channels, patch_size, dim)
         grid = (size[0] // patch_size, size[1] // patch_size)
         self.register_buffer("pos_embed", sincos_positions(grid, dim))
         self.register_buffer("time_embed", times, persistent=False)

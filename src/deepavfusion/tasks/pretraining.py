@@ -26,7 +26,7 @@ from deepavfusion.metrics.nearest_neighbour import leave_one_out_top1
 from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.other_sense import other_sense_worth
-from deepavfusion.models.vit import patchify, unpatchify
+from deepavfusion.models.patch_embed import patchify, unpatchify
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.tasks.senses import seen_and_heard, told

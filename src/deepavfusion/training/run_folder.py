@@ -73,6 +73,7 @@ compile, gradient_checkpointing) by rounding. data.source may move, the clips fo
 optim.warmup_share is compared as the optim.warmup_epochs that it comes to."""
 CAME_LATER: dict[str, Any] = {
     "model.num_frames": 1,
+    "model.patch_embed": "linear",
     "num_frames": None,
     "autoencoder.decoder_form": "self",
     "autoencoder.predicted_share": 1.0,
