@@ -20,6 +20,7 @@ from experiments.segmentation import Segmentation
 from experiments.senses import Senses
 from experiments.separation import Separation
 from experiments.shipped import Shipped
+from experiments.stamps import Stamps
 from experiments.steps import AnyStep, needed, quickened, run
 from experiments.worlds import Worlds
 
@@ -37,15 +38,23 @@ PARTS = (
     "objectives",
     "senses",
     "shipped",
+    "stamps",
 )
 """The experiments; each has a result file of its name, which is written anew only when it is among those asked for."""
 DIGITS = CHECKOUT.parent / "shared" / "data" / "digits"
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+PHOTOS = Path("/usr/share/backgrounds/mate/nature")
+"""Where the Debian packages put their files."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("--results", type=Path, default=CHECKOUT.parent / "results", help="folder of all runs")
     parser.add_argument("--digits", type=Path, default=DIGITS, help="folder with the digits' files, if there is one")
+    parser.add_argument(
+        "--stamps", type=Path, default=STAMPS, help="folder of tuxpaint-stamps-default, if there is one"
+    )
+    parser.add_argument("--photos", type=Path, default=PHOTOS, help="photographs behind the stamps, if there are any")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which experiments")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="which seeds to run")
     parser.add_argument("--only", nargs="+", default=[""], help="only steps with one of these in their product")
@@ -56,7 +65,10 @@ def main() -> int:
     words = parser.parse_args()
     results = words.results.resolve() / "quick" if words.quick else words.results.resolve()
     docs = results / "docs" if words.quick else DOCS
-    worlds = Worlds(results / "worlds", words.digits.resolve() if words.digits.is_dir() else None)
+    digits, stamps, photos = (
+        place.resolve() if place.is_dir() else None for place in (words.digits, words.stamps, words.photos)
+    )
+    worlds = Worlds(results / "worlds", digits, stamps, photos)
     encoders = Encoders(results / "encoders", worlds, results / "shipped_model" if words.quick else SHIPPED)
     parts = experiments(results, worlds, encoders, words.quick)
     every = [step for seed in SEEDS for part in parts.values() for step in part.steps(seed)]
@@ -99,6 +111,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders, quick: bool =
         Objectives(results / "objectives", worlds.digits, quick),
         Senses(results / "senses", worlds, encoders),
         Shipped(results / "shipped", worlds, encoders, segmentation, separation),
+        Stamps(results / "stamps", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))
 

@@ -30,6 +30,8 @@ class Kind:
     """The only world whose clips it has seen; None for all that the corpus has."""
     seeds: tuple[int, ...] = SEEDS
     """Seeds that it is pre-trained with."""
+    recipe: str = "bandstand"
+    """`stage`: it has seen all three casts."""
 
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
@@ -54,6 +56,8 @@ KINDS = {
     "aligned": Kind("aligned", "all", ALIGNED, world="band_few"),
     "aligned_separate": Kind("aligned_none", "none", ALIGNED, world="band_few"),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
+    "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
+    "stage_separate": Kind("stage_none", "none", seeds=SEEDS[:1], recipe="stage"),
 }
 TAUGHT = "taught"
 """The digits encoder after a classifier learned on it which digits are seen and which are heard (first seed)."""
@@ -103,7 +107,7 @@ class Encoders:
     def words(self, kind: str, seed: int, run: Path) -> list[str]:
         """The command that pre-trains an encoder in a folder."""
         own = KINDS[kind]
-        words = ["pretrain", "--config", "bandstand", "--data.source", str(self._corpus(kind))]
+        words = ["pretrain", "--config", own.recipe, "--data.source", str(self._corpus(kind))]
         words += ["--model.fusion_layers", own.fusion_layers, "--run_dir", str(run), *options(own.settings)]
         return [*words, "--training.seed", str(seed), "--data.num_workers", "1"]
 
@@ -118,12 +122,15 @@ class Encoders:
         return Step(tuple(words), run / "model", (self.model("digits", SEEDS[0]), clips))
 
     def _corpus(self, kind: str) -> Path:
+        if KINDS[kind].recipe == "stage":
+            return self.worlds.stage
         world = "digits" if KINDS[kind].digits_alone else KINDS[kind].world
         return self.worlds.shards(world, "pretrain") if world else self.worlds.corpus
 
     def steps(self) -> list[AnyStep]:
         """All encoders, and the shipped one, which is made if it is not there."""
         kinds = {name: kind for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone}
+        kinds = {name: kind for name, kind in kinds.items() if self.worlds.stamps or kind.recipe != "stage"}
         steps = [self.step(name, seed) for name, kind in kinds.items() for seed in kind.seeds]
         steps += [self._teaching()] if "digits" in kinds else []
         model = self.model("early", 0)

@@ -1,4 +1,4 @@
-"""The worlds that all experiments share: Bandstand and digits, as shards, and cuts of them."""
+"""The worlds that all experiments share: Bandstand, digits and stamps, as shards, and cuts of them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ class World:
 
 
 SCENES = ("localization", "duets", "segmentation_train", "segmentation_test", "listening", "twins_train", "twins_test")
+STAMP_SOLOS = (
+    "effects_train",
+    "effects_test",
+    "effects_backgrounds",
+    "names_train",
+    "names_test",
+    "names_backgrounds",
+    "names_languages",
+)
+STAMP_SCENES = ("localization", "localization_languages", "segmentation_test", "duets", "listening")
 WORLDS = {
     "band": World(7200, ("pretrain",)),
     "band_few": World(4150, ("pretrain",)),
@@ -42,6 +52,10 @@ WORLDS = {
     "band_masks": World(4800, ("localization", "segmentation_train", "twins_train"), seed=1, masks=True, shards=False),
     "digits": World(3600, ("pretrain",), cast="digits"),
     "digits_scenes": World(2400, ("train", "val", "test"), cast="digits"),
+    "stamps": World(7200, ("pretrain",), cast="stamps"),
+    "stamps_solos": World(8000, STAMP_SOLOS, cast="stamps"),
+    "stamps_scenes": World(2600, STAMP_SCENES, cast="stamps", stems=True, masks=True, shards=False),
+    "stamps_masks": World(3000, ("segmentation_train",), cast="stamps", seed=1, masks=True, shards=False),
 }
 """By folder. `band_few` has the first clips of `band`. All of `band_masks` is trained on: it is of another seed than
 the worlds that are tested on, so that its scenes of the split `localization`, in which a silent instrument often looks
@@ -57,18 +71,25 @@ FEW = 100
 class Worlds:
     """Where the worlds lie, and the steps that make them."""
 
-    def __init__(self, root: Path, digits: Path | None) -> None:
+    def __init__(self, root: Path, digits: Path | None, stamps: Path | None = None, photos: Path | None = None) -> None:
         """
         Args:
             root: folder of all worlds.
             digits: folder with MNIST's and FSDD's files; None leaves the digits out.
+            stamps: folder of the package tuxpaint-stamps-default; None leaves the stamps out.
+            photos: folder of photographs behind the stamps; None: all backgrounds are drawn.
         """
-        self.root, self.digits = root, digits
+        self.root, self.digits, self.stamps, self.photos = root, digits, stamps, photos
 
     @property
     def corpus(self) -> Path:
         """The unlabelled clips of pre-training."""
         return self.root / "joint.csv" if self.digits else self.shards("band", "pretrain")
+
+    @property
+    def stage(self) -> Path:
+        """The unlabelled clips of all casts there are."""
+        return self.root / "stage.csv"
 
     @property
     def sets(self) -> dict[str, str]:
@@ -96,7 +117,7 @@ class Worlds:
     def steps(self) -> list[AnyStep]:
         steps: list[AnyStep] = []
         for folder, own in WORLDS.items():
-            if own.cast == "digits" and self.digits is None:
+            if (own.cast == "digits" and self.digits is None) or (own.cast == "stamps" and self.stamps is None):
                 continue
             words = ["bandstand", str(self.root / folder), "--cast", own.cast, "--clips", str(own.clips)]
             words += ["--splits", f"[{','.join(own.splits)}]", "--seed", str(own.seed), "--sheets", "false"]
@@ -105,7 +126,15 @@ class Worlds:
             if own.cast == "digits" and self.digits:
                 words += ["--digit_images", str(self.digits)]
                 words += ["--digit_recordings", str(self.digits / "fsdd_flac.zip")]
+            if own.cast == "stamps":
+                words += ["--stamps", str(self.stamps)]
+                words += ["--backgrounds", str(self.photos)] if self.photos else []
             steps.append(Step(tuple(words), own.product(self.root / folder)))
+        if self.stamps:
+            casts = ("band", "digits", "stamps") if self.digits else ("band", "stamps")
+            parts = {name: self.shards(name, "pretrain") for name in casts}
+            needs = tuple(part / "shards.json" for part in parts.values())
+            steps.append(Making(partial(join, parts, self.stage), self.stage, needs))
         if self.digits:
             parts = {name: self.shards(name, "pretrain") for name in ("band", "digits")}
             needs = tuple(part / "shards.json" for part in parts.values())

@@ -304,6 +304,7 @@ TABLES: dict[str, Callable] = {
     "scaling": scaling,
     "segmentation": paired_arms,
     "separation": paired_arms,
+    "stamps": paired_arms,
     "stamps_speed": stamps_speed,
     "stamps_truth": bandstand_truth,
     **GPU_TABLES,

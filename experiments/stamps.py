@@ -1,0 +1,219 @@
+"""The cast of stamps: heads on encoders pre-trained on all three casts, early fusion against two separate ones.
+
+One encoder of each, three seeds of every head. What is asked:
+
+    effects, names   which of the things: new scenes, held-out backgrounds, held-out languages (linear probes). Arms
+                     `..._sound` hear and see nothing; `picture` sees and does not hear
+    localization     where in the picture is what is heard: effects, names, names in held-out languages
+    segmentation     which pixels are
+    separation       two effects by their pictures; `hears` is never shown one
+
+Localizers and segmenters learn from the same masks, separators from solos of effects. Encoders stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deepavfusion.atomic import write_text
+from deepavfusion.bandstand.things import read_things
+from deepavfusion.data.clips import find_clips, write_manifest
+from deepavfusion.data.scenes.annotation import annotation_of
+from experiments import localization, segmentation, separation
+from experiments.classification import OPTIM
+from experiments.encoders import SEEDS, Encoders
+from experiments.paired import paired_rows, whole_rows
+from experiments.steps import AnyStep, Making, Step, options
+from experiments.worlds import Worlds
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a linear probe reads."""
+
+    encoder: str
+    heads: str
+    modalities: str = "both"
+    """What the encoder is given."""
+
+
+ARMS = {
+    "early": Arm("stage", "[image,audio,fusion]"),
+    "separate": Arm("stage_separate", "[image,audio]"),
+    "early_sound": Arm("stage", "[audio,fusion]", "audio"),
+    "separate_sound": Arm("stage_separate", "[audio]"),
+    "picture": Arm("stage_separate", "[image]"),
+}
+"""An encoder that does not fuse makes the same of one modality whether it has the other or not."""
+READ = {
+    "": {"early": "early", "separate": "separate", "picture alone": "picture"},
+    ", sound alone": {"early": "early_sound", "separate": "separate_sound"},
+}
+"""Probes that are compared, by what they are given and by the name of their column."""
+SETS = {
+    "effects": ("effects_test", "effects_backgrounds"),
+    "names": ("names_test", "names_backgrounds", "names_languages"),
+}
+"""Splits of the test by kind of sound."""
+HEADS = {"early": "stage", "separate": "stage_separate"}
+"""Encoders of the other tasks."""
+SCENES = ("localization", "localization_languages", "listening")
+LOCALIZED = ("source chosen", "AUC area", "cIoU@0.3 area", "cIoU@0.5 area")
+KINDS = ("one_effect", "one_name")
+"""Scene types that are scored by themselves too."""
+FALSE = {
+    "localization": ("false positives, silent_effect", "false positives, silent_name"),
+    "localization_languages": ("false positives, silent_name",),
+    "listening": tuple(f"false positives, listening_{sound}" for sound in ("silence", "noise", "foreign")),
+}
+SEGMENTED = ("avsbench miou", "avsbench f_score", "mask area, own sound", "mask area, silence")
+SEPARATED = ("SDRi", "SDR", "SI-SDRi")
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Where the runs lie, and the steps that make them; none without the stamps' folder."""
+
+    root: Path
+    worlds: Worlds
+    encoders: Encoders
+
+    def run(self, task: str, arm: str, seed: int) -> Path:
+        return self.root / task / f"{arm}-{seed}"
+
+    def evaluation(self, task: str, arm: str, seed: int, part: str) -> Path:
+        return self.run(task, arm, seed) / "evaluation" / part
+
+    def steps(self, seed: int) -> list[AnyStep]:
+        if self.worlds.stamps is None:
+            return []
+        steps: list[AnyStep] = []
+        for name in SETS:
+            for arm in ARMS:
+                steps += self._probe(name, arm, seed)
+        for arm, kind in HEADS.items():
+            steps += self._localizer(arm, kind, seed) + self._segmenter(arm, kind, seed)
+        for arm in (*HEADS, "hears"):
+            steps += self._separator(arm, HEADS.get(arm, "stage"), seed)
+        return steps
+
+    def summarize(self, out: Path) -> None:
+        """Write the small result file of what is done."""
+        rows = []
+        for name, parts in SETS.items():
+            for part in parts:
+                for given, arms in READ.items():
+                    folders = {arm: self._folders(name, own, part) for arm, own in arms.items()}
+                    found = paired_rows(folders, ("top1 average",), "early")
+                    rows += [{"set": f"{part}{given}", **row} for row in found]
+        tasks = (
+            *(("localization", part, tuple(HEADS), localization.BASELINES) for part in SCENES),
+            ("segmentation", "segmentation_test", tuple(HEADS), ("image only (silence)",)),
+            ("separation", "two_effects", (*HEADS, "hears"), separation.BASELINES),
+        )
+        for task, part, arms, baselines in tasks:
+            folders = {arm: self._folders(task, arm, part) for arm in arms}
+            found = paired_rows(folders, _scores(task), "early", baselines)
+            if task == "localization":
+                found += whole_rows(folders, FALSE[part], "early", baselines)
+            rows += [{"set": part, **row} for row in found]
+        if rows:
+            write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
+
+    def _folders(self, task: str, arm: str, part: str) -> dict[int, Path]:
+        return {seed: self.evaluation(task, arm, seed, part) for seed in SEEDS}
+
+    def _probe(self, name: str, arm: str, seed: int) -> list[AnyStep]:
+        own, run = ARMS[arm], self.run(name, arm, seed)
+        assert self.worlds.stamps is not None
+        classes = self.root / f"{name}.txt"
+        steps: list[AnyStep] = [Making(partial(list_classes, str(self.worlds.stamps), name, classes), classes)]
+        files = {part: self._features(own, part) for part in (f"{name}_train", *SETS[name])}
+        steps += [self._embed(own, part) for part in files]
+        train = files[f"{name}_train"]
+        words = ["train", "classification", "--recipe", "probe", "--from", self.encoders.start(own.encoder)[0]]
+        words += ["--run_dir", str(run), "--data.source", str(self.worlds.shards("stamps_solos", f"{name}_train"))]
+        words += ["--features", str(train), "--heads", own.heads, "--classes", str(classes)]
+        words += ["--training.seed", str(seed), "--training.batch_size", "32", "--training.probe_every", "0"]
+        words += ["--data.num_workers", "0", *options(OPTIM["probe", "all"])]
+        steps.append(Step(tuple(words), run / "model", (train, classes)))
+        for part in SETS[name]:
+            out = self.evaluation(name, arm, seed, part)
+            words = ["evaluate", "classification", str(run), "--features", str(files[part]), "--out", str(out)]
+            words += ["--data.source", str(self.worlds.shards("stamps_solos", part)), "--data.num_workers", "0"]
+            words += ["--data.split", "all"]
+            steps.append(Step(tuple(words), out / "results.json", (run / "model", files[part])))
+        return steps
+
+    def _features(self, own: Arm, part: str) -> Path:
+        return self.root / "features" / f"{part}-{own.encoder}-{own.modalities}.npz"
+
+    def _embed(self, own: Arm, part: str) -> Step:
+        encoder, model = self.encoders.start(own.encoder)
+        shards, out = self.worlds.shards("stamps_solos", part), self._features(own, part)
+        words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all", "--out", str(out)]
+        words += ["--modalities", own.modalities, "--data.num_workers", "0"]
+        return Step(tuple(words), out, (model, self.worlds.made(shards)))
+
+    def _localizer(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
+        settings = {**segmentation.TRAINING, **segmentation.LOCALIZER_SETTINGS}
+        words = ["train", "localization", "--recipe", "supervised", *options(settings)]
+        steps = [self._train("localization", arm, kind, seed, words, "stamps_masks", "segmentation_train")]
+        return steps + [self._evaluate("localization", arm, seed, part, part) for part in SCENES]
+
+    def _segmenter(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
+        settings = {**segmentation.TRAINING, **segmentation.FROZEN, **segmentation.LISTENING}
+        words = ["train", "segmentation", *options(settings)]
+        steps = [self._train("segmentation", arm, kind, seed, words, "stamps_masks", "segmentation_train")]
+        return [*steps, self._evaluate("segmentation", arm, seed, "segmentation_test", "segmentation_test")]
+
+    def _separator(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
+        settings = {**separation.TRAINING, **separation.FROZEN}
+        settings |= {"decoding.condition": "none"} if arm == "hears" else {}
+        words = ["train", "separation", *options(settings)]
+        steps = [self._train("separation", arm, kind, seed, words, "stamps_solos", "effects_train")]
+        scenes = self.worlds.root / "stamps_scenes"
+        duets = scenes / "two_effects.csv"
+        made = self.worlds.made(scenes)
+        chosen = Making(partial(of_scene_type, scenes / "duets.csv", "two_effects", duets), duets, (made,))
+        scored = self._evaluate("separation", arm, seed, "two_effects", "two_effects", ["--mixtures", "duets"])
+        return [*steps, chosen, Step(scored.words, scored.product, (*scored.needs, duets))]
+
+    def _train(self, task: str, arm: str, kind: str, seed: int, words: list[str], world: str, split: str) -> Step:
+        run, (start, model) = self.run(task, arm, seed), self.encoders.start(kind)
+        clips = self.worlds.root / world / f"{split}.csv"
+        words = [*words, "--from", start, "--run_dir", str(run), "--data.source", str(clips)]
+        return Step((*words, "--training.seed", str(seed)), run / "model", (model, self.worlds.made(clips)))
+
+    def _evaluate(
+        self, task: str, arm: str, seed: int, part: str, manifest: str, more: list[str] | None = None
+    ) -> Step:
+        run, out = self.run(task, arm, seed), self.evaluation(task, arm, seed, part)
+        clips = self.worlds.root / "stamps_scenes" / f"{manifest}.csv"
+        words = ["evaluate", task, str(run), "--data.source", str(clips), "--data.split", "all"]
+        words += ["--data.num_workers", "0", "--out", str(out), *(more or [])]
+        return Step(tuple(words), out / "results.json", (run / "model", self.worlds.made(clips)))
+
+
+def _scores(task: str) -> tuple[str, ...]:
+    """Scores that samples have; of localization those of effects and names by themselves too."""
+    if task == "localization":
+        return LOCALIZED + tuple(f"{score}, {kind}" for kind in KINDS for score in LOCALIZED)
+    return SEGMENTED if task == "segmentation" else SEPARATED
+
+
+def list_classes(stamps: str, name: str, out: Path) -> None:
+    """Write the classes of solos, one a line: all things that have an effect, or a name."""
+    things = read_things(stamps).things
+    chosen = [thing.name for thing in things if (thing.effects if name == "effects" else thing.names)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, "\n".join(chosen) + "\n")
+
+
+def of_scene_type(manifest: Path, scene_type: str, out: Path) -> None:
+    """Write a manifest of the clips of one type of scene."""
+    clips = [clip for clip in find_clips(str(manifest)) if annotation_of(clip).scene_type == scene_type]
+    write_manifest(str(out), clips)
