@@ -273,6 +273,25 @@ def senses(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def vector_stores(record: dict) -> str:
+    """Stores of vectors side by side."""
+    rows = [
+        "| store | build, s | files, MiB | memory building | memory searching | query, ms | recall@10 | another sense "
+        "| more, s | killed |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for r in record["rows"]:
+        sizes = " | ".join(f"{r[key]:,.0f}" for key in ("file_mib", "build_peak_mib", "query_peak_mib"))
+        scores = f"{r['queries_ms']:.1f} | {r['queries_recall']:.3f} | {r['moved_recall']:.3f}"
+        killed = f"whole {r['whole']} of {r['kills']}" if "kills" in r else ""
+        rows.append(
+            f"| {r['store']} | {r['build_cpu_seconds']:.1f} | {sizes} | {scores} | {r['more_cpu_seconds']:.2f} "
+            f"| {killed} |"
+        )
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    return "\n".join([*rows, "", f"Versions: {versions}."]) + "\n"
+
+
 TABLES: dict[str, Callable] = {
     "bandstand_caps": bandstand_caps,
     "bandstand_truth": bandstand_truth,
@@ -307,6 +326,7 @@ TABLES: dict[str, Callable] = {
     "stamps": paired_arms,
     "stamps_speed": stamps_speed,
     "stamps_truth": bandstand_truth,
+    "vector_stores": vector_stores,
     **GPU_TABLES,
 }
 

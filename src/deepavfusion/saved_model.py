@@ -47,6 +47,7 @@ class PretrainedModel(PyTorchModelHubMixin):
         assert isinstance(self, nn.Module)
         name, config = type(self).__name__, cast(Any, self.config)
         record = {
+            "model_type": "deepavfusion",  # by which other libraries tell whose it is (integrations.transformers)
             "format_version": FORMAT_VERSION,
             "model": name,
             "deepavfusion_version": __version__,
