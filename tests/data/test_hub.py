@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ from deepavfusion.data.opening import open_clip
 from deepavfusion.data.rows import RowPlace
 from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.data.shard_writing import ShardConfig, write_shards
+from deepavfusion.data.stored_media import media_digest
 from deepavfusion.data.views import CentreView, TrainingView
+from tests.data.hub_server import COMMIT, REPO, hub_of
 from tests.data.test_audit import write
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'deepavfusion[hub]'")
@@ -346,3 +349,40 @@ def test_names_of_columns_are_kept_whatever_they_hold() -> None:
     row = RowPlace("/a/b.parquet", 12, {"video": "a,b=c:d#1", "audio": "ü .x"})
     assert RowPlace.of(row.path) == row
     assert Clip("a", row.path).storage == "row"
+
+
+def audited(folder: Path, tmp_path: Path) -> tuple[Sequence[Clip], list[str]]:
+    """The clips of a folder as a data set of a Hub, audited, and what was asked of the Hub."""
+    with hub_of(folder) as (address, asked):
+        here = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "DEEPAVFUSION_CACHE": str(tmp_path / "cache")}
+        out = str(tmp_path / "clips.csv")
+        command = [sys.executable, "-m", "deepavfusion", "audit", f"hf:{REPO}", "--out", out, "--num_workers", "2"]
+        subprocess.run(command, check=True, timeout=300, env=os.environ | here | {"NO_PROXY": "127.0.0.1"})
+    return read_manifest(out), asked
+
+
+@pytest.mark.slow  # processes of their own, for the Hub's address is read when the libraries are imported
+def test_files_of_the_hub_are_fetched_once_and_named_with_their_commit(
+    place: Path, files: list[Path], tmp_path: Path
+) -> None:
+    clips, asked = audited(place, tmp_path)
+    assert [clip.verdict for clip in clips] == ["ok"] * 6
+    train = place / "train-00000-of-00001.parquet"
+    assert clips[0].path == f"hf://datasets/{REPO}@{COMMIT}/{train.name}#0:video=clip"
+    assert [clip.digest for clip in clips] == [media_digest(str(file)) for file in files]
+    assert asked.count(f"{train.name} 0-{train.stat().st_size - 1}") == 1  # the rest was its end, to list its rows
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_hub_is_listed_without_fetching_it(files: list[Path], tmp_path: Path) -> None:
+    for file in files:
+        target = tmp_path / "set/train" / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    clips, asked = audited(tmp_path / "set", tmp_path)
+    assert sorted(clip.path for clip in clips) == sorted(
+        f"hf://datasets/{REPO}@{COMMIT}/train/{file.parent.name}/{file.name}" for file in files
+    )
+    assert [(clip.label, clip.verdict) for clip in clips] == [(clip.path.split("/")[-2], "ok") for clip in clips]
+    assert len(asked) == len(files)

@@ -232,10 +232,9 @@ def _file_clips(asked: HubSource, columns: _Columns, split: str, stream: Any) ->
             f"(video=COLUMN), or store the files in Parquet: load_dataset(...).to_parquet(...)"
         )
     media = next(iter(columns.media.values()))
-    stream = stream.cast_column(media, type(stream.features[media])(decode=False))
     wanted = list(dict.fromkeys(name for name in (media, columns.label, columns.id) if name is not None))
     try:
-        for count, values in enumerate(stream.select_columns(wanted)):
+        for count, values in enumerate(stream.decode(False).select_columns(wanted)):
             value = values[media]
             path = value.get("path") if isinstance(value, dict) else None
             if not path or "::" in path or value.get("bytes") is not None:

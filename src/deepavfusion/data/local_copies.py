@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import warnings
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -18,6 +19,8 @@ from deepavfusion.data.locations import is_url, open_bytes, write_whole
 FOLDER, LIMIT = "DEEPAVFUSION_CACHE", "DEEPAVFUSION_CACHE_GB"
 """Environment variables: the folder (`~/.cache/deepavfusion`), and how large it may become (50 GB)."""
 DEFAULT_GB = 50.0
+_FETCHED: set[str] = set()
+"""Files that this process has fetched."""
 
 
 def local_copy(place: str) -> str:
@@ -36,6 +39,7 @@ def local_copy(place: str) -> str:
         with open(f"{path}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _use(path):  # else another process has fetched it meanwhile
+                _count(place, limit)
                 with open_bytes(place) as source, write_whole(path, "wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
                 _make_room(folder, path, limit)
@@ -54,6 +58,17 @@ def limit_bytes() -> float:
     if not limit > 0:
         raise ValueError(f"{LIMIT} {text!r} must be a positive number of gigabytes")
     return limit
+
+
+def _count(place: str, limit: float) -> None:
+    """Warn once of a folder that is too small for the order in which files are wanted."""
+    if place in _FETCHED:
+        warnings.warn(
+            f"{place}: is fetched again, for it was removed to keep copies within {limit / 1e9:g} GB; raise {LIMIT}, "
+            f"or write shards first",
+            stacklevel=2,
+        )
+    _FETCHED.add(place)
 
 
 def _use(path: str) -> bool:
