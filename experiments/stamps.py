@@ -61,7 +61,7 @@ SETS = {
 HEADS = {"early": "stage", "separate": "stage_separate"}
 """Encoders of the other tasks."""
 SCENES = ("localization", "localization_languages", "listening")
-LOCALIZED = ("source chosen", "AUC area", "cIoU@0.3 area", "cIoU@0.5 area")
+LOCALIZED = ("source chosen", "AUC area", "cIoU@0.5 area")
 KINDS = ("one_effect", "one_name")
 """Scene types that are scored by themselves too."""
 FALSE = {
@@ -69,7 +69,8 @@ FALSE = {
     "localization_languages": ("false positives, silent_name",),
     "listening": tuple(f"false positives, listening_{sound}" for sound in ("silence", "noise", "foreign")),
 }
-SEGMENTED = ("avsbench miou", "avsbench f_score", "mask area, own sound", "mask area, silence")
+SEGMENTED = ("avsbench miou", "avsbench f_score")
+AREAS = tuple(f"mask area, {sound}" for sound in ("own sound", "silence", "foreign"))
 SEPARATED = ("SDRi", "SDR", "SI-SDRi")
 
 
@@ -111,7 +112,7 @@ class Stamps:
                     rows += [{"set": f"{part}{given}", **row} for row in found]
         tasks = (
             *(("localization", part, tuple(HEADS), localization.BASELINES) for part in SCENES),
-            ("segmentation", "segmentation_test", tuple(HEADS), ("image only (silence)",)),
+            ("segmentation", "segmentation_test", tuple(HEADS), ("the same, hearing silence", "whole picture")),
             ("separation", "two_effects", (*HEADS, "hears"), separation.BASELINES),
         )
         for task, part, arms, baselines in tasks:
@@ -136,7 +137,8 @@ class Stamps:
         train = files[f"{name}_train"]
         words = ["train", "classification", "--recipe", "probe", "--from", self.encoders.start(own.encoder)[0]]
         words += ["--run_dir", str(run), "--data.source", str(self.worlds.shards("stamps_solos", f"{name}_train"))]
-        words += ["--features", str(train), "--heads", own.heads, "--classes", str(classes)]
+        words += ["--features", str(train), "--heads", own.heads, "--modalities", own.modalities]
+        words += ["--classes", str(classes)]
         words += ["--training.seed", str(seed), "--training.batch_size", "32", "--training.probe_every", "0"]
         words += ["--data.num_workers", "0", *options(OPTIM["probe", "all"])]
         steps.append(Step(tuple(words), run / "model", (train, classes)))
@@ -199,10 +201,12 @@ class Stamps:
 
 
 def _scores(task: str) -> tuple[str, ...]:
-    """Scores that samples have; of localization those of effects and names by themselves too."""
-    if task == "localization":
-        return LOCALIZED + tuple(f"{score}, {kind}" for kind in KINDS for score in LOCALIZED)
-    return SEGMENTED if task == "segmentation" else SEPARATED
+    """Scores that samples have, and those of one effect or one name by themselves."""
+    if task == "separation":
+        return SEPARATED
+    scores = LOCALIZED if task == "localization" else SEGMENTED
+    alone = tuple(f"{score}, {kind}" for kind in KINDS for score in scores)
+    return scores + alone + (AREAS if task == "segmentation" else ())
 
 
 def list_classes(stamps: str, name: str, out: Path) -> None:

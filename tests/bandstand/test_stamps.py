@@ -18,7 +18,7 @@ from PIL import Image
 from deepavfusion.bandstand.backdrop import TEXTURES
 from deepavfusion.bandstand.config import BandstandConfig
 from deepavfusion.bandstand.generation import BandstandSummary, generate, make_cast, make_clip
-from deepavfusion.bandstand.photos import PhotoBackdrop
+from deepavfusion.bandstand.photos import PhotoBackdrop, load_photo
 from deepavfusion.bandstand.stage import boxes
 from deepavfusion.bandstand.stamp_scenes import SOLOS, Stamps
 from deepavfusion.bandstand.stamps import Stamp, load_take
@@ -368,6 +368,10 @@ def test_wrong_folders_and_settings_are_named(folder: Path, photos: Path, tmp_pa
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken\.jpg: cannot be read as a picture"):
         Stamps(str(folder), str(tmp_path), ("da",))
+    Image.new("RGB", (99, 99)).save(tmp_path / "broken.jpg")
+    (tmp_path / "broken.jpg").write_bytes((tmp_path / "broken.jpg").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"broken\.jpg: cannot be read as a picture"):
+        load_photo(str(tmp_path / "broken.jpg"))
     few = tmp_path / "few"
     (few / "animals").mkdir(parents=True)
     cut_out((9, 9, 9)).save(few / "animals/cow.png")

@@ -13,7 +13,6 @@ from PIL import Image, ImageOps
 
 from deepavfusion.bandstand.backdrop import Backdrop, draw_backdrop
 
-PACKAGE = "mate-backgrounds"
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 SHORT_SIDE = 480
 """Photographs are kept at this many pixels."""
@@ -57,33 +56,33 @@ def draw_photo(rng: np.random.Generator, path: str) -> PhotoBackdrop:
 
 @lru_cache(maxsize=64)
 def load_photo(path: str) -> Image.Image:
-    """A photograph, upright, its short side at most `SHORT_SIDE` pixels."""
-    with Image.open(path) as picture:
-        picture.draft("RGB", (2 * SHORT_SIDE, 2 * SHORT_SIDE))  # large JPEG files are decoded small
-        photo = ImageOps.exif_transpose(picture).convert("RGB")
+    """A photograph, upright, its short side at most `SHORT_SIDE` pixels. Raises ValueError if it cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (2 * SHORT_SIDE, 2 * SHORT_SIDE))  # large JPEG files are decoded small
+            photo = ImageOps.exif_transpose(picture).convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from None
     shrink = SHORT_SIDE / min(photo.size)
     return photo.resize([round(shrink * n) for n in photo.size], reducing_gap=3.0) if shrink < 1 else photo
 
 
 def find_photos(folder: str) -> tuple[list[str], str]:
-    """Photographs of a folder and all below it in order of path, and a digest of their contents.
+    """Photographs of a folder and all below it in order of path, and a digest of their names and sizes.
 
     Raises:
-        ValueError: there are none, or one cannot be read; names it.
+        ValueError: there are none, or one is no picture; names it.
     """
     if not os.path.isdir(folder):
         raise ValueError(f"backgrounds {folder}: there is no such folder")
     found, digest = [], hashlib.sha256()
     for place, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            if name.lower().endswith(ENDINGS):
-                found.append(os.path.join(place, name))
+        found += [os.path.join(place, name) for name in sorted(names) if name.lower().endswith(ENDINGS)]
     for path in found:
-        with open(path, "rb") as file:
-            digest.update(file.read())
         try:
-            load_photo(path)
+            with Image.open(path) as picture:
+                digest.update(f"{os.path.relpath(path, folder)} {os.path.getsize(path)} {picture.size}\n".encode())
         except OSError as error:
             raise ValueError(f"backgrounds {path}: cannot be read as a picture ({error})") from None
     if not found:

@@ -278,7 +278,7 @@ SEGMENTATION: tuple[tuple[tuple[str, ...], str], ...] = (
     ((NAME,), "one_name"),
     ((EFFECT, EFFECT), "two_effects"),
     ((EFFECT, NAME), "effect_and_name"),
-    ((), "silence"),
+    ((), "none_sounding"),
     ((), "off_screen"),
 )
 """What is heard of the things that are seen, in turn."""

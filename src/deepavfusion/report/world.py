@@ -70,7 +70,7 @@ def _source_name(source: SourceTruth) -> str:
     if source.off_screen:
         return f"off screen, {source.timbre or source.class_name or 'a sound'}"
     seen = source.look or source.class_name or "a source"
-    return f"{seen}, {source.timbre}" if source.audible and source.timbre else seen
+    return f"{seen}, {source.timbre}" if source.audible and source.timbre not in (None, seen) else seen
 
 
 def _described(truth: ClipTruth) -> str:
