@@ -70,6 +70,8 @@ FALSE = {
     "listening": tuple(f"false positives, listening_{sound}" for sound in ("silence", "noise", "foreign")),
 }
 SEGMENTED = ("avsbench miou", "avsbench f_score")
+SILENT = ("the same, hearing silence", "whole picture")
+"""Baselines of segmentation."""
 AREAS = tuple(f"mask area, {sound}" for sound in ("own sound", "silence", "foreign"))
 SEPARATED = ("SDRi", "SDR", "SI-SDRi")
 
@@ -106,13 +108,13 @@ class Stamps:
         rows = []
         for name, parts in SETS.items():
             for part in parts:
-                for given, arms in READ.items():
-                    folders = {arm: self._folders(name, own, part) for arm, own in arms.items()}
+                for given, columns in READ.items():
+                    folders = {column: self._folders(name, arm, part) for column, arm in columns.items()}
                     found = paired_rows(folders, ("top1 average",), "early")
                     rows += [{"set": f"{part}{given}", **row} for row in found]
         tasks = (
             *(("localization", part, tuple(HEADS), localization.BASELINES) for part in SCENES),
-            ("segmentation", "segmentation_test", tuple(HEADS), ("the same, hearing silence", "whole picture")),
+            ("segmentation", "segmentation_test", tuple(HEADS), ()),
             ("separation", "two_effects", (*HEADS, "hears"), separation.BASELINES),
         )
         for task, part, arms, baselines in tasks:
@@ -120,6 +122,8 @@ class Stamps:
             found = paired_rows(folders, _scores(task), "early", baselines)
             if task == "localization":
                 found += whole_rows(folders, FALSE[part], "early", baselines)
+            if task == "segmentation":  # its baselines have scores of all samples alone
+                found += [row for row in whole_rows(folders, SEGMENTED, "early", SILENT) if row["arm"] in SILENT]
             rows += [{"set": part, **row} for row in found]
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
@@ -164,7 +168,7 @@ class Stamps:
         settings = {**segmentation.TRAINING, **segmentation.LOCALIZER_SETTINGS}
         words = ["train", "localization", "--recipe", "supervised", *options(settings)]
         steps = [self._train("localization", arm, kind, seed, words, "stamps_masks", "segmentation_train")]
-        return steps + [self._evaluate("localization", arm, seed, part, part) for part in SCENES]
+        return [*steps, *(self._evaluate("localization", arm, seed, part, part) for part in SCENES)]
 
     def _segmenter(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
         settings = {**segmentation.TRAINING, **segmentation.FROZEN, **segmentation.LISTENING}

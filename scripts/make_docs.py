@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench_tables import (
@@ -224,6 +225,12 @@ def paired_arms(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def paired_arms_of(sets: tuple[str, ...], record: dict) -> str:
+    """As `paired_arms`, of the sets whose names begin so; says if there are none yet."""
+    rows = [row for row in record["rows"] if row["set"].startswith(sets)]
+    return paired_arms({"rows": rows}) if rows else "Not measured yet.\n"
+
+
 def _paired(cell: dict) -> str:
     """Mean over seeds; in brackets the interval of the reference minus this arm; how many seeds if not three."""
     text = f"{cell['value']:.3f}"
@@ -323,14 +330,21 @@ TABLES: dict[str, Callable] = {
     "scaling": scaling,
     "segmentation": paired_arms,
     "separation": paired_arms,
-    "stamps": paired_arms,
+    "stamps_localization": partial(paired_arms_of, ("localization", "listening")),
+    "stamps_segmentation": partial(paired_arms_of, ("segmentation",)),
+    "stamps_separation": partial(paired_arms_of, ("two_effects",)),
+    "stamps_solos": partial(paired_arms_of, ("effects", "names")),
     "stamps_speed": stamps_speed,
     "stamps_truth": bandstand_truth,
     "vector_stores": vector_stores,
     **GPU_TABLES,
 }
 
-FILES = {"classification_parts": "classification", "classification_fusion": "classification"}
+FILES = {
+    "classification_parts": "classification",
+    "classification_fusion": "classification",
+    **{f"stamps_{task}": "stamps" for task in ("localization", "segmentation", "separation", "solos")},
+}
 """The result file of a table, where it is not named as the table."""
 
 FIGURES: dict[str, Callable] = {"bench_curves": cost_curves_figure, "bench_curves_cuda": cost_curves_figure}
