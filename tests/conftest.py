@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder of reference cases and clips beside the checkout (../shared)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_samples_are_measured() -> Iterator[None]:
+    """The scale of heads' tokens from a few samples: reading 128 takes longer than the little runs that follow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepavfusion.tasks.encoder_task.NUM_MEASURED", 8)
+        yield

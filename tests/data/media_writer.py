@@ -47,10 +47,10 @@ def chirp(times_seconds: np.ndarray) -> np.ndarray:
 
 
 def chirp_offset_seconds(waveform: np.ndarray, start_seconds: float, sample_rate: int, reach: float = 0.05) -> float:
-    """How much later than claimed a window of the chirp really is, looked for within `reach`, to 0.1 ms."""
-    times = start_seconds + np.arange(len(waveform)) / sample_rate
-    offsets = np.arange(-reach, reach, 1e-4)
-    return float(offsets[np.argmax([np.dot(waveform, chirp(times + offset)) for offset in offsets])])
+    """How much later than claimed a window of the chirp really is, looked for within `reach`, to a sample."""
+    most = round(reach * sample_rate)
+    around = chirp(start_seconds + np.arange(-most, len(waveform) + most) / sample_rate)
+    return float(np.argmax(np.correlate(around, waveform, "valid")) - most) / sample_rate
 
 
 @dataclass(frozen=True)

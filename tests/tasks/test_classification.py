@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
 from deepavfusion.training.optimizer import build_optimizer, set_lr
 from tests.tasks.classification_runs import make, quiet, write_data, write_encoder
+from tests.tasks.stopped_runs import stop_in_step_three
 
 CPU = torch.device("cpu")
 
@@ -64,15 +63,7 @@ def test_fine_tuning_changes_every_weight_and_resumes_exactly(data: Path, encode
     fit(Classification(whole), whole, quiet())
     parts = make("finetune", data, encoder, tmp_path / "parts", workers=1)
     task = Classification(parts)
-    counts, calls = task.counts, []
-
-    def stop_in_step_three(batch: object) -> dict[str, int]:
-        calls.append(batch)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return counts(batch)  # type: ignore[arg-type]
-
-    task.counts = stop_in_step_three  # type: ignore[method-assign, assignment]
+    stop_in_step_three(task)
     assert fit(task, parts, quiet()).status == "preempted"
     fit(Classification(parts), parts, quiet())
     a, b = (checkpoints.load(tmp_path / n / "checkpoints" / "step_00000006.pt")["model"] for n in ("whole", "parts"))

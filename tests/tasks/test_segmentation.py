@@ -21,6 +21,7 @@ from deepavfusion.data.scenes.annotation import read_annotation
 from deepavfusion.data.scenes.sounding_masks import SoundingLooks, SoundingMasks, sounding_looks
 from deepavfusion.models import EarlyFusionEncoder, Segmenter
 from deepavfusion.models.token_norm import TokenNorm
+from deepavfusion.tasks import encoder_task
 from deepavfusion.tasks.segmentation import Segmentation, read_classes
 from deepavfusion.tasks.segmentation_config import ListeningConfig, SegmentationConfig
 from deepavfusion.training.loop import fit
@@ -104,10 +105,11 @@ class Share:
         return self.shares
 
 
-@pytest.mark.parametrize("batch_size", [1024, 96, 4])
+@pytest.mark.parametrize("batch_size", [1024, *(pytest.param(size, marks=pytest.mark.slow) for size in (96, 4))])
 def test_the_scale_is_that_of_128_samples_for_any_batch_and_any_number_of_processes(
-    batch_size: int, world: Path, encoder: Path, tmp_path: Path
+    batch_size: int, world: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(encoder_task, "NUM_MEASURED", 128)  # as outside of tests
     task = Segmentation(
         make(world / "segmentation_train.csv", encoder, tmp_path / "run", training={"batch_size": batch_size})
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from deepavfusion.training import checkpoints
 from deepavfusion.training.loop import fit
 from tests.tasks.classification_runs import quiet
 from tests.tasks.separation_runs import make, write_encoder, write_shapes
+from tests.tasks.stopped_runs import stop_in_step_three
 
 CPU = torch.device("cpu")
 
@@ -162,15 +161,7 @@ def test_a_run_goes_on_as_if_never_stopped(data: Path, encoder: Path, tmp_path: 
     assert (result.status, result.step) == ("finished", 6)
     parts = make(data, encoder, tmp_path / "parts")
     task = Separation(parts)
-    counts, calls = task.counts, []
-
-    def stop_in_step_three(batch: object) -> dict[str, int]:
-        calls.append(batch)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return counts(batch)  # type: ignore[arg-type]
-
-    task.counts = stop_in_step_three  # type: ignore[method-assign, assignment]
+    stop_in_step_three(task)
     assert fit(task, parts, quiet()).status == "preempted"
     fit(Separation(parts), parts, quiet())
     a, b = (checkpoints.load(tmp_path / n / "checkpoints" / "step_00000006.pt")["model"] for n in ("whole", "parts"))

@@ -28,6 +28,7 @@ from deepavfusion.inference.predictor import Predictor
 from deepavfusion.storage.trained_models import open_models
 from deepavfusion.tasks.classification import Classification
 from deepavfusion.tasks.localization import Localization
+from deepavfusion.tasks.localization_config import Recipe
 from deepavfusion.tasks.pretraining import MaskedPretraining
 from deepavfusion.tasks.segmentation import Segmentation
 from deepavfusion.tasks.separation import Separation
@@ -76,24 +77,29 @@ def test_segmentation(world: Path, tmp_path: Path) -> None:
     assert found.masks.shape == (4, 32, 32)
 
 
+def fit_localizer(recipe: Recipe, world: Path, folder: Path) -> str:
+    """A run of a recipe of localization; its folder."""
+    encoder = localization_runs.write_encoder(folder / "encoder")
+    run, source = folder / recipe, world / "manifest.csv"
+    config = localization_runs.make(recipe, source, encoder, run, num_frames=T, splits=("segmentation_train",))
+    assert fit(Localization(config), config, quiet()).status == "finished"
+    return str(run)
+
+
 def test_localization(world: Path, tmp_path: Path) -> None:
-    encoder = localization_runs.write_encoder(tmp_path / "encoder")
-    source = world / "manifest.csv"
-    for recipe in ("supervised", "self_supervised"):
-        config = localization_runs.make(
-            recipe, source, encoder, tmp_path / recipe, num_frames=T, splits=("segmentation_train",)
-        )
-        assert fit(Localization(config), config, quiet()).status == "finished"
+    run = fit_localizer("supervised", world, tmp_path)
     data = EvaluationData(str(world / "segmentation_test.csv"), split="all", num_workers=0)
-    run = str(tmp_path / "supervised")
-    result = evaluate(EvaluateLocalizationConfig(run, data, overlay=1, batch_size=2))
-    assert result is not None
-    shifted = EvaluateLocalizationConfig(run, data, shifts=2, out=str(tmp_path / "shifted"))
-    assert evaluate(shifted) is not None
-    zero = EvaluateLocalizationConfig(run, data, method="rise", out=str(tmp_path / "rise"))
-    assert evaluate(zero) is not None
+    assert evaluate(EvaluateLocalizationConfig(run, data, overlay=1, batch_size=2)) is not None
     found = Predictor(open_models(run)).localize(str(first_clip(world)), step_seconds=0.5)
     assert found.maps.shape == (4, 1, 4, 4)
+
+
+@pytest.mark.slow
+def test_localization_without_masks_with_shifts_and_with_rise(world: Path, tmp_path: Path) -> None:
+    run = fit_localizer("self_supervised", world, tmp_path)
+    data = EvaluationData(str(world / "segmentation_test.csv"), split="all", num_workers=0)
+    assert evaluate(EvaluateLocalizationConfig(run, data, shifts=2, out=str(tmp_path / "shifted"))) is not None
+    assert evaluate(EvaluateLocalizationConfig(run, data, method="rise", out=str(tmp_path / "rise"))) is not None
 
 
 def test_separation(tmp_path: Path) -> None:

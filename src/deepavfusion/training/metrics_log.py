@@ -6,6 +6,8 @@ import hashlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from deepavfusion.atomic import writing
@@ -48,9 +50,10 @@ class MetricsLog:
 
     def picture(self, name: str, figure: Figure, step: int) -> None:
         """Save a figure under pictures/ as NAME_STEP.png and send it to TensorBoard."""
-        self.folder.write_figure(f"{name}_{step:08d}", figure)
-        # add_figure imports pyplot and closes the figure there; the pixels are enough.
-        pixels = _pixels(figure)
+        path = self.folder.write_figure(f"{name}_{step:08d}", figure)
+        # add_figure would draw it again, and with pyplot.
+        with Image.open(path) as drawn:
+            pixels = np.asarray(drawn.convert("RGB"))
         with writing(self.folder.tensorboard):
             self._events.add_image(name, pixels, step, dataformats="HWC")
             self._events.flush()
@@ -65,15 +68,6 @@ class MetricsLog:
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     return {key: f"{value:.8g}" if isinstance(value, float) else value for key, value in row.items()}
-
-
-def _pixels(figure: Figure) -> Any:
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _wandb_run(folder: RunFolder, config: dict[str, Any], project: str) -> Any:

@@ -16,6 +16,7 @@ Starting the same command again continues the run; a different configuration is 
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.metadata
 import json
 import os
@@ -299,16 +300,21 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+@functools.cache
+def installed() -> dict[str, str]:
+    """Versions of what is installed, by package; read once, for it takes as long as a small run's step."""
+    found = importlib.metadata.distributions()
+    return {d.metadata["Name"].lower(): d.version for d in found if d.metadata["Name"]}
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine, for the record."""
-    installed = {
-        d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]
-    }
+    versions = installed()
     return {
         "deepavfusion": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "packages": {name: installed[name] for name in _PACKAGES if name in installed},
+        "packages": {name: versions[name] for name in _PACKAGES if name in versions},
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.version.cuda,
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
