@@ -4,6 +4,7 @@ One encoder of each, three seeds of every head. What is asked:
 
     effects, names   which of the things: new scenes, held-out backgrounds, held-out languages (linear probes). Arms
                      `..._sound` hear and see nothing; `picture` sees and does not hear
+    farm             the same of photographs and recordings of other people, nine animals (`farm_animals`)
     localization     where in the picture is what is heard: effects, names, names in held-out languages
     segmentation     which pixels are
     separation       two effects by their pictures; `hears` is never shown one
@@ -25,6 +26,7 @@ from deepavfusion.data.scenes.annotation import annotation_of
 from experiments import localization, segmentation, separation
 from experiments.classification import OPTIM
 from experiments.encoders import SEEDS, Encoders
+from experiments.farm_animals import RESOURCE, write_clips
 from experiments.paired import paired_rows, whole_rows
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
@@ -53,11 +55,14 @@ READ = {
     ", sound alone": {"early": "early_sound", "separate": "separate_sound"},
 }
 """Probes that are compared, by what they are given and by the name of their column."""
+FARM = "farm"
 SETS = {
-    "effects": ("effects_test", "effects_backgrounds"),
+    "effects": ("effects_test", "effects_backgrounds", FARM),
     "names": ("names_test", "names_backgrounds", "names_languages"),
 }
 """Splits of the test by kind of sound."""
+FARM_CLIPS = 10
+"""Of each animal."""
 HEADS = {"early": "stage", "separate": "stage_separate"}
 """Encoders of the other tasks."""
 SCENES = ("localization", "localization_languages", "listening")
@@ -83,6 +88,8 @@ class Stamps:
     root: Path
     worlds: Worlds
     encoders: Encoders
+    farm: Path = RESOURCE
+    """The resource of the farm animals; without it that set is left out."""
 
     def run(self, task: str, arm: str, seed: int) -> Path:
         return self.root / task / f"{arm}-{seed}"
@@ -136,7 +143,11 @@ class Stamps:
         assert self.worlds.stamps is not None
         classes = self.root / f"{name}.txt"
         steps: list[AnyStep] = [Making(partial(list_classes, str(self.worlds.stamps), name, classes), classes)]
-        files = {part: self._features(own, part) for part in (f"{name}_train", *SETS[name])}
+        tests = [part for part in SETS[name] if part != FARM or self.farm.is_file()]
+        files = {part: self._features(own, part) for part in (f"{name}_train", *tests)}
+        if FARM in files:
+            clips = self._clips(FARM)
+            steps.append(Making(partial(write_clips, self.farm, clips.parent, FARM_CLIPS), clips))
         steps += [self._embed(own, part) for part in files]
         train = files[f"{name}_train"]
         words = ["train", "classification", "--recipe", "probe", "--from", self.encoders.start(own.encoder)[0]]
@@ -146,23 +157,25 @@ class Stamps:
         words += ["--training.seed", str(seed), "--training.batch_size", "32", "--training.probe_every", "0"]
         words += ["--data.num_workers", "0", *options(OPTIM["probe", "all"])]
         steps.append(Step(tuple(words), run / "model", (train, classes)))
-        for part in SETS[name]:
+        for part in tests:
             out = self.evaluation(name, arm, seed, part)
             words = ["evaluate", "classification", str(run), "--features", str(files[part]), "--out", str(out)]
-            words += ["--data.source", str(self.worlds.shards("stamps_solos", part)), "--data.num_workers", "0"]
-            words += ["--data.split", "all"]
+            words += ["--data.source", str(self._clips(part)), "--data.split", "all", "--data.num_workers", "0"]
             steps.append(Step(tuple(words), out / "results.json", (run / "model", files[part])))
         return steps
+
+    def _clips(self, part: str) -> Path:
+        return self.root / FARM / "clips.csv" if part == FARM else self.worlds.shards("stamps_solos", part)
 
     def _features(self, own: Arm, part: str) -> Path:
         return self.root / "features" / f"{part}-{own.encoder}-{own.modalities}.npz"
 
     def _embed(self, own: Arm, part: str) -> Step:
         encoder, model = self.encoders.start(own.encoder)
-        shards, out = self.worlds.shards("stamps_solos", part), self._features(own, part)
-        words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all", "--out", str(out)]
+        clips, out = self._clips(part), self._features(own, part)
+        words = ["embed", "--from", encoder, "--data.source", str(clips), "--data.split", "all", "--out", str(out)]
         words += ["--modalities", own.modalities, "--data.num_workers", "0"]
-        return Step(tuple(words), out, (model, self.worlds.made(shards)))
+        return Step(tuple(words), out, (model, clips if part == FARM else self.worlds.made(clips)))
 
     def _localizer(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
         settings = {**segmentation.TRAINING, **segmentation.LOCALIZER_SETTINGS}

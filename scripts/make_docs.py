@@ -333,7 +333,7 @@ TABLES: dict[str, Callable] = {
     "stamps_localization": partial(paired_arms_of, ("localization", "listening")),
     "stamps_segmentation": partial(paired_arms_of, ("segmentation",)),
     "stamps_separation": partial(paired_arms_of, ("two_effects",)),
-    "stamps_solos": partial(paired_arms_of, ("effects", "names")),
+    "stamps_solos": partial(paired_arms_of, ("effects", "farm", "names")),
     "stamps_speed": stamps_speed,
     "stamps_truth": bandstand_truth,
     "vector_stores": vector_stores,

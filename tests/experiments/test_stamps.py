@@ -20,7 +20,8 @@ from experiments.worlds import Worlds
 @pytest.fixture
 def part(tmp_path: Path) -> Stamps:
     worlds = Worlds(tmp_path / "worlds", tmp_path, tmp_path, None)
-    return Stamps(tmp_path / "stamps", worlds, Encoders(tmp_path / "encoders", worlds))
+    (tmp_path / "farm.rcc").touch()
+    return Stamps(tmp_path / "stamps", worlds, Encoders(tmp_path / "encoders", worlds), tmp_path / "farm.rcc")
 
 
 def test_every_need_has_a_maker_and_every_command_is_taken(part: Stamps) -> None:
@@ -38,7 +39,7 @@ def test_every_need_has_a_maker_and_every_command_is_taken(part: Stamps) -> None
     encoders = [step for step in steps if isinstance(step, Step) and step.words[0] == "pretrain"]
     assert {step.words[step.words.index("--model.fusion_layers") + 1] for step in encoders} == {"all", "none"}
     assert all(str(part.worlds.stage) in step.words for step in encoders)
-    assert len([step for step in goals if step.product.name == "results.json"]) == 5 * (2 + 3) + 2 * 3 + 2 + 3
+    assert len([step for step in goals if step.product.name == "results.json"]) == 5 * (3 + 3) + 2 * 3 + 2 + 3
 
 
 def test_without_the_package_there_is_nothing_to_do(tmp_path: Path) -> None:

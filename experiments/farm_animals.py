@@ -1,6 +1,6 @@
 """Clips of nine farm animals of the package gcompris-qt-data, for a model that was trained on the cast of stamps.
 
-    python scripts/farm_animals.py /usr/share/gcompris-qt/rcc/explore_farm_animals.rcc --out farm
+    python -m experiments.farm_animals --out farm
 
 They are photographs and recordings of other people than the stamps': a small test of whether a model knows more than
 its files. A clip shows a part of the whole photograph, slowly passed over, with the sound, again and again; its label
@@ -28,6 +28,8 @@ from deepavfusion.bandstand.stamps import Take, load_take
 from deepavfusion.bandstand.writer import encode
 from deepavfusion.data.clips import Clip, write_manifest
 
+RESOURCE = Path("/usr/share/gcompris-qt/rcc/explore_farm_animals.rcc")
+"""Where the Debian package puts it."""
 ANIMALS = {
     "cat": ("cat.webp", "cat.ogg", "blackcat"),
     "chicken": ("chicken.webp", "chickens.ogg", "hen"),
@@ -47,20 +49,20 @@ SIZE, FRAME_RATE, SECONDS, SAMPLE_RATE = 160, 12.5, 4.0, 16000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("resource", type=Path, help="explore_farm_animals.rcc")
+    parser.add_argument("--resource", type=Path, default=RESOURCE, help="explore_farm_animals.rcc")
     parser.add_argument("--out", type=Path, required=True, help="folder for the clips and clips.csv")
     parser.add_argument("--clips", type=int, default=10, help="clips of each animal")
     words = parser.parse_args()
     try:
-        number = write_clips(words.resource, words.out, words.clips)
+        write_clips(words.resource, words.out, words.clips)
     except ValueError as error:
         parser.error(str(error))
-    sys.stdout.write(f"{number} clips in {words.out / 'clips.csv'}\n")
+    sys.stdout.write(f"{words.clips * len(ANIMALS)} clips in {words.out / 'clips.csv'}\n")
     return 0
 
 
-def write_clips(resource: Path, out: Path, clips: int) -> int:
-    """Write so many clips of each animal and a manifest; returns how many there are.
+def write_clips(resource: Path, out: Path, clips: int) -> None:
+    """Write so many clips of each animal and a manifest.
 
     Raises:
         ValueError: the resource cannot be read, or lacks an animal.
@@ -85,7 +87,6 @@ def write_clips(resource: Path, out: Path, clips: int) -> int:
             encode(str(path), pass_over(rng, photo), repeat(rng, take), FRAME_RATE, SAMPLE_RATE)
             rows.append(Clip(id=name, path=str(path), label=label, split="test", duration_seconds=SECONDS))
     write_manifest(str(out / "clips.csv"), rows)
-    return len(rows)
 
 
 def pass_over(rng: np.random.Generator, photo: Image.Image) -> NDArray[np.uint8]:
