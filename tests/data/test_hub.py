@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -13,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from deepavfusion.cli import main
 from deepavfusion.data.audit import AuditConfig, audit
 from deepavfusion.data.clip import Clip, ClipError
-from deepavfusion.data.clips import find_clips, quarantined, read_manifest
+from deepavfusion.data.clips import find_clips, quarantined, read_manifest, write_manifest
 from deepavfusion.data.dataset import Batch, ClipSet, ClipStream
 from deepavfusion.data.loading import StepSampler, evaluation_loader, training_loader
 from deepavfusion.data.media import MediaFile
@@ -27,8 +33,11 @@ from deepavfusion.data.sample_clips import write_sample_clips
 from deepavfusion.data.shard_writing import ShardConfig, write_shards
 from deepavfusion.data.stored_media import media_digest
 from deepavfusion.data.views import CentreView, TrainingView
+from deepavfusion.tasks.pretraining import MaskedPretraining
+from deepavfusion.training.loop import fit
 from tests.data.hub_server import COMMIT, REPO, hub_of
 from tests.data.test_audit import write
+from tests.tasks.test_pretraining import make, quiet
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'deepavfusion[hub]'")
 datasets = pytest.importorskip("datasets", reason="needs datasets: pip install 'deepavfusion[hub]'")
@@ -176,7 +185,7 @@ def test_a_broken_row_is_named_by_split_and_number(spoiled: str) -> None:
     assert [failure.clip_id for failure in batch.failures] == ["train/2", "train/3"]
     file = spoiled.removeprefix("hf:")
     assert batch.failures[0].cause.startswith(f"{file}#2:video=video: cannot be opened: ")
-    assert batch.failures[1].cause == f"{file}#3:video=video: the row has nothing in video"
+    assert batch.failures[1].cause == f"{file}#3:video=video: the row has no video"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -191,7 +200,7 @@ def test_an_audit_reads_rows_and_a_second_one_nothing(spoiled: str, tmp_path: Pa
     reasons = [clip.reason or "" for clip in found]
     assert reasons[1] == "no audio"
     assert reasons[2].startswith("unreadable: cannot be opened")
-    assert reasons[3] == "unreadable: the row has nothing in video"
+    assert reasons[3] == "unreadable: the row has no video"
     assert reasons[4] == "duplicate of train/0"
     assert (found[0].width, found[0].duration_seconds, found[0].sample_rate) == (64, 1.2, 16000)
     assert [clip.path for clip in find_clips(config.out)] == [f"{spoiled.removeprefix('hf:')}#0:video=video"]
@@ -199,8 +208,6 @@ def test_an_audit_reads_rows_and_a_second_one_nothing(spoiled: str, tmp_path: Pa
 
 
 def test_shards_of_rows_hold_what_shards_of_files_hold(place: Path, files: list[Path], tmp_path: Path) -> None:
-    from deepavfusion.data.clips import write_manifest
-
     clips = find_clips(f"hf:{place}")
     write_manifest(str(tmp_path / "files.csv"), as_files(clips, files))
     for name, source in (("rows", f"hf:{place}"), ("files", str(tmp_path / "files.csv"))):
@@ -302,6 +309,51 @@ def test_what_is_stored_otherwise_is_refused(tmp_path: Path, files: list[Path]) 
         find_clips(f"hf:{tmp_path}/zip")
 
 
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory: pytest.TempPathFactory, files: list[Path]) -> Path:
+    """Two tar files as WebDataset writes them: the last sample has a class and no video."""
+    folder = tmp_path_factory.mktemp("tars")
+    for number, part in enumerate((files[:2], files[2:4])):
+        with tarfile.open(folder / f"train-{number}.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+            for file in part:
+                record = json.dumps({"youtube": f"id-{file.stem}", "tags": file.parent.name})
+                for name, data in (("mp4", file.read_bytes()), ("cls", b"3\n"), ("json", record.encode())):
+                    if (file, name) != (files[3], "mp4"):
+                        member = tarfile.TarInfo(f"clips/{file.stem}.{name}")
+                        member.size = len(data)
+                        archive.addfile(member, BytesIO(data))
+    return folder
+
+
+def test_samples_of_tar_files_are_clips(tars: Path, files: list[Path]) -> None:
+    clips = find_clips(f"hf:{tars}")
+    assert [(clip.id, clip.label, clip.split, clip.storage) for clip in clips] == [
+        (f"train/{row}", "3", "train", "row") for row in range(4)
+    ]
+    for clip, path in zip(clips[:3], files, strict=False):
+        with open_clip(clip) as row, MediaFile(path) as file:
+            assert np.array_equal(row.frame(0.6), file.frame(0.6))
+            assert np.array_equal(row.sound(0.1, 0.5), file.sound(0.1, 0.5))
+        assert media_digest(clip.path) == media_digest(str(path))
+    with (
+        pytest.raises(ClipError, match=r"clip train/3: .*train-1\.tar#1:video=0\+0: the row has no video"),
+        open_clip(clips[3]),
+    ):
+        pass
+    named = find_clips(f"hf:{tars}:train:label=json.tags,id=json.youtube")
+    assert [(clip.id, clip.label) for clip in named] == [(f"id-{f.stem}", f.parent.name) for f in files[:4]]
+    assert [clip.id for clip in find_clips(f"hf:{tars}:train:id=__key__,label=none")] == [f.stem for f in files[:4]]
+
+
+def test_a_tar_file_that_ends_too_early_is_named(tars: Path, tmp_path: Path) -> None:
+    clip = find_clips(f"hf:{tars}")[1]
+    data = (tars / "train-0.tar").read_bytes()
+    short = RowPlace(str(tmp_path / "train-0.tar"), 1, RowPlace.of(clip.path).columns)
+    (tmp_path / "train-0.tar").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ClipError, match=r"the file ends before this row"), open_clip(Clip("a", short.path)):
+        pass
+
+
 @pytest.mark.parametrize(("source", "said"), [("hf:name", "expected hf:OWNER/NAME"), ("hf:a b/c", "expected hf:OWNER")])
 def test_a_name_of_another_form_is_refused(source: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -386,3 +438,31 @@ def test_a_folder_of_the_hub_is_listed_without_fetching_it(files: list[Path], tm
     )
     assert [(clip.label, clip.verdict) for clip in clips] == [(clip.path.split("/")[-2], "ok") for clip in clips]
     assert len(asked) == len(files)
+
+
+@pytest.mark.slow
+def test_a_run_on_rows_continues_bit_by_bit_and_learns_what_one_on_files_learns(
+    place: Path, files: list[Path], tmp_path: Path
+) -> None:
+    write_manifest(str(tmp_path / "files.csv"), as_files(find_clips(f"hf:{place}:train"), files[:5]))
+    for name, source in (("files", tmp_path / "files.csv"), ("rows", f"hf:{place}:train")):
+        whole = make(source, tmp_path / name)  # type: ignore[arg-type]
+        assert fit(MaskedPretraining(whole), whole, quiet()).status == "finished"
+    parts = make(f"hf:{place}:train", tmp_path / "parts", workers=2)  # type: ignore[arg-type]
+    task = MaskedPretraining(parts)
+    counts, calls = task.counts, []
+
+    def stop_in_step_three(batch: Batch) -> dict[str, int]:
+        calls.append(batch)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return counts(batch)
+
+    task.counts = stop_in_step_three  # type: ignore[method-assign, assignment]
+    assert fit(task, parts, quiet()).status == "preempted"
+    again = replace(parts, data=replace(parts.data, num_workers=0))
+    assert fit(MaskedPretraining(again), again, quiet()).status == "finished"
+    models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("files", "rows", "parts")]
+    for name, value in models[0].items():
+        assert torch.equal(value, models[1][name]), name
+        assert torch.equal(value, models[2][name]), name

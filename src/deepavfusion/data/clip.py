@@ -14,7 +14,7 @@ LABEL_SEPARATOR = "|"
 """Between several labels of one clip."""
 _SHARDED = re.compile(r"\.tar#\d+$")
 _FRAMED = re.compile(r"\.csv#\d+$")
-_ROW = re.compile(r"\.parquet#\d+:")
+_ROW = re.compile(r"\.(parquet|tar)#\d+:")
 
 
 _STORED: dict[Storage, re.Pattern[str]] = {"shard": _SHARDED, "framed": _FRAMED, "row": _ROW}

@@ -10,11 +10,14 @@ current, so that a manifest of them means the same for ever.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from deepavfusion.data.clip import LABEL_SEPARATOR, Clip
@@ -27,7 +30,7 @@ KINDS = ("video", "image", "audio")
 KEYS = (*KINDS, "label", "id", "config", "revision")
 """What a source can name besides the split: columns, and of the data set its configuration and revision."""
 _FORM = f"{PREFIX}OWNER/NAME[:SPLIT][:KEY=VALUE,...]"
-_ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _TYPES = {"video": "Video", "image": "Image", "audio": "Audio"}
 
 
@@ -187,6 +190,8 @@ def _split_clips(asked: HubSource, split: str, stream: Any, files: Sequence[str]
     features = stream.features
     if files and all(file.endswith(".parquet") for file in files):
         return _parquet_clips(_columns(asked, features), split, files, asked.text)
+    if files and all(file.endswith(".tar") for file in files) and features and "__key__" in features:
+        return _tar_clips(asked, features, split, files)
     packed = next((file for file in files if file.lower().endswith(_ARCHIVES)), None)
     if packed is not None:
         raise ValueError(
@@ -222,6 +227,34 @@ def _parquet_clips(columns: _Columns, split: str, files: Sequence[str], source: 
             path = RowPlace(place, row, columns.media).path
             yield columns.clip(split, count, path, table[row] if table is not None else {}, source)
             count += 1
+
+
+def _tar_clips(asked: HubSource, features: Mapping[str, Any], split: str, files: Sequence[str]) -> Iterator[Clip]:
+    """Samples of WebDataset's form; each file is read through for them."""
+    from deepavfusion.data.local_copies import local_copy
+    from deepavfusion.data.rows import RowPlace
+    from deepavfusion.data.tar_samples import tar_samples
+
+    inner = features.get("json")
+    if isinstance(inner, dict):
+        features = {**features, **{f"json.{name}": feature for name, feature in inner.items()}}
+    columns = _columns(asked, features)
+    if columns.label is None and "label" not in asked.named and "cls" in features:
+        columns = replace(columns, label="cls")
+    media, count = columns.media, 0
+    wanted = {name for name in (columns.label, columns.id) if name and name not in (*media.values(), "__key__")}
+    for place in files:
+        try:
+            for row, sample in enumerate(tar_samples(local_copy(place), wanted)):
+                parts = {kind: sample.parts[name] for kind, name in media.items() if name in sample.parts}
+                parts = parts or {next(iter(media)): (0, 0)}  # reading it says that there is nothing
+                where = {kind: f"{start}+{size}" for kind, (start, size) in parts.items()}
+                path = RowPlace(place if is_url(place) else os.path.abspath(place), row, where).path
+                names = dict.fromkeys((*media.values(), "__key__"), PurePosixPath(sample.key).name)
+                yield columns.clip(split, count, path, sample.values | names, asked.text)
+                count += 1
+        except (OSError, tarfile.TarError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{asked.text}: {place} cannot be read ({_told(error)})") from error
 
 
 def _file_clips(asked: HubSource, columns: _Columns, split: str, stream: Any) -> Iterator[Clip]:

@@ -1,8 +1,9 @@
-"""Clips inside Parquet files, as data sets of the Hugging Face Hub hold them: media files as values of columns.
+"""Clips inside Parquet and tar files, as data sets of the Hugging Face Hub hold them: media files as values of columns.
 
 A clip's path is `FILE.parquet#ROW:video=COLUMN`: the file, the row's number in it, and the columns that hold its video,
-image and audio. Any row can be read at any time, so the order of training needs no state but the sample's number. Rows
-that follow each other are read in one pass, because a row is reached through those of its row group before it.
+image and audio. In `FILE.tar#ROW:video=OFFSET+BYTES` it says where in the file they lie instead. Any row can be read at
+any time, so the order of training needs no state but the sample's number. In Parquet, rows that follow each other are
+read in one pass, because a row is reached through those of its row group before it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
 from deepavfusion.data.local_copies import local_copy
+from deepavfusion.data.locations import read_range
 from deepavfusion.data.media import MediaError, MediaFile
 from deepavfusion.data.photos import read_photo
 
 READ_AHEAD = 1 << 20
 """Bytes read at a time from a column: without a limit it is a whole row group, which may be gigabytes."""
-_PATH = re.compile(r"(?s)(.+\.parquet)#(\d+):(.+)")
+_PATH = re.compile(r"(?s)(.+\.(?:parquet|tar))#(\d+):(.+)")
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,16 @@ class RowPlace:
     """Where a clip lies."""
 
     file: str
-    """A Parquet file, local or a URL."""
+    """A Parquet or tar file, local or a URL."""
     row: int
     """In the file, from 0."""
     columns: Mapping[str, str]
-    """By what they hold, `video`, `image` or `audio`, the names of columns."""
+    """By what they hold, `video`, `image` or `audio`, the names of columns; in a tar file `OFFSET+BYTES`."""
 
     @property
     def path(self) -> str:
         """As the path of a clip."""
-        columns = ",".join(f"{kind}={quote(name, safe='')}" for kind, name in self.columns.items())
+        columns = ",".join(f"{kind}={quote(name, safe='+')}" for kind, name in self.columns.items())
         return f"{self.file}#{self.row}:{columns}"
 
     @classmethod
@@ -134,7 +136,7 @@ def open_row(path: str, seek: Literal["exact", "nearest_keyframe"] = "exact") ->
     with naming(path), ExitStack() as stack:
         values = {kind: value for kind, value in row_values(place).items() if value is not None}
         if not values:
-            raise MediaError(path, f"the row has nothing in {' and '.join(place.columns.values())}")
+            raise MediaError(path, f"the row has no {' and no '.join(place.columns)}")
         files = {kind: stack.enter_context(_file_of(value)) for kind, value in values.items()}
         opened = {kind: stack.enter_context(MediaFile(file, seek)) for kind, file in files.items() if kind != "image"}
         if len(place.columns) == 1 and opened:
@@ -161,6 +163,8 @@ def row_values(place: RowPlace) -> dict[str, bytes | None]:
     """
     try:
         file = local_copy(place.file)
+        if file.endswith(".tar"):
+            return {kind: _part(file, *map(int, where.split("+"))) for kind, where in place.columns.items()}
         status = os.stat(file)
         row = _row(file, (status.st_ino, status.st_size, status.st_mtime_ns), place.row, tuple(place.columns.values()))
     except ImportError as error:
@@ -179,6 +183,14 @@ def row_values(place: RowPlace) -> dict[str, bytes | None]:
             raise MediaError(place.path, f"column {name!r} holds {type(held).__name__}, not bytes")
         found[kind] = held
     return found
+
+
+def _part(file: str, offset: int, num_bytes: int) -> bytes | None:
+    """Bytes of a tar file; None for none."""
+    data = read_range(file, offset, num_bytes)
+    if len(data) < num_bytes:
+        raise ValueError("the file ends before this row: it has changed")
+    return data or None
 
 
 @contextmanager
