@@ -51,7 +51,7 @@ def main() -> int:
         cast=world["cast"],
         stamps=words.stamps,
         backgrounds=words.backgrounds,
-        held_out_languages=tuple(world.get("held_out_languages", ())),
+        held_out_languages=tuple(world.get("held_out_languages", BandstandConfig.held_out_languages)),
     )
     cast = make_cast(config)
     for clip in clips:

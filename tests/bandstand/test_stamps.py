@@ -355,6 +355,8 @@ def test_wrong_folders_and_settings_are_named(folder: Path, photos: Path, tmp_pa
         BandstandConfig("x", cast="stamps")
     with pytest.raises(ValueError, match="belong to --cast stamps"):
         BandstandConfig("x", stamps=str(folder))
+    with pytest.raises(ValueError, match="held_out_languages belong to --cast stamps"):
+        BandstandConfig("x", held_out_languages=("fr",))
     with pytest.raises(ValueError, match=f"nowhere: there is no such folder; install .*{install}"):
         read_things(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=rf"no cut-out picture NAME\.png with NAME\.ogg .*{install}"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+HELD_OUT_LANGUAGES: tuple[str, ...] = ("da", "el")
+
 
 @dataclass(frozen=True)
 class BandstandConfig:
@@ -53,7 +55,7 @@ class BandstandConfig:
     backgrounds: str | None = None
     """With --cast stamps: folder of photographs that serve as backgrounds, besides drawn ones; the Debian package
     mate-backgrounds has some in /usr/share/backgrounds/mate/nature. None draws all backgrounds."""
-    held_out_languages: tuple[str, ...] = ("da", "el")
+    held_out_languages: tuple[str, ...] = HELD_OUT_LANGUAGES
     """With --cast stamps: languages whose names only the splits names_languages and localization_languages have."""
 
     def __post_init__(self) -> None:
@@ -93,3 +95,5 @@ class BandstandConfig:
             )
         if self.cast != "stamps" and (self.stamps is not None or self.backgrounds is not None):
             raise ValueError("stamps and backgrounds belong to --cast stamps")
+        if self.cast != "stamps" and self.held_out_languages != HELD_OUT_LANGUAGES:
+            raise ValueError("held_out_languages belong to --cast stamps")

@@ -227,11 +227,11 @@ def _write_manifests(out: str, config: BandstandConfig, cast: Cast, counts: dict
         if len(clips) < counts.get(split, 0):
             plans = [cast.plan(config.seed, split, index, config.seconds) for index in range(counts[split])]
             clips = [_row(out, config, split, index, plan.label) for index, plan in enumerate(plans)]
-            write_manifest(path, clips)
             for fact in cast.splits[split].labels:
                 labels = [(plan.facts or {})[fact] for plan in plans]
                 other = [replace(clip, label=label) for clip, label in zip(clips, labels, strict=True)]
                 write_manifest(os.path.join(out, f"{split}_{fact}.csv"), other)
+            write_manifest(path, clips)  # last: a run that is stopped before writes the others again
         rows += clips
     manifest = os.path.join(out, MANIFEST)
     write_manifest(manifest, rows)
