@@ -207,6 +207,13 @@ def test_an_audit_reads_rows_and_a_second_one_nothing(spoiled: str, tmp_path: Pa
     assert audit(config).num_looked_at == 0
 
 
+def test_an_audit_takes_labels_of_rows_by_their_ids(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label\nid-3,cello\nid-0,flute\n")
+    config = AuditConfig(f"hf:{place}:train:id=youtube", str(tmp_path / "c.csv"), labels=str(tmp_path / "labels.csv"))
+    audit(config)
+    assert [clip.label for clip in read_manifest(config.out)] == ["flute", None, None, "cello", None]
+
+
 def test_shards_of_rows_hold_what_shards_of_files_hold(place: Path, files: list[Path], tmp_path: Path) -> None:
     clips = find_clips(f"hf:{place}")
     write_manifest(str(tmp_path / "files.csv"), as_files(clips, files))

@@ -63,7 +63,7 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path, cache: Path, monke
         if name == "b":
             local_copy(f"file://{tmp_path}/a")
     assert [os.path.exists(copy) for copy in copies] == [True, False, True]
-    with pytest.warns(UserWarning, match=r"/b: is fetched again, .* within 2\.5e-06 GB; raise DEEPAVFUSION_CACHE_GB"):
+    with pytest.warns(UserWarning, match=r"fetched again .* within 2\.5e-06 GB; raise DEEPAVFUSION_CACHE_GB"):
         local_copy(f"file://{tmp_path}/b")
     monkeypatch.setenv("DEEPAVFUSION_CACHE_GB", "much")
     (tmp_path / "d").write_bytes(b"d")

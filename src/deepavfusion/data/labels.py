@@ -1,4 +1,4 @@
-"""Class names and splits from a csv file, matched to clips by the names of their files.
+"""Class names and splits from a csv file, matched to clips by the names of their files, of rows by their ids.
 
 Read are tables whose header names the columns (`file,label` or `id,label,split`, in any order), lists of
 `file,label` without a header, and VGGSound's own list of YouTube id, start second, label and split
@@ -31,9 +31,10 @@ def label_clips(clips: Iterable[Clip], path: str) -> list[Clip]:
     """
     labels = read_labels(path)
     clips = list(clips)
+    places = [clip.id if clip.storage == "row" else clip.path for clip in clips]  # rows have no files of their own
     given = [
-        next((labels[name] for name in (clip_name(clip.path), *possible_names(clip.path)) if name in labels), _UNKNOWN)
-        for clip in clips
+        next((labels[name] for name in (clip_name(place), *possible_names(place)) if name in labels), _UNKNOWN)
+        for place in places
     ]
     if not any(label for label, _ in given):
         raise ValueError(f"{path}: names none of the clips; its first names are {', '.join(list(labels)[:3])}")

@@ -63,9 +63,9 @@ def limit_bytes() -> float:
 def _count(place: str, limit: float) -> None:
     """Warn once of a folder that is too small for the order in which files are wanted."""
     if place in _FETCHED:
-        warnings.warn(
-            f"{place}: is fetched again, for it was removed to keep copies within {limit / 1e9:g} GB; raise {LIMIT}, "
-            f"or write shards first",
+        warnings.warn(  # without the file's name, so that it is said once
+            f"remote files are fetched again that were removed to keep their copies within {limit / 1e9:g} GB; raise "
+            f"{LIMIT}, or train on shards",
             stacklevel=2,
         )
     _FETCHED.add(place)
