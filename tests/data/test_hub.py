@@ -402,6 +402,12 @@ def test_manifest_of_an_official_list(place: Path, tmp_path: Path, capsys: pytes
     ]
     assert main([*words, "--clips", f"hf:{place}"]) == 1
     assert "name the column that has the listed names, id=COLUMN" in capsys.readouterr().err
+    words = ["manifest", "folders", "--out", str(tmp_path / "own.csv"), "--num_workers", "0", "--clips"]
+    assert main([*words, f"hf:{place}"]) == 0
+    assert [clip.label for clip in read_manifest(str(tmp_path / "own.csv"))] == [SHAPES[i % 4] for i in range(6)]
+    assert (tmp_path / "own.classes.txt").read_text().split() == sorted(SHAPES)
+    assert main([*words, f"hf:{place}:label=none"]) == 1
+    assert "6 clips have no label, such as train/0; name its column, label=COLUMN" in capsys.readouterr().err
 
 
 def test_names_of_columns_are_kept_whatever_they_hold() -> None:

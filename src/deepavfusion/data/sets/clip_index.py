@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 from deepavfusion.data.clip_names import clip_name, possible_names, stem_of
 from deepavfusion.data.file_kinds import Kind, namesakes, walk
-from deepavfusion.data.hub import HubSource, is_hub, list_hub
+from deepavfusion.data.hub import is_hub, list_hub
 from deepavfusion.data.sets.vocabularies import class_folder
 
 
@@ -25,7 +25,7 @@ class ClipIndex:
         folder: is searched recursively; hidden files and folders are not. Of the Hub, ids are the names.
         kind: of the files to index; videos without the sounds that belong to one (`file_kinds`).
 
-    Raises ValueError if there is no such folder or data set, or it names no column of ids.
+    Raises ValueError if there is no such folder or data set.
     """
 
     def __init__(self, folder: str, kind: Kind = "video") -> None:
@@ -71,9 +71,5 @@ def _files(folder: str, kind: Kind) -> Iterator[tuple[str, str]]:
 
 
 def _rows(source: str) -> Iterator[tuple[str, str]]:
-    if "id" not in HubSource.parse(source).named:
-        raise ValueError(
-            f"{source}: name the column that has the listed names, id=COLUMN (of a column of media, its files' names)"
-        )
     for clip in list_hub(source):
         yield clip.path, stem_of(clip.id)

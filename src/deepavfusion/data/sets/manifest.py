@@ -18,7 +18,7 @@ from functools import partial
 from deepavfusion.data.clip_names import possible_names
 from deepavfusion.data.clips import Clip, write_manifest
 from deepavfusion.data.framed_clips import FramedClip, write_framed_clips
-from deepavfusion.data.hub import is_hub
+from deepavfusion.data.hub import HubSource, is_hub
 from deepavfusion.data.locations import write_whole
 from deepavfusion.data.sets.box_table import write_boxes
 from deepavfusion.data.sets.boxes import BoxAnnotation, with_truth
@@ -133,6 +133,11 @@ def build_manifest(config: ManifestConfig, progress: Progress | None = None) -> 
     elif config.dataset == FOLDERS:
         findings = _find_clips(config, read_folders(config.clips, config.annotations), progress)
     else:
+        if is_hub(config.clips) and "id" not in HubSource.parse(config.clips).named:
+            raise ValueError(
+                f"clips {config.clips}: name the column that has the listed names, id=COLUMN (of a column of media, "
+                f"its files' names)"
+            )
         listing = CLIP_SETS[config.dataset].read(config.annotations or "")
         if has_stills(config.clips):
             findings = _find_frames(config, listing, *find_stills(listing.clips, config.clips), progress)
