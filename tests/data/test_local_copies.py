@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepavfusion.data import local_copies
+from deepavfusion.data.audit import AuditConfig, audit
 from deepavfusion.data.clip import Clip, ClipError
+from deepavfusion.data.clips import list_clips, read_manifest, write_manifest
 from deepavfusion.data.digest import file_digest
 from deepavfusion.data.local_copies import local_copy
 from deepavfusion.data.media import MediaFile
@@ -69,6 +72,17 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path, cache: Path, monke
     (tmp_path / "d").write_bytes(b"d")
     with pytest.raises(ValueError, match=r"DEEPAVFUSION_CACHE_GB 'much' must be a positive number of gigabytes"):
         local_copy(f"file://{tmp_path}/d")
+
+
+def test_a_file_is_fetched_before_the_time_for_a_clip_runs(tmp_path: Path, cache: Path) -> None:
+    """By the process that gives clips out: a worker may take only so long, and would be killed over a large file."""
+    path = write_sample_clips(tmp_path, 1, duration_seconds=1.2, size=64)[0]
+    source, out = str(tmp_path / "in.csv"), str(tmp_path / "out.csv")
+    write_manifest(source, [Clip("a", f"local://{path}"), Clip("b", "local:///nowhere/b.mp4")])
+    audit(AuditConfig(source, out, num_workers=1))
+    assert {clip.path for clip in list_clips(source)} <= local_copies._FETCHED
+    assert [clip.verdict for clip in read_manifest(out)] == ["ok", "quarantined"]
+    assert (read_manifest(out)[1].reason or "").startswith("unreadable: ")
 
 
 def test_processes_that_want_a_file_at_once_get_the_same(tmp_path: Path, cache: Path) -> None:

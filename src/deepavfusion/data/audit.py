@@ -29,7 +29,7 @@ from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.labels import clip_name, label_clips
 from deepavfusion.data.locations import write_json
 from deepavfusion.data.parts import parse_part
-from deepavfusion.data.stored_media import media_digest, media_status, never_changes, open_media
+from deepavfusion.data.stored_media import fetched, media_digest, media_status, never_changes, open_media
 from deepavfusion.data.workers import Casualty, map_isolated
 
 AUDIT_VERSION = 2
@@ -213,7 +213,7 @@ def inspect_clips(clips: list[Clip], config: AuditConfig) -> list[Clip]:
 
 def _look_through(clips: list[Clip], config: AuditConfig) -> Iterator[Clip]:
     inspect = partial(inspect_clip, config=config)
-    with closing(map_isolated(inspect, clips, config.num_workers, config.timeout_seconds)) as results:
+    with closing(map_isolated(inspect, map(fetched, clips), config.num_workers, config.timeout_seconds)) as results:
         for clip, result in zip(clips, results, strict=True):
             if isinstance(result, Casualty):
                 result = _judge(clip, [_unreadable(result.cause)], config)

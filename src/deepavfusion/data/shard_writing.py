@@ -32,7 +32,7 @@ from deepavfusion.data.jpeg import encode_jpeg
 from deepavfusion.data.locations import write_json, write_whole
 from deepavfusion.data.parts import parse_part
 from deepavfusion.data.shards import BLOCK, SHARD_FORMAT, SHARD_RATE, WAV_HEADER, annotation_digest
-from deepavfusion.data.stored_media import open_media
+from deepavfusion.data.stored_media import fetched, open_media
 from deepavfusion.data.workers import Casualty, map_isolated
 
 FRAMES_AT_ONCE = 64
@@ -215,7 +215,8 @@ def _encoded(
     numbered: Iterable[tuple[int, Clip]], config: ShardConfig
 ) -> Generator[EncodedClip | str | Casualty, None, None]:
     encode = partial(encode_clip, config=config)
-    return map_isolated(encode, numbered, config.num_workers, config.timeout_seconds)
+    items = ((number, fetched(clip)) for number, clip in numbered)
+    return map_isolated(encode, items, config.num_workers, config.timeout_seconds)
 
 
 def _counted(

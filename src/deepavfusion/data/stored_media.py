@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from deepavfusion.data.clip import storage_of
+from deepavfusion.atomic import NotWrittenError
+from deepavfusion.data.clip import Clip, storage_of
 from deepavfusion.data.digest import file_digest
 from deepavfusion.data.locations import check_file, is_url
 
@@ -52,6 +53,29 @@ def open_media(path: str, seek: Literal["exact", "nearest_keyframe"] = "exact") 
         yield media
 
 
+def fetched(clip: Clip) -> Clip:
+    """The clip, whose file is now on this machine, if it can be.
+
+    Before a clip is given to a process that may take only so long over it: a large file takes longer to fetch, and
+    reading it says why it could not be.
+    """
+    file = _file_of(clip.path)
+    if is_url(file) and clip.storage in ("file", "row"):
+        from deepavfusion.data.local_copies import local_copy
+
+        try:
+            local_copy(file)
+        except NotWrittenError:  # a full disk is no fault of the clip
+            raise
+        except OSError:
+            pass
+    return clip
+
+
+def _file_of(path: str) -> str:
+    return path.rpartition("#")[0] if storage_of(path) == "row" else path
+
+
 def media_digest(path: str) -> str:
     """BLAKE2 digest of a clip's media. Raises OSError or MediaError."""
     if storage_of(path) == "row":
@@ -71,7 +95,7 @@ def media_digest(path: str) -> str:
 
 def media_status(path: str) -> os.stat_result | None:
     """Size and time of the file that holds a clip's media; None of one at a URL. Raises OSError."""
-    file = path.rpartition("#")[0] if storage_of(path) == "row" else path
+    file = _file_of(path)
     return None if is_url(file) else os.stat(file)
 
 

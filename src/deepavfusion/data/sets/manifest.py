@@ -37,6 +37,7 @@ from deepavfusion.data.sets.manifest_report import (
 from deepavfusion.data.sets.readability import CHECKS, Check, checked_clip, fault, quarantined
 from deepavfusion.data.sets.stills import find_stills, has_stills, read_mask_folders
 from deepavfusion.data.sets.vocabularies import shipped_classes, vocabulary
+from deepavfusion.data.stored_media import fetched
 from deepavfusion.data.workers import Casualty, map_isolated
 
 Progress = Callable[[int, int], None]
@@ -245,7 +246,8 @@ def _find_frames(
 
 def _checked(config: ManifestConfig, check: Callable, rows: Sequence, progress: Progress | None) -> list:
     results = []
-    for result in map_isolated(check, rows, config.num_workers, config.timeout_seconds):
+    items = (fetched(row) if isinstance(row, Clip) else row for row in rows)
+    for result in map_isolated(check, items, config.num_workers, config.timeout_seconds):
         results.append(result)
         if progress is not None:
             progress(len(results), len(rows))
