@@ -7,7 +7,7 @@ VIDEOS ?=
 RUN_DIR ?= runs/demo
 RESULTS ?= ../results
 
-.PHONY: help env rooms test test-slow test-ray lint types wheel demo results clean
+.PHONY: help env rooms docs test test-slow test-ray lint types wheel demo results clean
 
 help:
 	@echo "make demo [VIDEOS=folder]  environment, then the demo: generated clips, pre-training, all tasks, a report"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
 	@echo "make results [RESULTS=folder]  the experiments that the docs report; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
+	@echo "make docs                  the extra docs, then the site of the documentation, in site/; all links are checked"
 	@echo "make rooms                 draw which parts of the package import which, as rooms.svg"
 	@echo "make clean                 remove the environment, builds and caches (runs stay)"
 
@@ -58,6 +59,11 @@ wheel: env
 	cd / && $(abspath $(VENV)-wheel)/bin/deepavfusion --version
 	rm -rf $(VENV)-wheel
 
+# The site, a warning being an error.
+docs: env
+	$(BIN)/pip install -qq -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 demo: env
 	$(BIN)/deepavfusion demo --run_dir $(RUN_DIR) $(if $(VIDEOS),--videos "$(VIDEOS)")
 
@@ -66,4 +72,4 @@ results: env
 	$(BIN)/python scripts/make_docs.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-wheel build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-wheel build dist site .pytest_cache .mypy_cache .ruff_cache

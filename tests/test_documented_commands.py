@@ -10,7 +10,7 @@ from deepavfusion.arguments import UsageError, parse_arguments
 from deepavfusion.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = [page.read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
 COMMANDS = list(dict.fromkeys(re.findall(r"^ +deepavfusion (.+)", "\n".join(TEXTS), re.MULTILINE)))
 

@@ -60,7 +60,8 @@ def ratio_mask(source: Tensor, mixture: Tensor) -> Tensor:
     """|source| / |mixture| clamped to [0, 1]: what a source kept of the mixture's magnitude; 0 where nothing is.
 
     Args:
-        source, mixture: complex spectrograms of one shape, or shapes that broadcast.
+        source: complex spectrogram.
+        mixture: complex spectrogram of the same shape, or of one that broadcasts.
     """
     return (source.abs() / mixture.abs().clamp_min(SILENT_MAGNITUDE)).clamp(0, 1)
 

@@ -257,7 +257,9 @@ class Predictor:
             about: what else the record says.
             hop_seconds: as of `classify`.
             step_seconds: as of `localize`.
-            pictures, boxes, consistent: as of `separate`.
+            pictures: as of `separate`.
+            boxes: as of `separate`.
+            consistent: as of `separate`.
             film: whether maps and masks are written as a film too.
             arrays: whether they are written as a numpy file too.
             progress: is told seconds done and in all.

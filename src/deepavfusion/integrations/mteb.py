@@ -87,7 +87,10 @@ class DeepAVFusionEncoder(AbsEncoder):
         Args:
             inputs: batches, dictionaries of lists.
             task_metadata: of the task.
-            hf_split, hf_subset, prompt_type, others: as of the protocol; the vectors do not depend on them.
+            hf_split: as of the protocol, like what follows; the vectors do not depend on it.
+            hf_subset: the same.
+            prompt_type: the same.
+            others: the same.
 
         Raises:
             ValueError: items of text, or senses to be compared by a model without a joint space.

@@ -1,0 +1,50 @@
+"""The site of the documentation: what its builder does not check itself. `make docs` builds it, all links checked."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.site_pages import PAGES, site_link
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    listed = [page for part in navigation for page in (next(iter(part.values())) if isinstance(part, dict) else [part])]
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | set(PAGES.values())
+    assert sorted(listed) == sorted(pages)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "page", "expected"),
+    [
+        ("docs/data.md", "README.md", "index.md", "data.md"),
+        ("CHANGELOG.md", "README.md", "index.md", "changelog.md"),
+        ("docs/api/index.md", "README.md", "index.md", "api/index.md"),
+        ("../README.md", "docs/data.md", "data.md", "index.md"),
+        ("training.md", "docs/data.md", "data.md", "training.md"),
+        ("../predict.md", "docs/api/inference.md", "api/inference.md", "../predict.md"),
+        ("../../README.md", "docs/api/index.md", "api/index.md", "../index.md"),
+        ("../pyproject.toml", "docs/data.md", "data.md", "../pyproject.toml"),  # not on the site: mkdocs says so
+    ],
+)
+def test_links_of_the_repository_become_links_of_the_site(path: str, source: str, page: str, expected: str) -> None:
+    assert site_link(path, source, page) == expected
+
+
+def test_lists_are_written_so_that_both_renderers_see_them() -> None:
+    """Python-Markdown wants four spaces before a list in a list, and an empty line between a paragraph and a list."""
+    wrong = []
+    for page in [*DOCS.rglob("*.md"), *(ROOT / name for name in PAGES)]:
+        before = ""
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            item = re.match(r"( *)[-*] ", line)
+            after_text = bool(before) and not re.match(r" |#|[-*] ", before)
+            if item and (0 < len(item[1]) < 4 or (item[1] == "" and after_text)):
+                wrong.append(f"{page.name}:{number}: {line}")
+            before = line
+    assert not wrong
