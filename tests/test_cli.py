@@ -203,7 +203,13 @@ SHIPPED = Path(__file__).parents[1] / "src" / "deepavfusion" / "shipped" / "band
 
 
 @pytest.mark.parametrize(
-    "line", ["--help", "pretrain --help", "pretrain --run_dir a --data.source x --print_config", f"inspect {SHIPPED}"]
+    "line",
+    [
+        "--help",
+        "pretrain --help",
+        "pretrain --run_dir a --data.source x --print_config",
+        pytest.param(f"inspect {SHIPPED}", marks=pytest.mark.slow),
+    ],
 )
 def test_a_closed_pipe_ends_a_command_quietly(line: str) -> None:
     code, said = reader_that_leaves(line.split())

@@ -158,7 +158,7 @@ def test_strokes_have_the_pitch_that_the_annotation_says(small_band: BandstandSu
 def test_same_clips_on_one_and_on_three_processes(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     config = BandstandConfig(
-        out=str(tmp_path / "one"), clips=9, splits=("pretrain",), seed=5, num_workers=0, sheets=False
+        out=str(tmp_path / "one"), clips=9, splits=("pretrain",), seed=5, num_workers=0, size=64, sheets=False
     )
     generate(config)
     generate(

@@ -146,7 +146,7 @@ print("saved after", requested[0], flush=True)  # otherwise the loader is left t
         ("exit", signal.SIGTERM, True),
         pytest.param("exit", signal.SIGINT, True, marks=pytest.mark.slow),
         pytest.param("default", signal.SIGTERM, False, marks=pytest.mark.slow),
-        ("default", signal.SIGINT, True),
+        pytest.param("default", signal.SIGINT, True, marks=pytest.mark.slow),
         ("default", signal.SIGKILL, False),
     ],
 )

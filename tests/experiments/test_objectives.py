@@ -118,6 +118,7 @@ def test_probe_tells_what_a_linear_map_can_tell() -> None:
     assert objective_probe.effective_rank(circle) == pytest.approx(2, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes of a seed that no head was trained or scored on."""
     out = tmp_path_factory.mktemp("world")
     generate(
-        BandstandConfig(out=str(out), clips=12, seed=77, splits=("segmentation_test",), sheets=False, num_workers=1)
+        BandstandConfig(out=str(out), clips=6, seed=77, splits=("segmentation_test",), sheets=False, num_workers=1)
     )
     return out
 
@@ -48,7 +48,7 @@ def test_its_card_tells_data_recipes_and_scores() -> None:
 def test_masks_lie_on_instruments_and_vanish_in_silence(shipped_predictor: Predictor, world: Path) -> None:
     called = inside = silent = 0
     clips = sorted((world / "segmentation_test").glob("*.mp4"))
-    assert len(clips) == 12
+    assert len(clips) == 6
     for clip in clips:
         truth = read_annotation(clip)
         place = truth.nearest_annotated(2.0)

@@ -136,7 +136,7 @@ def test_saved_and_loaded_with_its_decoder(tmp_path: Path) -> None:
 
 
 def test_cross_compiles_without_graph_breaks() -> None:
-    model = autoencoder("cross", 0.5).train()
+    model = autoencoder("cross", 0.5, depth=1).train()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(*inputs(), *noise()).loss, model(*inputs(), *noise()).loss)
     torch.compiler.reset()
