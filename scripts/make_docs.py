@@ -288,7 +288,8 @@ def vector_stores(record: dict) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for r in record["rows"]:
-        sizes = " | ".join(f"{r[key]:,.0f}" for key in ("file_mib", "build_peak_mib", "query_peak_mib"))
+        memory = (r[key] for key in ("file_mib", "build_peak_mib", "query_peak_mib"))
+        sizes = " | ".join("" if value is None else f"{value:,.0f}" for value in memory)
         scores = f"{r['queries_ms']:.1f} | {r['queries_recall']:.3f} | {r['moved_recall']:.3f}"
         killed = f"whole {r['whole']} of {r['kills']}" if "kills" in r else ""
         rows.append(

@@ -237,5 +237,5 @@ def _modules() -> tuple[Any, Any]:
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """A full or read-only disk is told in one line."""
-    with writing(folder / RECORD):
+    with writing(folder / f"{TABLE}.lance"):
         yield
