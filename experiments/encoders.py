@@ -31,7 +31,7 @@ class Kind:
     seeds: tuple[int, ...] = SEEDS
     """Seeds that it is pre-trained with."""
     recipe: str = "bandstand"
-    """`stage`: it has seen all three casts."""
+    """`stage`: it has seen all three casts; `aligned`: as `ALIGNED`, with convolutional patch embeddings."""
 
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
@@ -55,6 +55,8 @@ KINDS = {
     "separate": Kind("none", "none"),
     "aligned": Kind("aligned", "all", ALIGNED, world="band_few"),
     "aligned_separate": Kind("aligned_none", "none", ALIGNED, world="band_few"),
+    "convolved": Kind("convolved", "all", world="band_few", recipe="aligned"),
+    "convolved_separate": Kind("convolved_none", "none", world="band_few", recipe="aligned"),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
     "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
     "stage_separate": Kind("stage_none", "none", seeds=SEEDS[:1], recipe="stage"),

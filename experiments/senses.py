@@ -39,7 +39,7 @@ from deepavfusion.storage.starting_point import model_folder
 from experiments.encoders import SEEDS, Encoders
 from experiments.linear_probe import right
 from experiments.steps import AnyStep, Making, Step
-from experiments.worlds import Worlds
+from experiments.worlds import FEW, Worlds
 
 SETS = {
     "solos": ("band_solos", "train", "test"),
@@ -47,8 +47,13 @@ SETS = {
     "digits": ("digits_scenes", "train", "test"),
 }
 """By name: the world, the split that probes learn from, the split of the test."""
-OBJECTIVES = {"reconstruction": ("early", "separate"), "alignment": ("aligned", "aligned_separate")}
+OBJECTIVES = {
+    "reconstruction": ("early", "separate"),
+    "alignment": ("aligned", "aligned_separate"),
+    "alignment, convolutional": ("convolved", "convolved_separate"),
+}
 """By objective: the encoder with early fusion, and the two separate ones."""
+FEW_SOLOS = f"solos, {FEW} labels"
 READ = {"fusion": ("fusion",), "all": STREAMS}
 """What a probe reads, where it is there: side by side."""
 BATCH = 32
@@ -63,7 +68,7 @@ class Senses:
     encoders: Encoders
 
     def numbers(self, name: str, kind: str, seed: int) -> Path:
-        return self.root / f"{name}-{kind}-{seed}.json"
+        return self.root / f"{name.replace(', ', '_').replace(' ', '_')}-{kind}-{seed}.json"
 
     @property
     def sets(self) -> dict[str, tuple[str, str, str]]:
@@ -82,8 +87,10 @@ class Senses:
                     words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all"]
                     words += ["--data.num_workers", "0", "--out", str(file)]
                     steps.append(Step(tuple(words), file, (model, self.worlds.made(shards))))
-                out = self.numbers(name, kind, seed)
-                steps.append(Making(partial(probe, files[0], files[1], out), out, tuple(files)))
+                labels = {name: None, FEW_SOLOS: FEW} if name == "solos" else {name: None}
+                for told, count in labels.items():
+                    out = self.numbers(told, kind, seed)
+                    steps.append(Making(partial(probe, files[0], files[1], out, count), out, tuple(files)))
             solos, out = self.worlds.root / "band_solos", self.numbers("matching", kind, seed)
             needs = (model, self.worlds.made(self.worlds.shards("band_solos", "test")))
             steps.append(Making(partial(match, encoder, solos, out), out, needs))
@@ -92,7 +99,7 @@ class Senses:
     def summarize(self, out: Path) -> None:
         """Write what is done: means over seeds, and early fusion minus separate encoders, paired by clip."""
         rows = []
-        for name in (*SETS, "matching"):
+        for name in (*SETS, FEW_SOLOS, "matching"):
             for objective, (early, separate) in OBJECTIVES.items():
                 ours, theirs = (self._found(name, kind) for kind in (early, separate))
                 for what in READ:
@@ -126,13 +133,14 @@ def _score(seeds: dict[int, list[int]]) -> dict[str, object]:
     return {"value": float(np.mean(each)), "seeds": each, "num": len(next(iter(seeds.values())))}
 
 
-def probe(train: Path, test: Path, out: Path) -> None:
-    """Write which test clips' labels are told from pooled features."""
+def probe(train: Path, test: Path, out: Path, count: int | None = None) -> None:
+    """Write which test clips' labels are told from pooled features; `count` leaves only the first to learn from."""
     known, asked = read_features(str(train)), read_features(str(test))
     names = sorted({str(label) for label in known.labels})
     classes, truth = (torch.tensor([names.index(str(label)) for label in own.labels]) for own in (known, asked))
     a, b = ({name: torch.from_numpy(x).float() for name, x in own.streams.items()} for own in (known, asked))
-    _write(a, classes, b, truth, out)
+    few = slice(count)  # classes alternate, so the first are balanced
+    _write({name: x[few] for name, x in a.items()}, classes[few], b, truth, out)
 
 
 def match(place: str, solos: Path, out: Path) -> None:

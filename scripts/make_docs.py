@@ -325,6 +325,7 @@ TABLES: dict[str, Callable] = {
     "matching": matching,
     "motion": paired_arms,
     "objectives": objectives,
+    "patch_embedding": paired_arms,
     "senses": senses,
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,

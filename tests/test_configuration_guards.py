@@ -63,6 +63,7 @@ def test_warm_up_is_a_share_of_a_run_of_any_length() -> None:
 
 
 OWN_LENGTHS = {
+    "aligned": (24, 24 * 0.05),
     "audioset": (200, 40),
     "bandstand": (8, 0.4),
     "finetune_audioset": (100, 20),
