@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import re
 import sys
 from pathlib import Path
 
 import torch
+
+from deepavfusion.training.resident_memory import resident
 
 MALLOC_MMAP_THRESHOLD = -3
 """Number of the parameter in glibc's mallopt."""
@@ -54,13 +55,6 @@ def reset_peak(device: str) -> None:
 def peak(device: str) -> int:
     """The most bytes taken since `reset_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
-
-
-def resident(key: str) -> int:
-    """VmRSS or VmHWM of this process in bytes."""
-    match = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match[1]) * 1024
 
 
 def total(device: str) -> int:

@@ -8,8 +8,6 @@ nobody waits for a GPU.
 from __future__ import annotations
 
 import os
-import resource
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from deepavfusion.configuration import TrainingConfig
+from deepavfusion.training.resident_memory import peak_resident
 from deepavfusion.training.sharding import shard
 
 
@@ -119,8 +118,7 @@ class Processes:
         """Largest memory use of this process so far in MiB: allocated on the GPU, or resident on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / 2**20
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
+        return peak_resident() / 2**20
 
     def close(self) -> None:
         """Leave the process group; nothing can be exchanged afterwards."""
