@@ -110,7 +110,7 @@ def test_a_map_that_knows_the_truth_wins_everything(world: Path, monkeypatch: py
     def maps(image: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         raise AssertionError
 
-    evaluator = LocalizationEvaluator(SoundMapper(maps, ENCODER, (), "oracle"), items)
+    evaluator = LocalizationEvaluator(SoundMapper(maps, ENCODER, (), "oracle", 8), items)
     predict = evaluator.predict
 
     def oracle(batch: Any, device: torch.device) -> Any:
@@ -184,7 +184,7 @@ def test_twins_choose_by_sound_alone(world: Path) -> None:
     def bright(image: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(image.mean(dim=1, keepdim=True), 8).sigmoid()
 
-    found = predict_all(LocalizationEvaluator(SoundMapper(bright, ENCODER, (), "x"), items), OneProcess(CPU), 4, 0)
+    found = predict_all(LocalizationEvaluator(SoundMapper(bright, ENCODER, (), "x", 8), items), OneProcess(CPU), 4, 0)
     assert found.values["chosen_own"].mean() == 0.5
 
 
@@ -318,6 +318,8 @@ def test_a_clip_without_sound_fails_where_something_should_sound(world: Path) ->
     assert other.failure is None
     assert not np.array_equal(other.waveform, samples[0].waveform)
     assert np.array_equal(other.image, samples[0].image) or other.image_present  # without truth the frame is free
-    evaluator = LocalizationEvaluator(SoundMapper(lambda i, a: torch.zeros(len(i), 1, 4, 4), ENCODER, (), "x"), [item])
+    evaluator = LocalizationEvaluator(
+        SoundMapper(lambda i, a: torch.zeros(len(i), 1, 4, 4), ENCODER, (), "x", 8), [item]
+    )
     batch = collate([replace(samples[0], audio_present=False), samples[1]])
     assert evaluator.predict(batch, CPU).failed == {0: "no sound"}

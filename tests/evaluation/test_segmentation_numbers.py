@@ -85,7 +85,7 @@ def test_thresholds_of_maps_by_a_slow_way() -> None:
 
 def test_maps_become_probabilities_by_rank_and_keep_their_order() -> None:
     narrow = 0.4 + 0.01 * torch.linspace(0, 1, 64).view(1, 1, 8, 8)
-    mapper = SoundMapper(lambda image, audio: narrow, EarlyFusionConfig(image_size=(32, 32)), (), "fixed")
+    mapper = SoundMapper(lambda image, audio: narrow, EarlyFusionConfig(image_size=(32, 32)), (), "fixed", 16)
     image, audio = torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
     scale = scale_of(np.quantile(narrow.numpy(), np.linspace(0.01, 0.99, 99))[None])
     for place in (10, 80):

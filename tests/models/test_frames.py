@@ -175,7 +175,7 @@ def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> Non
     tokens = EncoderOutput(image, audio, fusion, (LayerTokens(image, audio, fusion),) * 3)
     with torch.no_grad():
         picture = film(1, dtype=torch.float64)
-        found = head(picture, tokens)[0, 5]
+        found = head(picture, tokens).flatten(2)[0, :, 5]
         own = head.patch[0](head.norms[0](image[0].unflatten(0, (T, N))[:, 5]))  # (T, 16)
         own = own + head.view_linear(torch.cat([head.view(picture[:, t])[:, 5] for t in range(T)]))
         parts = sound_of_frames(audio, config.encoder)[0]

@@ -39,8 +39,27 @@ def test_a_gradient_reaches_every_parameter(form: str) -> None:
     assert {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()} == set()
 
 
-def test_saving_and_loading_keeps_maps(tmp_path: Path) -> None:
-    config = LocalizerConfig(encoder=ENCODER, dim=12, layers=(0, 2), pooling="logsumexp")
+def test_finer_maps_start_from_those_of_patches_and_see_small_shapes() -> None:
+    torch.manual_seed(0)
+    model = Localizer(LocalizerConfig(encoder=ENCODER, classes=("a", "b"), dim=32, stride=2)).eval()
+    assert model.config.map_grid == (16, 24)
+    image, audio = inputs()
+    out = model(image, audio)
+    assert out.maps.shape == (3, 2, 16, 24)
+    assert out.pooled.shape == (3, 2)
+    (out.maps.square().sum() + out.pooled.sum()).backward()
+    assert {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()} == set()
+    finer, model.head.finer = model.head.finer, None
+    coarse = model(image, audio).maps
+    model.head.finer = finer
+    torch.nn.init.zeros_(finer.last.weight)
+    expected = torch.nn.functional.interpolate(coarse, (16, 24), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(model(image, audio).maps, expected)
+
+
+@pytest.mark.parametrize("stride", [0, 4])
+def test_saving_and_loading_keeps_maps(stride: int, tmp_path: Path) -> None:
+    config = LocalizerConfig(encoder=ENCODER, dim=24, layers=(0, 2), pooling="logsumexp", stride=stride)
     model = Localizer(config).eval()
     model.save_pretrained(tmp_path)
     loaded = Localizer.from_pretrained(tmp_path)
@@ -76,6 +95,12 @@ def test_readings_tell_sounds_of_one_mean_apart(readings: int) -> None:
         tokens = EncoderOutput(image, sound, fusion, (LayerTokens(image, sound, fusion),) * 3)
         maps.append(head(inputs(1)[0], tokens))
     assert torch.allclose(*maps, atol=1e-5) == (readings == 0)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_stride_that_is_no_finer_than_patches_is_refused(stride: int) -> None:
+    with pytest.raises(ValueError, match=f"stride {stride} must be below the patch size 8 and divide"):
+        LocalizerConfig(encoder=ENCODER, stride=stride)
 
 
 def test_layers_default_to_three_evenly_spaced() -> None:

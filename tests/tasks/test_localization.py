@@ -140,22 +140,25 @@ def test_mismatched_pairs_never_have_their_own_sound(world: Path, encoder: Path,
     assert min(silent, foreign) >= 15
 
 
-def test_supervised_targets_are_the_truth_of_each_patch(world: Path, encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [0, 2])
+def test_supervised_targets_are_the_truth_of_each_cell(stride: int, world: Path, encoder: Path, tmp_path: Path) -> None:
     config = make("supervised", world, encoder, tmp_path, splits=("segmentation_train",), data=WHOLE)
+    config = replace(config, head=replace(config.head, stride=stride))
+    side = stride or 8
     task = Localization(config)
     batch = first_batch(task)
     assert batch.truth is not None
     targets = task.inputs(batch)["targets"]
-    assert targets.shape == (4, 1, 4, 4)
+    assert targets.shape == (4, 1, 32 // side, 32 // side)
     for i in range(4):
-        for row in range(4):
-            for column in range(4):
-                part = batch.truth[i, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        for row in range(32 // side):
+            for column in range(32 // side):
+                part = batch.truth[i, side * row : side * row + side, side * column : side * column + side]
                 assert targets[i, 0, row, column].item() == pytest.approx((part > 0).float().mean().item())
     assert targets.max() > 0.3
     by_class = Localization(replace(config, classes="bandstand"))
     each = by_class.inputs(first_batch(by_class))["targets"]
-    assert each.shape == (4, 24, 4, 4)
+    assert each.shape == (4, 24, 32 // side, 32 // side)
     torch.testing.assert_close(each.sum(dim=1, keepdim=True), targets)
 
 
@@ -294,7 +297,7 @@ def test_one_map_per_class_learns_from_labels(world: Path, encoder: Path, tmp_pa
 
 def test_collages_need_an_even_grid(world: Path, tmp_path: Path) -> None:
     odd = write_encoder(tmp_path / "odd", replace(ENCODER, image_size=(24, 32)))
-    with pytest.raises(ValueError, match=r"this encoder has \[3, 4\]; set it to 0"):
+    with pytest.raises(ValueError, match=r"these maps have \[3, 4\]; set it to 0"):
         Localization(make("self_supervised", world, odd, tmp_path))
     Localization(make("self_supervised", world, odd, tmp_path, contrast={"collage_weight": 0.0}))
 

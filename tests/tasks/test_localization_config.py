@@ -39,6 +39,7 @@ def test_mistakes_are_named() -> None:
         ),
         (["--recipe", "supervised", "--contrast.collage_weight", "1"], "makes no collages; set it to 0"),
         (["--head.top_share", "0"], r"--head\.top_share 0\.0 must be above 0"),
+        (["--head.stride", "3"], r"--head\.stride 3 must be a power of 2, or 0"),
         (["--optim.blr", "0.3"], r"--optim\.blr 0\.3 .* --recipe self_supervised was tuned"),
         (["--tune_encoder", "false"], "--freeze_encoder true stands for --tune_encoder false"),
         (["--drop_path", "1"], r"--drop_path 1\.0 must be in \[0, 1\)"),

@@ -157,7 +157,7 @@ class Predictor:
             ValueError: no such head, an input without picture or sound, or maps that are too many to keep.
         """
         model = self._ready.localizer()
-        rows, columns = model.config.encoder.image_grid
+        rows, columns = model.config.map_grid
         kept = 4 * model.config.num_maps * rows * columns
         one = partial(
             self._maps, Localization, OnePass.localization, model.config.classes, kept, step_seconds, progress

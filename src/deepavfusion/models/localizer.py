@@ -19,10 +19,13 @@ mean audio token of its own part of the window, and the factors are means over f
 deviations of patch and sound from these means, normalised likewise and averaged over frames: whether a patch changes
 when the sound does. With one frame there is no second product.
 
+With a `stride`, `x` is also brought to finer cells by `refinement`, whose logits are added to those of the patches,
+resized.
+
 From the last layer the head reads the encoder's output, after the final norms; from lower layers a block's output.
 
 Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `D` width of the encoder, `H` width of the head, `K`
-maps (classes, or one), `R C` rows and columns of patches.
+maps (classes, or one), `R C` rows and columns of the maps: of patches, or of finer cells.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ from torch import Tensor, nn
 from deepavfusion.models.config import reference_frame
 from deepavfusion.models.encoder import EncoderOutput, initialize
 from deepavfusion.models.encoder_model import EncoderModel
-from deepavfusion.models.frames import sound_of_frames
+from deepavfusion.models.frames import reference_picture, sound_of_frames
 from deepavfusion.models.fusion import where_present
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
-from deepavfusion.models.picture_view import PatchView
+from deepavfusion.models.picture_view import PatchView, PictureView
+from deepavfusion.models.refinement import RefiningStep, num_refining_steps, refine, refined_widths, resized
 from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
 from deepavfusion.models.token_norm import TokenNorm
 
@@ -50,7 +54,7 @@ HEAD_STD = 0.01
 
 @dataclass
 class LocalizerOutput:
-    """Scores of patches and of whole pictures, as logits."""
+    """Scores of patches, or of finer cells, and of whole pictures, as logits."""
 
     maps: Tensor
     """`(B, K, R, C)` float32."""
@@ -78,9 +82,10 @@ class LocalizerHead(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, width), nn.Linear(width, config.num_maps)
         self.apply(initialize)
         nn.init.trunc_normal_(self.fc2.weight, std=HEAD_STD)
+        self.finer = FinerMaps(config) if config.stride else None
 
     def forward(self, picture: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
-        """Logits `(B, I, K)`; a sample without sound is compared with what the fusion tokens know alone."""
+        """Logits `(B, K, R, C)`; a sample without sound is compared with what the fusion tokens know alone."""
         assert tokens.layers is not None
         assert tokens.image is not None
         frames = picture if picture.ndim == 5 else picture[:, None]
@@ -105,7 +110,32 @@ class LocalizerHead(nn.Module):
             context, key_mask = self.context(SoundTokens(tokens.audio, audio_present, tokens.fusion), len(x))
             for reading in self.readings:
                 x = reading(x, context, key_mask)
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+        x = self.norm(x)
+        maps = self.fc2(F.gelu(self.fc1(x))).mT.unflatten(2, self.encoder_config.image_grid)
+        if self.finer is None:
+            return maps
+        grid = x.mT.unflatten(2, self.encoder_config.image_grid)
+        return self.finer(grid, maps, reference_picture(picture))
+
+
+class FinerMaps(nn.Module):
+    """Logits of finer cells than patches."""
+
+    def __init__(self, config: LocalizerConfig) -> None:
+        super().__init__()
+        num_steps = num_refining_steps(config.encoder.patch_size, config.stride)
+        widths = refined_widths(config.dim, num_steps)
+        self.picture = PictureView(num_steps, config.stride)
+        self.steps = nn.ModuleList(RefiningStep(widths[k], 0, widths[k + 1]) for k in range(num_steps))
+        self.last = nn.Conv2d(widths[-1], config.num_maps, 1)
+        self.apply(initialize)
+        nn.init.trunc_normal_(self.last.weight, std=HEAD_STD)
+
+    def forward(self, x: Tensor, coarse: Tensor, picture: Tensor) -> Tensor:
+        """Features `(B, H, r, c)` and logits `(B, K, r, c)` of patches, and the picture, to logits `(B, K, R, C)`."""
+        y = refine(self.steps, x, self.picture(picture), [[] for _ in self.steps])
+        logits: Tensor = self.last(y)
+        return logits + resized(coarse, logits.shape[-2:])
 
 
 class Localizer(EncoderModel):
@@ -125,7 +155,7 @@ class Localizer(EncoderModel):
         image_present: Tensor | None = None,
         audio_present: Tensor | None = None,
     ) -> LocalizerOutput:
-        """Score every image patch for the sound of its sample.
+        """Score every cell of the image for the sound of its sample.
 
         Args:
             image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised.
@@ -146,9 +176,8 @@ class Localizer(EncoderModel):
 
         `tokens` hold every layer.
         """
-        logits = self.head(image, tokens, audio_present).float()
-        pooled = pool_scores(logits.mT, self.config)
-        return LocalizerOutput(logits.mT.unflatten(2, self.config.encoder.image_grid), pooled)
+        maps = self.head(image, tokens, audio_present).float()
+        return LocalizerOutput(maps, pool_scores(maps.flatten(2), self.config))
 
     def blank_answer(self) -> Tensor:
         """The map of a blank picture and sound."""
@@ -157,10 +186,10 @@ class Localizer(EncoderModel):
 
 
 def pool_scores(logits: Tensor, config: LocalizerHeadConfig) -> Tensor:
-    """One logit of several patches.
+    """One logit of several patches or cells.
 
     `top`: the mean of the largest `top_share` of them, at least of one. `logsumexp`: log(mean(exp(r x))) / r with `r`
-    the sharpness, which lies between mean and maximum and does not depend on how many patches there are.
+    the sharpness, which lies between mean and maximum and does not depend on how many there are.
 
     Args:
         logits: `(..., I)`.

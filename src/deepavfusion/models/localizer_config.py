@@ -23,10 +23,13 @@ class LocalizerHeadConfig(ModelConfig):
     readings: int = 2
     """Cross-attention blocks in which patches read the audio and fusion tokens; 0 compares them only with the means of
     these tokens."""
+    stride: int = 0
+    """A score for every N x N pixels, N a power of 2 below the patch size, refined by convolutions over the image; 0: a
+    score for every patch."""
     pooling: MapPooling = "top"
-    """How a map becomes one score: top, the mean of its highest patches, or logsumexp, a log-sum-exp of all."""
+    """How a map becomes one score: top, the mean of its highest cells, or logsumexp, a log-sum-exp of all."""
     top_share: float = 0.1
-    """Share of the patches that top pooling averages; at least one patch."""
+    """Share of the cells that top pooling averages; at least one."""
     sharpness: float = 5.0
     """Factor on the logits in the log-sum-exp: near 0 it gives their mean, for large values their maximum."""
 
@@ -38,6 +41,8 @@ class LocalizerHeadConfig(ModelConfig):
             raise ValueError(f"view_dim {self.view_dim} must be a positive multiple of 8")
         if self.readings < 0:
             raise ValueError(f"readings {self.readings} must be at least 0")
+        if self.stride < 0 or self.stride & (self.stride - 1):
+            raise ValueError(f"stride {self.stride} must be a power of 2, or 0 for a score of every patch")
         if self.pooling not in ("top", "logsumexp"):
             raise ValueError(f"pooling {self.pooling!r} must be top or logsumexp")
         if not 0 < self.top_share <= 1:
@@ -63,11 +68,28 @@ class LocalizerConfig(LocalizerHeadConfig):
             object.__setattr__(self, "layers", spread_layers(depth))
         check_layers(self.layers, depth)
         check_classes(self.classes)
+        patch, sides = self.encoder.patch_size, self.encoder.image_size
+        if self.stride and (self.stride >= patch or any(side % self.stride for side in sides)):
+            raise ValueError(
+                f"stride {self.stride} must be below the patch size {patch} and divide the image's {sides[0]} x "
+                f"{sides[1]} pixels; 0 gives a score for every patch"
+            )
 
     @property
     def num_maps(self) -> int:
         """Maps per picture."""
         return max(1, len(self.classes))
+
+    @property
+    def cell_size(self) -> int:
+        """Pixels that a cell of the maps is high and wide."""
+        return self.stride or self.encoder.patch_size
+
+    @property
+    def map_grid(self) -> tuple[int, int]:
+        """Rows and columns of the maps."""
+        height, width = self.encoder.image_size
+        return height // self.cell_size, width // self.cell_size
 
 
 def spread_layers(depth: int, count: int = 3) -> tuple[int, ...]:

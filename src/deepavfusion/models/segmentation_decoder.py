@@ -16,19 +16,17 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.encoder import initialize
-from deepavfusion.models.picture_view import GROUPS, PICTURE_DIM, PictureView, conv_block
+from deepavfusion.models.picture_view import PictureView
+from deepavfusion.models.refinement import RefiningStep, num_refining_steps, refine, refined_widths, resized
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
 from deepavfusion.models.token_norm import TokenNorm
 
 NUM_READINGS = 2
 """Blocks in which image positions read the sound."""
-LEAST_DIM = 24
-"""Width that the maps keep at the finest resolutions."""
 FOREGROUND_PRIOR = 0.1
 """Probability of sounding that a new binary model starts near, for every pixel."""
 
@@ -40,13 +38,12 @@ class SegmentationDecoder(nn.Module):
         super().__init__()
         dim, width, num_logits = config.encoder.embed_dim, config.decoder_dim, config.num_logits
         num_maps = len(config.layer_numbers)
-        num_steps = max(1, math.ceil(math.log2(config.encoder.patch_size / config.stride)))
+        num_steps = num_refining_steps(config.encoder.patch_size, config.stride)
         self.norms = nn.ModuleList(TokenNorm(dim) for _ in range(num_maps))
         self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
         self.context = SoundContext(config.encoder, width, config.hears)
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
-        # Halved at every step, in whole groups.
-        widths = [max(-(-(width >> k) // GROUPS) * GROUPS, LEAST_DIM) for k in range(num_steps + 1)]
+        widths = refined_widths(width, num_steps)
         self.picture = PictureView(num_steps, config.stride)
         # The highest map starts; the next ones join at one step each, what is left over at the last.
         self.joins = [min(k, num_steps) for k in range(1, num_maps)]
@@ -75,33 +72,11 @@ class SegmentationDecoder(nn.Module):
         for reading in self.readings:
             x = reading(x, context, key_mask)
         grids = [level.transpose(1, 2).unflatten(2, (rows, columns)) for level in (x, *levels[1:])]
-        y = grids[0]
-        for k, (step, view) in enumerate(zip(self.steps, self.picture(picture), strict=True), 1):
-            joining = [grid for grid, place in zip(grids[1:], self.joins, strict=True) if place == k]
-            y = step(y, joining, view)
+        joining: list[list[Tensor]] = [[] for _ in self.steps]
+        for grid, place in zip(grids[1:], self.joins, strict=True):
+            joining[place - 1].append(grid)
+        y = refine(self.steps, grids[0], self.picture(picture), joining)
         asked = self.asking(self.queries.expand(len(picture), -1, -1), context, key_mask)
         kernel, bias = self.kernel(self.kernel_norm(asked)).split([y.shape[1], 1], dim=-1)
         logits = torch.einsum("bchw,bkc->bkhw", y, kernel) * y.shape[1] ** -0.5
-        return _resized(logits + bias[..., None], picture.shape[-2:])
-
-
-class RefiningStep(nn.Module):
-    """Bring a map to the size of a view of the picture and join it with that view and with maps of lower layers."""
-
-    def __init__(self, width_in: int, width_joining: int, width: int) -> None:
-        super().__init__()
-        self.lateral = nn.Conv2d(width_joining, width, 1) if width_joining else None
-        self.join = conv_block(width_in + PICTURE_DIM, width)
-        self.refine = conv_block(width, width)
-
-    def forward(self, x: Tensor, joining: list[Tensor], view: Tensor) -> Tensor:
-        size = view.shape[-2:]
-        x = self.join(torch.cat([_resized(x, size), view], dim=1))
-        if self.lateral is not None:  # mapped at the coarse grid, which is cheaper and the same as after upsampling
-            x = x + _resized(self.lateral(torch.cat(joining, dim=1)), size)
-        refined: Tensor = self.refine(x)
-        return refined
-
-
-def _resized(x: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return resized(logits + bias[..., None], picture.shape[-2:])

@@ -6,10 +6,11 @@ something sounds, but not where: in an encoder in which every patch has seen the
 answer. Collages ask where: four images in one, with the sound of one of them, and cross-entropy over the pooled
 quarters.
 
-`supervised` trains every patch, by binary cross-entropy, to predict the share of it that sounds. `synchrony` does the
-same with what moves when something sounds (`data.synchrony`) in place of annotations, and leaves undecided pixels out.
+`supervised` trains every cell of the map, by binary cross-entropy, to predict the share of it that sounds. `synchrony`
+does the same with what moves when something sounds (`data.synchrony`) in place of annotations, and leaves undecided
+pixels out.
 
-Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of patches, `H W` pixels.
+Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of the maps, `H W` pixels.
 """
 
 from __future__ import annotations
@@ -223,9 +224,9 @@ class Localization(EncoderTask[Localizer]):
         return clips_where(clips, "id", annotations.__contains__), BoxMasks(annotations, classes)
 
     def _patch_shares(self, masks: Tensor) -> Tensor:
-        """From bool pixels `(B, K, H, W)`, or `(B, H, W)` of one map, to shares of patches `(B, K, R, C)`."""
+        """From bool pixels `(B, K, H, W)`, or `(B, H, W)` of one map, to shares of cells `(B, K, R, C)`."""
         masks = masks if masks.ndim == 4 else masks[:, None]
-        return F.avg_pool2d(masks.float(), self.model_config.encoder.patch_size)
+        return F.avg_pool2d(masks.float(), self.model_config.cell_size)
 
     def _num_mismatched(self, batch_size: int) -> int:
         """How many pictures of a batch, the first ones, are also shown with a sound that is not theirs."""
@@ -235,10 +236,10 @@ class Localization(EncoderTask[Localizer]):
         if not self.config.contrast.collage_weight:
             return
         encoder = self.model_config.encoder
-        if any(side % 2 for side in (*encoder.image_grid, *encoder.image_size)):
+        if any(side % 2 for side in (*self.model_config.map_grid, *encoder.image_size)):
             raise ValueError(
                 f"contrast.collage_weight {self.config.contrast.collage_weight}: collages need an even number of "
-                f"patches in both directions, this encoder has {list(encoder.image_grid)}; set it to 0"
+                f"cells in both directions, these maps have {list(self.model_config.map_grid)}; set it to 0"
             )
         if self.config.training.batch_size // self.config.training.accumulation < 2:
             raise ValueError("training.batch_size: collages need at least two clips in a batch")

@@ -1,6 +1,7 @@
 """From image and sound to a map, by a trained head or by a method on the encoder alone.
 
-Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of the map, `H W` pixels, `p` patch side.
+Shape legend: `B` batch, `K` maps (classes, or one), `R C` rows and columns of the map, `H W` pixels, `p` side of a cell
+in pixels.
 """
 
 from __future__ import annotations
@@ -39,16 +40,18 @@ class SoundMapper:
     """One map each; empty for a single map."""
     name: str
     """Method and what decides about it, for the protocol."""
+    cell_size: int
+    """Pixels that a cell of a map is high and wide; without shifts."""
     shifts: int = 1
     dtype: torch.dtype | None = None
     """Of the forward pass under autocast; None is plain float32."""
 
     def __call__(self, image: Tensor, audio: Tensor) -> Tensor:
-        """`(B, K, R, C)` float32 in [0, 1]; `shifts` times the patch grid in both directions."""
+        """`(B, K, R, C)` float32 in [0, 1]; `shifts` times as many cells in both directions."""
         with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             if self.shifts == 1:
                 return self.maps(image, audio).float()
-            return shifted_maps(self.maps, image, audio, self.encoder.patch_size, self.shifts)
+            return shifted_maps(self.maps, image, audio, self.cell_size, self.shifts)
 
 
 def load_mapper(
@@ -92,7 +95,7 @@ def load_mapper(
     name = f"{method} of layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
     name += ", untrained" if untrained else ""
     maps = partial(zero_shot_maps, encoder.to(device).eval(), method, layers)
-    return SoundMapper(maps, config, (), name, shifts, dtype)
+    return SoundMapper(maps, config, (), name, config.patch_size, shifts, dtype)
 
 
 def of_localizer(model: Localizer, shifts: int = 1, dtype: torch.dtype | None = None) -> SoundMapper:
@@ -102,29 +105,31 @@ def of_localizer(model: Localizer, shifts: int = 1, dtype: torch.dtype | None = 
     def maps(image: Tensor, audio: Tensor) -> Tensor:
         return model(image, audio).maps.sigmoid()
 
-    return SoundMapper(maps, config.encoder, config.classes, "head", shifts, dtype)
+    if config.cell_size % shifts:
+        raise ValueError(f"shifts {shifts} must divide the side {config.cell_size} of the map's cells")
+    return SoundMapper(maps, config.encoder, config.classes, "head", config.cell_size, shifts, dtype)
 
 
-def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, patch_size: int, shifts: int) -> Tensor:
+def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, cell_size: int, shifts: int) -> Tensor:
     """A finer map from overlapping shifts of the picture.
 
     The picture is moved by multiples of `p / shifts` in both directions, its border repeated where it moves in. A
-    pixel's score is the mean over the patches that cover it in the moved pictures, each with the score of its patch.
+    pixel's score is the mean over the cells that cover it in the moved pictures.
 
     Args:
-        maps: scores of the patches of pictures.
+        maps: scores of the cells of pictures, such as patches.
         image: `(B, 3, H, W)` or `(B, T, 3, H, W)`.
         audio: `(B, 1, mels, frames)`.
-        patch_size: `p`.
+        cell_size: `p`.
         shifts: in each direction; divides `p`.
 
     Returns:
         `(B, K, H shifts / p, W shifts / p)`.
     """
     height, width = image.shape[-2:]
-    step, first = patch_size // shifts, (shifts - 1) * (patch_size // shifts) // 2
+    step, first = cell_size // shifts, (shifts - 1) * (cell_size // shifts) // 2
     offsets = [i * step - first for i in range(shifts)]
-    margin = patch_size
+    margin = cell_size
     wide = F.pad(image.flatten(0, -4), (margin, margin, margin, margin), mode="replicate")
     wide = wide.unflatten(0, image.shape[:-3])
     total: Tensor | None = None
@@ -133,7 +138,7 @@ def shifted_maps(maps: Maps, image: Tensor, audio: Tensor, patch_size: int, shif
         for right in offsets:
             rows, columns = slice(margin + down, margin + down + height), slice(margin + right, margin + right + width)
             scores = maps(wide[..., rows, columns], audio).float()
-            pixels = scores.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)
+            pixels = scores.repeat_interleave(cell_size, 2).repeat_interleave(cell_size, 3)
             # Pixel (y, x) of the moved picture is (y + down, x + right) of the picture itself.
             inside = (max(0, down), min(height, height + down), max(0, right), min(width, width + right))
             part = pixels[..., inside[0] - down : inside[1] - down, inside[2] - right : inside[3] - right]
