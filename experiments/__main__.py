@@ -71,7 +71,7 @@ def main() -> int:
         place.resolve() if place.is_dir() else None for place in (words.digits, words.stamps, words.photos)
     )
     worlds = Worlds(results / "worlds", digits, stamps, photos)
-    encoders = Encoders(results / "encoders", worlds, results / "shipped_model" if words.quick else SHIPPED)
+    encoders = Encoders(results / "encoders", worlds)
     parts = experiments(results, worlds, encoders, words.quick)
     every = [step for seed in SEEDS for part in parts.values() for step in part.steps(seed)]
     goals = [step for seed in words.seeds for name in words.parts for step in parts[name].steps(seed)]
@@ -99,21 +99,19 @@ class Experiment(Protocol):
 def experiments(results: Path, worlds: Worlds, encoders: Encoders, quick: bool = False) -> dict[str, Experiment]:
     """All experiments by name, in the order of `PARTS`."""
     decoders = Decoder(results / "decoder", worlds, encoders)
-    segmentation = Segmentation(results / "segmentation", worlds, encoders)
-    separation = Separation(results / "separation", worlds, encoders)
     found: tuple[Experiment, ...] = (
         Classification(results / "classification", worlds, encoders),
         DigitIdentity(results / "classification", worlds),
-        segmentation,
+        Segmentation(results / "segmentation", worlds, encoders),
         Localization(results / "localization", worlds, encoders),
-        separation,
-        Motion(results / "motion", worlds),
+        Separation(results / "separation", worlds, encoders),
+        Motion(results / "motion", worlds, encoders),
         decoders,
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
         Objectives(results / "objectives", worlds.digits, quick),
         Senses(results / "senses", worlds, encoders),
         PatchEmbedding(results / "patch_embedding", worlds, encoders),
-        Shipped(results / "shipped", worlds, encoders, segmentation, separation),
+        Shipped(results / "shipped", worlds, encoders, results / "shipped_bundle" if quick else SHIPPED),
         Stamps(results / "stamps", worlds, encoders),
     )
     return dict(zip(PARTS, found, strict=True))

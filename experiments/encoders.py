@@ -1,18 +1,16 @@
-"""The pre-trained encoders, kept by configuration and seed and reused by every task; the first one ships."""
+"""The pre-trained encoders, kept by configuration and seed and reused by every task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from experiments.steps import AnyStep, Making, Step, options
+from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
 
 SEEDS = (0, 1, 2)
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "deepavfusion" / "shipped" / "bandstand"
-MAX_BYTES = 10 * 2**20
-"""The most that may ship."""
+"""The bundle in the package."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,6 @@ class Encoders:
 
     root: Path
     worlds: Worlds
-    shipped: Path = SHIPPED
-    """Where the shipped model is written, if it is not there."""
 
     def place(self, kind: str, seed: int) -> Path:
         """Run folder of an encoder: `early`, `separate`, `digits` or `taught`."""
@@ -98,12 +94,7 @@ class Encoders:
         return self.place(kind, seed) / "model"
 
     def start(self, kind: str, seed: int = SEEDS[0]) -> tuple[str, Path]:
-        """The encoder that a task starts from: what `--from` is given, and the file or folder it needs.
-
-        The first seed's early-fusion encoder is the shipped one.
-        """
-        if (kind, seed) == ("early", SEEDS[0]):
-            return "shipped:bandstand", SHIPPED / "model.safetensors"
+        """The encoder that a task starts from: what `--from` is given, and the file or folder it needs."""
         return str(self.place(kind, seed)), self.model(kind, seed)
 
     def words(self, kind: str, seed: int, run: Path) -> list[str]:
@@ -130,24 +121,8 @@ class Encoders:
         return self.worlds.shards(world, "pretrain") if world else self.worlds.corpus
 
     def steps(self) -> list[AnyStep]:
-        """All encoders, and the shipped one, which is made if it is not there."""
+        """All encoders."""
         kinds = {name: kind for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone}
         kinds = {name: kind for name, kind in kinds.items() if self.worlds.stamps or kind.recipe != "stage"}
         steps = [self.step(name, seed) for name, kind in kinds.items() for seed in kind.seeds]
-        steps += [self._teaching()] if "digits" in kinds else []
-        model = self.model("early", 0)
-        return [*steps, Making(partial(ship, model, self.shipped), self.shipped / "model.safetensors", (model,))]
-
-
-def ship(model: Path, out: Path) -> None:
-    """Save a run's encoder in float16.
-
-    Raises:
-        ValueError: it is too large to ship.
-    """
-    from deepavfusion.models import EarlyFusionEncoder
-
-    EarlyFusionEncoder.from_pretrained(model).half().save_pretrained(out)
-    size = (out / "model.safetensors").stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"{out}: {size / 2**20:.1f} MiB are too much to ship, {MAX_BYTES / 2**20:.0f} is the most")
+        return steps + ([self._teaching()] if "digits" in kinds else [])

@@ -35,7 +35,7 @@ TEST_DRAWS = 4
 
 @dataclass(frozen=True)
 class Matching:
-    """Where the features of the shipped encoder lie, and where the numbers go."""
+    """Where the features of the encoder lie, and where the numbers go."""
 
     root: Path
     features: dict[str, Path]

@@ -1,8 +1,8 @@
 """What several frames buy: one frame against several in scenes where only strokes tell which instrument plays.
 
-Both arms are supervised localizers on the shipped encoder, whose weights stay, with the same clips, steps and head;
-they differ in `--num_frames` alone. So that frames are dense in time and the runs short, the encoder is taken to small
-pictures and half the window first, with the positions of the smaller grids.
+Both arms are supervised localizers on the encoder of the recipe `bandstand`, whose weights stay, with the same clips,
+steps and head; they differ in `--num_frames` alone. So that frames are dense in time and the runs short, the encoder is
+taken to small pictures and half the window first, with the positions of the smaller grids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from deepavfusion.atomic import write_text
-from experiments.encoders import SEEDS, SHIPPED
+from experiments.encoders import SEEDS, Encoders
 from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import NUM_WORKERS, Worlds
@@ -49,6 +49,7 @@ class Motion:
 
     root: Path
     worlds: Worlds
+    encoders: Encoders
 
     @property
     def world(self) -> Path:
@@ -68,9 +69,8 @@ class Motion:
         clips = self.world / f"{PART}.csv"  # written after that of motion_train
         words = ["bandstand", str(self.world), "--clips", str(CLIPS), "--splits", "[motion_train,motion_test]"]
         words += ["--stems", "false", "--sheets", "false", "--num_workers", str(NUM_WORKERS)]
-        weights = SHIPPED / "model.safetensors"
-        start = self.encoder / "model.safetensors"
-        steps: list[AnyStep] = [Step(tuple(words), clips), Making(partial(small, self.encoder), start, (weights,))]
+        start, (_, model) = self.encoder / "model.safetensors", self.encoders.start("early")
+        steps: list[AnyStep] = [Step(tuple(words), clips), Making(partial(small, model, self.encoder), start, (model,))]
         for arm, num_frames in ARMS.items():
             run, out = self.run(arm, seed), self.evaluation(arm, seed)
             words = ["train", "localization", "--recipe", "supervised", "--from", str(self.encoder)]
@@ -90,11 +90,11 @@ class Motion:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 
 
-def small(out: Path) -> None:
-    """Save the shipped encoder for small pictures and short windows."""
+def small(model: Path, out: Path) -> None:
+    """Save an encoder for small pictures and short windows."""
     from deepavfusion.models import EarlyFusionEncoder
 
-    source = EarlyFusionEncoder.from_pretrained(SHIPPED)
+    source = EarlyFusionEncoder.from_pretrained(model)
     bands = source.config.audio_size[0]
     encoder = EarlyFusionEncoder(replace(source.config, image_size=IMAGE_SIZE, audio_size=(bands, AUDIO_FRAMES)))
     own = {name: value for name, value in encoder.state_dict().items() if name.endswith("pos_embed")}

@@ -107,7 +107,7 @@ class PatchEmbedding:
 
 
 def configure(form: str, out: Path) -> None:
-    """Save the shipped encoder's configuration with another patch embedding."""
+    """Save the configuration of the shipped encoder, with a patch embedding."""
     from deepavfusion.models import EarlyFusionEncoder
 
     config = replace(EarlyFusionEncoder.from_pretrained(SHIPPED).config, patch_embed=form)

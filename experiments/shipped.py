@@ -1,87 +1,158 @@
-"""The bundle that ships: the pre-trained encoder of the first seed with a head for every task, the encoder frozen.
+"""The bundle that ships: the aligned encoder of the first seed, and a model of every task that was trained from it.
 
-Heads on a frozen encoder share it, so that all four tasks fit into a few MiB and every command has something real to
-run. Those of localization, separation and segmentation are runs of the experiments, first seed; localization is the one
-that has learned from masks (`--recipe supervised`): the best map that a small head can give.
+Each task trains the encoder on with its head, so that every model has an encoder of its own; the bundle holds the one
+they started from too. Weights are kept in float16. The scores on the bundle's card are those of its models.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.encoders import MAX_BYTES, SEEDS, Encoders
-from experiments.segmentation import LOCALIZER, Segmentation
-from experiments.separation import Separation
+from experiments.encoders import SEEDS, SHIPPED, Encoders
+from experiments.segmentation import masks_step
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
 
-CLASSIFICATION: dict[str, object] = {
-    "recipe": "attentive",
-    "classes": "bandstand",
-    "optim.blr": 1e-2,
-    "optim.epochs": 20,
-    "optim.warmup_epochs": 2,
-    "training.batch_size": 32,
+MAX_BYTES = 24 * 2**20
+"""The most that may ship."""
+ENCODER = "convolved"
+"""What every task starts from."""
+COMMON: dict[str, object] = {
+    "training.batch_size": 8,
+    "optim.blr": 3.2e-2,
+    "optim.warmup_share": 0.1,
+    "optim.layer_decay": 0.8,
+    "training.precision": "bfloat16",
     "training.probe_every": 0,
     "training.picture_every": 0,
     "training.checkpoint_every": 200,
     "data.num_workers": 0,
 }
+"""A peak rate of 1e-3 at the head, less in the layers below."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a task is trained, and what it is scored on."""
+
+    settings: dict[str, object]
+    """What differs from `COMMON`."""
+    trains_on: Callable[[Worlds], tuple[Path, Path]]
+    """The clips, and what is there when they are."""
+    scored: str
+    """Manifest of the world, without the ending."""
+    how: tuple[str, ...] = ()
+    """Further words of the evaluation."""
+
+
+def _masks(worlds: Worlds) -> tuple[Path, Path]:
+    clips = masks_step(worlds).product
+    return clips, clips
+
+
+def _solos(worlds: Worlds) -> tuple[Path, Path]:
+    source = worlds.train("solos", "all")
+    return source, worlds.made(source)
+
+
+def _scenes(worlds: Worlds) -> tuple[Path, Path]:
+    return worlds.root / "band_few" / "pretrain.csv", worlds.shards("band_few", "pretrain") / "shards.json"
+
+
+HEADS = {
+    "classification": Head(
+        {
+            "recipe": "finetune",
+            "classes": "bandstand",
+            "optim.epochs": 18,
+            "augmentation.mixup": 0,
+            "augmentation.drop_path": 0,
+            "data.crop_area": "[0.7,1]",
+        },
+        _solos,
+        "band_solos/test",
+    ),
+    "localization": Head(
+        {
+            "recipe": "supervised",
+            "splits": "[segmentation_train]",
+            "head.dim": 128,
+            "head.stride": 4,
+            "optim.epochs": 6,
+            "data.crop_area": "[0.8,1]",
+        },
+        _masks,
+        "band_scenes/localization",
+    ),
+    "separation": Head(
+        {
+            "decoding.decoder_dim": 64,
+            "mixing.pictures": "source",
+            "mixing.single": 0.2,
+            "loss": "bce",
+            "optim.epochs": 8,
+            "data.crop_area": "[0.75,0.78]",
+            "data.crop_ratio": "[1,1]",
+        },
+        _scenes,
+        "band_scenes/duets",
+        ("--mixtures", "duets"),
+    ),
+    "segmentation": Head(
+        {
+            "recipe": "finetune",
+            "decoder.dim": 64,
+            "listening.silent_share": 0.1,
+            "listening.noise_share": 0.05,
+            "listening.foreign_share": 0.1,
+            "optim.epochs": 6,
+            "data.crop_area": "[0.8,1]",
+        },
+        _masks,
+        "band_scenes/segmentation_test",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """Where the heads' runs lie, and the steps that make the bundle."""
+    """Where the runs lie, and the steps that make the bundle."""
 
     root: Path
     worlds: Worlds
     encoders: Encoders
-    segmentation: Segmentation
-    separation: Separation
+    out: Path = SHIPPED
+    """The folder in the package."""
 
     def steps(self, seed: int) -> list[AnyStep]:
-        """Heads of one seed ship."""
+        """Models of one seed ship."""
         if seed != SEEDS[0]:
             return []
-        classifier, localizer = self.root / "classification", self.segmentation.run(LOCALIZER, seed)
-        runs = {
-            "classification": classifier,
-            "localization": localizer,
-            "separation": self.separation.run("band", "early", seed),
-            "segmentation": self.segmentation.run("early", seed),
-        }
-        start, model = self.encoders.start("early")
-        source, scored = self.worlds.train("solos", "all"), self.worlds.shards("band_solos", "test")
-        words = ["train", "classification", "--from", start, "--run_dir", str(classifier)]
-        words += ["--data.source", str(source), *options(CLASSIFICATION)]
-        needs = (model, self.worlds.made(source))
-        steps: list[AnyStep] = [Step(tuple(words), classifier / "model", needs)]
-        results = [
-            self.root / "classification" / "evaluation" / "test",
-            self.root / "localization" / "evaluation" / "localization",
-            self.separation.evaluation("band", "early", seed),
-            self.segmentation.evaluation("early", seed, "segmentation_test"),
-        ]
-        # The experiments score the other two.
-        solos, scenes = self.worlds.root / "band_solos" / "test.csv", self.worlds.root / "band_scenes"
-        twins = self.worlds.shards("band_scenes", "twins_test")
-        for task, out, clips, made in (
-            ("classification", results[0], solos, scored),
-            ("localization", results[1], scenes / "localization.csv", twins),
-        ):
-            words = ["evaluate", task, str(runs[task]), "--data.source", str(clips), "--data.split", "all"]
+        start, model = self.encoders.start(ENCODER)
+        steps: list[AnyStep] = [masks_step(self.worlds)]
+        results: list[Path] = []
+        for task, head in HEADS.items():
+            run, (source, made) = self.root / task, head.trains_on(self.worlds)
+            words = ["train", task, "--from", start, "--run_dir", str(run), "--data.source", str(source)]
+            steps.append(Step((*words, *options({**COMMON, **head.settings})), run / "model", (model, made)))
+            world, part = head.scored.split("/")
+            out, clips = run / "evaluation" / part, self.worlds.root / world / f"{part}.csv"
+            words = ["evaluate", task, str(run), "--data.source", str(clips), "--data.split", "all", *head.how]
             words += ["--data.num_workers", "0", "--out", str(out)]
-            steps.append(Step(tuple(words), out / "results.json", (runs[task] / "model", made / "shards.json")))
+            needs = (run / "model", self.worlds.made(self.worlds.root / world))
+            steps.append(Step(tuple(words), out / "results.json", needs))
+            results.append(out)
         bundling = ["bundle", "--encoder", start, "--float16", "true", "--name", "Bandstand", "--data", DATA]
-        bundling += [word for task, run in runs.items() for word in (f"--{task}", str(run))]
+        bundling += [word for task in HEADS for word in (f"--{task}", str(self.root / task))]
         bundling += ["--results", f"[{','.join(map(str, results))}]", "--summary", SUMMARY]
-        bundle, out = self.root / "bundle", self.encoders.shipped
+        bundle = self.root / "bundle"
         scores = tuple(folder / "results.json" for folder in results)
         steps.append(Step((*bundling, "--out", str(bundle)), bundle / "bundle.json", scores))
-        steps.append(Making(partial(ship, bundle, out), out / "bundle.json", (bundle / "bundle.json",)))
+        steps.append(Making(partial(ship, bundle, self.out), self.out / "bundle.json", (bundle / "bundle.json",)))
         return steps
 
     def summarize(self, out: Path) -> None:
@@ -89,12 +160,12 @@ class Shipped:
 
 
 DATA = (
-    "The embedded world Bandstand (drawn instruments) and handwritten and spoken digits, all of it generated: "
-    "10,800 unlabelled clips of pre-training, then training clips of each task."
+    "The generated world Bandstand of drawn instruments: 4,150 unlabelled clips of pre-training, then training clips "
+    "of each task."
 )
 SUMMARY = (
-    "A small early-fusion encoder with heads for classification, localization, separation and segmentation on it, "
-    "frozen. It has seen nothing but drawn instruments and digits: it is there to try every command."
+    "Small early-fusion models for classification, localization, separation and segmentation, and the encoder they "
+    "were trained from. They have seen nothing but drawn instruments: they are there to try every command."
 )
 
 

@@ -15,7 +15,7 @@ from deepavfusion.inference import Arrays, Predictor
 from deepavfusion.storage.starting_point import SHIPPED
 
 FOLDER = SHIPPED / "bandstand"
-MAX_BYTES = 10 * 2**20
+MAX_BYTES = 24 * 2**20
 
 
 @pytest.fixture(scope="module")
