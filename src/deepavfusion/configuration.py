@@ -152,6 +152,9 @@ class TrainingConfig:
     """Share of the drawn clips that may be unreadable; above it, and after at least 20 such clips, the run stops."""
     wandb: str | None = None
     """Weights & Biases project that metrics are sent to (needs the extra wandb); by default none."""
+    mlflow: str | None = None
+    """MLflow experiment that metrics are sent to, at the server that MLFLOW_TRACKING_URI names (needs the extra
+    mlflow); by default none."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulation", "checkpoint_every", "keep_checkpoints", "log_every"):

@@ -22,6 +22,7 @@ from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.run_folder import CsvTable, RunFolder
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.task import Task
+from deepavfusion.training.trackers import open_trackers
 
 
 class RunRecord:
@@ -43,7 +44,8 @@ class RunRecord:
         self._log = None
         if processes.first:
             folder.write_start(config.to_dict(), clips, step, processes.count)
-            self._log = MetricsLog(folder, step, config.to_dict(), config.training.wandb)
+            trackers = open_trackers(folder, step, config.to_dict(), config.training)
+            self._log = MetricsLog(folder, step, trackers, progress.say)
         self._step, self._waited_seconds, self._since = step, 0.0, time.perf_counter()
 
     @contextmanager

@@ -65,6 +65,7 @@ MAY_CHANGE = frozenset(
                 "probe_every",
                 "max_failures",
                 "wandb",
+                "mlflow",
             )
         ),
     }
@@ -75,6 +76,7 @@ optim.warmup_share is compared as the optim.warmup_epochs that it comes to."""
 CAME_LATER: dict[str, Any] = {
     "model.num_frames": 1,
     "model.patch_embed": "linear",
+    "head.stride": 0,
     "num_frames": None,
     "autoencoder.decoder_form": "self",
     "autoencoder.predicted_share": 1.0,
