@@ -7,13 +7,14 @@ VIDEOS ?=
 RUN_DIR ?= runs/demo
 RESULTS ?= ../results
 
-.PHONY: help env rooms docs test test-slow test-ray lint types wheel demo results clean
+.PHONY: help env rooms docs test test-slow test-ray test-extras lint types wheel demo results clean
 
 help:
 	@echo "make demo [VIDEOS=folder]  environment, then the demo: generated clips, pre-training, all tasks, a report"
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
+	@echo "make test-extras           the extras index, transformers and mlflow, then their tests"
 	@echo "make results [RESULTS=folder]  the experiments that the docs report; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
 	@echo "make docs                  the extra docs, then the site of the documentation, in site/; all links are checked"
@@ -37,6 +38,11 @@ test-slow: env
 test-ray: env
 	$(BIN)/pip install -qq -c constraints.txt -e ".[ray]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
+
+# What the base environment skips.
+test-extras: env
+	$(BIN)/pip install -qq -c constraints.txt -e ".[index,transformers,mlflow]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/archive tests/integrations tests/training/test_trackers.py
 
 lint: env
 	$(BIN)/ruff check src tests scripts experiments

@@ -82,6 +82,8 @@ HEADS = {
             "splits": "[segmentation_train]",
             "head.dim": 128,
             "head.stride": 4,
+            "contrast.mismatch_share": 0.25,
+            "contrast.silence_share": 0.4,
             "optim.epochs": 6,
             "data.crop_area": "[0.8,1]",
         },

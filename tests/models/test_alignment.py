@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models import AudioVisualMAE, MaskedAutoencoderConfig
-from deepavfusion.models.alignment import Alignment, Projection, Standardized
+from deepavfusion.models.alignment import STREAMS, Alignment, Projection, Standardized
 from deepavfusion.models.config import AlignmentConfig
+from deepavfusion.models.masked_autoencoder import one_sense
 from tests.models.tiny import TINY, inputs, randomized, tiny_encoder
 
 CONFIG = AlignmentConfig(weight=1.0, dim=8, hidden_dim=12)
@@ -56,7 +57,7 @@ def test_info_nce_is_the_mean_over_both_ways_of_telling_the_own_clip() -> None:
         for a, b in ((x, y), (y, x)):
             similar = [float(a[i] @ b[j] / a[i].norm() / b[j].norm()) * scale for j in rows]
             losses.append(np.log(np.sum(np.exp(similar))) - similar[rows.index(i)])
-    assert float(alignment.info_nce(x, y, there).detach()) == pytest.approx(np.mean(losses), rel=1e-6)
+    assert float(alignment.info_nce(x, y, there, there).detach()) == pytest.approx(np.mean(losses), rel=1e-6)
     assert scale == pytest.approx(10)
 
 
@@ -67,10 +68,10 @@ def test_terms_average_streams_and_compare_like_with_like() -> None:
         first, seen, heard = encoder(image, audio), encoder(image, None), encoder(None, audio)
     there = torch.ones(6, dtype=torch.bool)
     alignment.eval()
-    terms = alignment(first, seen, heard, there)
+    terms = alignment(first, seen, heard, there, dict.fromkeys(STREAMS, there))
     queries = [alignment.together[name](getattr(first, name).mean(1)) for name in ("image", "audio", "fusion")]
     target = alignment.alone["image"](torch.cat([seen.image.mean(1), seen.fusion.mean(1)], dim=1))
-    expected = torch.stack([alignment.info_nce(query, target, there) for query in queries]).mean()
+    expected = torch.stack([alignment.info_nce(query, target, there, there) for query in queries]).mean()
     assert float(terms["image"]) == pytest.approx(float(expected), rel=1e-6)
     assert set(terms) == {"image", "audio", "pair"}
     similar = alignment.embed(seen) @ alignment.embed(heard).T * alignment.log_scale.exp()
@@ -108,6 +109,54 @@ def test_a_clip_that_lacks_a_track_at_one_moment_takes_no_part(fusion_layers: st
     assert all(float(value) == 0 for value in nobody.values())
     sum(nobody.values()).backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_a_share_of_complete_samples_keeps_one_sense() -> None:
+    noise = torch.rand(4000, generator=torch.Generator().manual_seed(0))
+    lacking = torch.ones(4000, dtype=torch.bool)
+    lacking[:1000] = False
+    seen, heard = one_sense(0.6, noise, None, lacking)
+    assert (seen | heard)[1000:].all()
+    assert seen[:1000].all()  # what has one sense keeps it
+    assert not heard[:1000].any()
+    for own in (~seen, ~heard):
+        assert own[1000:].float().mean().item() == pytest.approx(0.3, abs=0.03)
+    hidden = noise[1000:][~seen[1000:]]
+    assert hidden.mean().item() == pytest.approx(0.5, abs=0.03)  # and so no patch is seen more often in these
+    assert all(own.all() for own in one_sense(0.0, noise, None, None))
+
+
+def test_what_was_not_encoded_is_compared_with_nothing() -> None:
+    encoder, alignment = tiny_encoder().eval(), Alignment(TINY, CONFIG).eval()
+    image, audio = inputs(6)
+    there = torch.ones(6, dtype=torch.bool)
+    seen_too = torch.tensor([True, False, True, True, True, False])
+    with torch.no_grad():
+        first, seen, heard = encoder(image, audio), encoder(image, None), encoder(None, audio)
+        encoded = {"image": seen_too, "audio": there, "fusion": there}
+        terms = alignment(first, seen, heard, there, encoded)
+        first.image[~seen_too] = 100.0
+        again = alignment(first, seen, heard, there, encoded)
+        whole = alignment(first, seen, heard, there, dict.fromkeys(STREAMS, there))
+    for name in ("image", "audio"):
+        assert torch.equal(terms[name], again[name])
+        assert not torch.allclose(terms[name], whole[name])
+    assert torch.equal(terms["pair"], whole["pair"])
+
+
+def test_senses_are_hidden_in_training_alone() -> None:
+    first, second = moments()
+    second["image_noise"][:, 0] = (torch.arange(6) + 0.5) / 6 / 1024  # by which two lose the image, two the audio
+    model = autoencoder(weight=0.0)
+    hiding = AudioVisualMAE(replace(model.config, alignment=replace(CONFIG, alone_share=2 / 3)))
+    hiding.load_state_dict(model.state_dict())
+    for training in (False, True):  # training changes what projections standardise by
+        model.train(training), hiding.train(training)
+        with torch.no_grad():
+            whole, parts = (own(**first, second=second).alignment for own in (model, hiding))
+        assert torch.equal(whole["image"], parts["image"]) != training
+    with pytest.raises(ValueError, match=r"alignment\.alone_share 0\.5 would hide a sense from the reconstruction"):
+        replace(model.config, weight=1.0, alignment=replace(CONFIG, alone_share=0.5))
 
 
 def test_every_trained_weight_has_a_gradient_without_reconstruction_too() -> None:

@@ -14,6 +14,8 @@ Shape legend: `B` clips, `D` width of the encoder, `E` of the joint space.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -23,6 +25,8 @@ from torch.distributed.nn.functional import all_gather
 from deepavfusion.models.config import AlignmentConfig, EarlyFusionConfig
 from deepavfusion.models.encoder import EncoderOutput
 
+Encoded = Mapping[str, Tensor]
+"""By stream, `(B,)` bool: whose first moment has it."""
 LARGEST_SCALE = 50.0
 """The most that the inverse of the learned temperature may be."""
 STREAMS = ("image", "audio", "fusion")
@@ -41,7 +45,7 @@ class Alignment(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor([1 / config.temperature]).log())
 
     def forward(
-        self, first: EncoderOutput, image: EncoderOutput, audio: EncoderOutput, there: Tensor
+        self, first: EncoderOutput, image: EncoderOutput, audio: EncoderOutput, there: Tensor, encoded: Encoded
     ) -> dict[str, Tensor]:
         """Mean InfoNCE in both directions, by target.
 
@@ -50,6 +54,7 @@ class Alignment(nn.Module):
             image: those of the second moment's image alone.
             audio: those of its audio alone.
             there: `(B,)` bool, clips that have image and audio at both moments; the others take no part.
+            encoded: which streams of the first moment were encoded; the others take no part either.
 
         Returns:
             `image` and `audio`: mean over the first moment's streams of the InfoNCE loss with the second's image, or
@@ -57,18 +62,23 @@ class Alignment(nn.Module):
         """
         with torch.autocast(there.device.type, enabled=False):
             means = [getattr(first, name).float().mean(dim=1) for name in self.streams]
-            means += [self.pooled(image), self.pooled(audio), there.float()[:, None]]
-            *means, there = self.of_all(torch.cat(means, dim=1)).split([x.shape[1] for x in means], dim=1)
-            there = there[:, 0].bool()
-            queries = [project(x, there) for project, x in zip(self.together.values(), means[:-2], strict=True)]
+            flags = torch.stack([there, *(there & encoded[name] for name in self.streams)], dim=1)
+            means += [self.pooled(image), self.pooled(audio), flags.float()]
+            *means, flags = self.of_all(torch.cat(means, dim=1)).split([x.shape[1] for x in means], dim=1)
+            there, *known = flags.bool().unbind(dim=1)
+            queries = [
+                project(x, own) for project, x, own in zip(self.together.values(), means[:-2], known, strict=True)
+            ]
             targets = {
                 name: project(x, there) for (name, project), x in zip(self.alone.items(), means[-2:], strict=True)
             }
             terms = {
-                name: torch.stack([self.info_nce(query, target, there) for query in queries]).mean()
+                name: torch.stack(
+                    [self.info_nce(query, target, own, there) for query, own in zip(queries, known, strict=True)]
+                ).mean()
                 for name, target in targets.items()
             }
-            return {**terms, "pair": self.info_nce(targets["image"], targets["audio"], there)}
+            return {**terms, "pair": self.info_nce(targets["image"], targets["audio"], there, there)}
 
     def pooled(self, out: EncoderOutput) -> Tensor:
         """Mean tokens of the streams that are there, side by side, in float32: `(B, D)` or `(B, 2 D)`."""
@@ -86,13 +96,17 @@ class Alignment(nn.Module):
         name = "image" if out.audio is None else "audio"
         return F.normalize(self.alone[name](self.pooled(out)), dim=1)
 
-    def info_nce(self, x: Tensor, y: Tensor, there: Tensor) -> Tensor:
-        """InfoNCE of rows `(B, E)` that belong together where they have the same number, both ways; a scalar."""
+    def info_nce(self, x: Tensor, y: Tensor, x_there: Tensor, y_there: Tensor) -> Tensor:
+        """InfoNCE of rows `(B, E)` that belong together where they have the same number, both ways; a scalar.
+
+        Rows that are not there, `(B,)` bool, are compared with none.
+        """
         logits = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T * self.log_scale.exp().clamp(max=LARGEST_SCALE)
-        logits = logits.masked_fill(~(there[:, None] & there), -1e4)
+        logits = logits.masked_fill(~(x_there[:, None] & y_there), -1e4)
         own = torch.arange(len(x), device=x.device)
         loss = (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2
-        return (loss * there).sum() / there.sum().clamp_min(1)
+        both = x_there & y_there
+        return (loss * both).sum() / both.sum().clamp_min(1)
 
     def of_all(self, x: Tensor) -> Tensor:
         """The rows of all processes, in their order; of one process its own."""

@@ -257,8 +257,14 @@ class AlignmentConfig(ModelConfig):
     """Share of the image patches that is hidden where the image is encoded alone."""
     audio_mask_ratio: float = 0.5
     """Share of the log-mel patches that is hidden where the audio is encoded alone."""
+    alone_share: float = 0.0
+    """Share of the clips whose first moment is encoded with one sense alone in training, half of them with the image,
+    half with the audio. With both senses a stream can find the other sense through the fusion tokens, and learns less
+    of its own."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.alone_share <= 1:
+            raise ValueError(f"alone_share {self.alone_share} must be a share between 0 and 1")
         if self.weight < 0:
             raise ValueError(f"weight {self.weight} must not be negative")
         for name in ("dim", "hidden_dim"):
@@ -293,6 +299,9 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
         super().__post_init__()
         if not self.weight and not self.alignment.weight:
             raise ValueError("weight 0 leaves nothing to learn from without --alignment.weight")
+        if self.weight and self.alignment.weight and self.alignment.alone_share:
+            share = self.alignment.alone_share
+            raise ValueError(f"alignment.alone_share {share} would hide a sense from the reconstruction; set weight 0")
         for name, patches in (("image", self.encoder.num_image_patches), ("audio", self.encoder.num_audio_patches)):
             ratio = getattr(self.alignment, f"{name}_mask_ratio")
             if self.alignment.weight and int(patches * (1 - ratio)) < 1:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deepavfusion.models.alignment import Alignment
+from deepavfusion.models.alignment import STREAMS, Alignment
 from deepavfusion.models.config import MaskedAutoencoderConfig
 from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
@@ -61,6 +61,24 @@ class AutoencoderOutput:
     """`(B, N)`, 1 where a patch is hidden."""
     alignment: dict[str, Tensor] = field(default_factory=dict)
     """Terms of the alignment, where a second moment was given."""
+
+
+def one_sense(
+    share: float, noise: Tensor, image_present: Tensor | None, audio_present: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Take one sense from some samples that have both, half of the share each.
+
+    Which ones follows from low digits of a patch's masking noise `(B,)`, so that it does not depend on the number of
+    processes, nor do the masks tell it.
+
+    Returns:
+        What is present of image and audio then, `(B,)` bool each.
+    """
+    draw = noise.double().mul(1024).frac()
+    of_all = torch.ones_like(draw, dtype=torch.bool)
+    image, audio = (of_all if own is None else own for own in (image_present, audio_present))
+    both = image & audio
+    return image & ~(both & (draw < share / 2)), audio & ~(both & (draw >= share / 2) & (draw < share))
 
 
 class AudioVisualMAE(EncoderModel):
@@ -118,7 +136,12 @@ class AudioVisualMAE(EncoderModel):
         Raises:
             ValueError: a second moment for a model without alignment.
         """
-        config = self.config
+        config, there = self.config, (image_present, audio_present)
+        if self.training and second is not None and config.alignment.alone_share:
+            draw = torch.rand(len(second["image"])) if image_noise is None else image_noise[:, 0]
+            image_present, audio_present = one_sense(
+                config.alignment.alone_share, draw.to(second["image"].device), *there
+            )
         mask_image = self.draw_mask(image, image_noise, config.num_image_kept, config.num_image_predicted)
         mask_audio = self.draw_mask(audio, audio_noise, config.num_audio_kept, config.num_audio_predicted)
         x = self.encoder(
@@ -145,29 +168,35 @@ class AudioVisualMAE(EncoderModel):
             pred_audio,
             None if mask_image is None else mask_image.mask,
             None if mask_audio is None else mask_audio.mask,
-            {} if second is None else self.align(x, image_present, audio_present, second),
+            {} if second is None else self.align(x, there, (image_present, audio_present), second),
         )
 
     def align(
         self,
         first: EncoderOutput,
-        image_present: Tensor | None,
-        audio_present: Tensor | None,
+        there: tuple[Tensor | None, Tensor | None],
+        encoded: tuple[Tensor | None, Tensor | None],
         second: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Terms of the alignment with a second moment (see `forward`)."""
+        """Terms of the alignment with a second moment (see `forward`).
+
+        Of the first moment: which clips have image and audio, and of which they were encoded; None stands for all.
+        """
         if self.alignment is None:
             raise ValueError("a second moment was given to a model without alignment")
         config, ids = self.config.alignment, {}
         for name, ratio in (("image", config.image_mask_ratio), ("audio", config.audio_mask_ratio)):
             noise = second[f"{name}_noise"]
             ids[name] = random_mask(noise, int(noise.shape[1] * (1 - ratio))).ids_keep
-        there = second["image_present"] & second["audio_present"]
-        for present in (image_present, audio_present):
-            there = there if present is None else there & present
+        complete = second["image_present"] & second["audio_present"]
+        for present in there:
+            complete = complete if present is None else complete & present
+        of_all = torch.ones_like(complete)
+        streams = dict(zip(STREAMS, (*(of_all if own is None else own for own in encoded), of_all), strict=True))
         image = self.encoder(second["image"], None, ids["image"], image_present=second["image_present"])
         audio = self.encoder(None, second["audio"], None, ids["audio"], audio_present=second["audio_present"])
-        return self.alignment(first, image, audio, there)
+        terms: dict[str, Tensor] = self.alignment(first, image, audio, complete, streams)
+        return terms
 
     def draw_mask(self, x: Tensor | None, noise: Tensor | None, num_kept: int, num_predicted: int) -> PatchMask | None:
         """Mask of `num_kept` visible patches for inputs `(B, C, H, W)` or `(B, T, C, H, W)`; None without any.
