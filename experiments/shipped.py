@@ -1,7 +1,8 @@
 """The bundle that ships: the aligned encoder of the first seed, and a model of every task that was trained from it.
 
-Each task trains the encoder on with its head, so that every model has an encoder of its own; the bundle holds the one
-they started from too. Weights are kept in float16. The scores on the bundle's card are those of its models.
+Classification and localization train the encoder on with their heads. The localizer's encoder has learned which of the
+instruments seen is heard; separation and segmentation stand on it, frozen. So the bundle holds three encoders. Weights
+are kept in float16. The scores on the bundle's card are those of its models.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ COMMON: dict[str, object] = {
     "training.batch_size": 8,
     "optim.blr": 3.2e-2,
     "optim.warmup_share": 0.1,
-    "optim.layer_decay": 0.8,
     "training.precision": "bfloat16",
     "training.probe_every": 0,
     "training.picture_every": 0,
     "training.checkpoint_every": 200,
     "data.num_workers": 0,
 }
-"""A peak rate of 1e-3 at the head, less in the layers below."""
+"""A peak rate of 1e-3 at the head."""
+TUNED: dict[str, object] = {"optim.layer_decay": 0.8}
+"""Of an encoder that is trained on: less in the layers below."""
+LOCALIZER = "localization"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Head:
     """Manifest of the world, without the ending."""
     how: tuple[str, ...] = ()
     """Further words of the evaluation."""
+    on_localizer: bool = False
+    """Whether it stands on the localizer's encoder, not the pre-trained one."""
 
 
 def _masks(worlds: Worlds) -> tuple[Path, Path]:
@@ -66,6 +71,7 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
 HEADS = {
     "classification": Head(
         {
+            **TUNED,
             "recipe": "finetune",
             "classes": "bandstand",
             "optim.epochs": 18,
@@ -78,6 +84,7 @@ HEADS = {
     ),
     "localization": Head(
         {
+            **TUNED,
             "recipe": "supervised",
             "splits": "[segmentation_train]",
             "head.dim": 128,
@@ -92,6 +99,7 @@ HEADS = {
     ),
     "separation": Head(
         {
+            "freeze_encoder": "true",
             "decoding.decoder_dim": 64,
             "mixing.pictures": "source",
             "mixing.single": 0.2,
@@ -103,10 +111,11 @@ HEADS = {
         _scenes,
         "band_scenes/duets",
         ("--mixtures", "duets"),
+        on_localizer=True,
     ),
     "segmentation": Head(
         {
-            "recipe": "finetune",
+            "recipe": "frozen",
             "decoder.dim": 64,
             "listening.silent_share": 0.1,
             "listening.noise_share": 0.05,
@@ -116,6 +125,7 @@ HEADS = {
         },
         _masks,
         "band_scenes/segmentation_test",
+        on_localizer=True,
     ),
 }
 
@@ -134,11 +144,13 @@ class Shipped:
         """Models of one seed ship."""
         if seed != SEEDS[0]:
             return []
-        start, model = self.encoders.start(ENCODER)
+        pretrained = self.encoders.start(ENCODER)
         steps: list[AnyStep] = [masks_step(self.worlds)]
         results: list[Path] = []
         for task, head in HEADS.items():
             run, (source, made) = self.root / task, head.trains_on(self.worlds)
+            localizer = self.root / LOCALIZER
+            start, model = (str(localizer), localizer / "model") if head.on_localizer else pretrained
             words = ["train", task, "--from", start, "--run_dir", str(run), "--data.source", str(source)]
             steps.append(Step((*words, *options({**COMMON, **head.settings})), run / "model", (model, made)))
             world, part = head.scored.split("/")
@@ -148,7 +160,7 @@ class Shipped:
             needs = (run / "model", self.worlds.made(self.worlds.root / world))
             steps.append(Step(tuple(words), out / "results.json", needs))
             results.append(out)
-        bundling = ["bundle", "--encoder", start, "--float16", "true", "--name", "Bandstand", "--data", DATA]
+        bundling = ["bundle", "--encoder", pretrained[0], "--float16", "true", "--name", "Bandstand", "--data", DATA]
         bundling += [word for task in HEADS for word in (f"--{task}", str(self.root / task))]
         bundling += ["--results", f"[{','.join(map(str, results))}]", "--summary", SUMMARY]
         bundle = self.root / "bundle"
