@@ -51,6 +51,7 @@ OBJECTIVES = {
     "reconstruction": ("early", "separate"),
     "alignment": ("aligned", "aligned_separate"),
     "alignment, convolutional": ("convolved", "convolved_separate"),
+    "the same, often one sense alone": ("alone", "convolved_separate"),
 }
 """By objective: the encoder with early fusion, and the two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"
