@@ -53,9 +53,11 @@ KINDS = {
     "separate": Kind("none", "none"),
     "aligned": Kind("aligned", "all", ALIGNED, world="band_few"),
     "aligned_separate": Kind("aligned_none", "none", ALIGNED, world="band_few"),
-    "convolved": Kind("convolved", "all", world="band_few", recipe="aligned"),
-    "alone": Kind("alone", "all", {"alignment.alone_share": 0.67}, world="band_few", recipe="aligned"),
-    "convolved_separate": Kind("convolved_none", "none", world="band_few", recipe="aligned"),
+    "convolved": Kind("convolved", "all", {"alignment.alone_share": 0}, world="band_few", recipe="aligned"),
+    "alone": Kind("alone", "all", world="band_few", recipe="aligned"),
+    "convolved_separate": Kind(
+        "convolved_none", "none", {"alignment.alone_share": 0}, world="band_few", recipe="aligned"
+    ),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
     "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
     "stage_separate": Kind("stage_none", "none", seeds=SEEDS[:1], recipe="stage"),
