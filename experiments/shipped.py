@@ -1,8 +1,9 @@
-"""The bundle that ships: the aligned encoder of the first seed, and a model of every task that was trained from it.
+"""The bundle that ships: an encoder that was pre-trained by alignment and trained on by localization, and four heads.
 
-Classification and localization train the encoder on with their heads. The localizer's encoder has learned which of the
-instruments seen is heard; separation and segmentation stand on it, frozen. So the bundle holds three encoders. Weights
-are kept in float16. The scores on the bundle's card are those of its models.
+A localizer learns from masks which of the instruments seen is heard. Its encoder knows what separation and segmentation
+need too; their heads stand on it, frozen, so that the bundle is smaller and heads share a forward pass. Classification
+trains the pre-trained encoder on for itself (an attentive probe of the localizer's had 88 % of the solos). Weights are
+kept in float16. The scores on the bundle's card are those of its models.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ COMMON: dict[str, object] = {
     "data.num_workers": 0,
 }
 """A peak rate of 1e-3 at the head."""
-TUNED: dict[str, object] = {"optim.layer_decay": 0.8}
-"""Of an encoder that is trained on: less in the layers below."""
 LOCALIZER = "localization"
 
 
@@ -71,9 +70,9 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
 HEADS = {
     "classification": Head(
         {
-            **TUNED,
             "recipe": "finetune",
             "classes": "bandstand",
+            "optim.layer_decay": 0.8,
             "optim.epochs": 18,
             "augmentation.mixup": 0,
             "augmentation.drop_path": 0,
@@ -84,8 +83,8 @@ HEADS = {
     ),
     "localization": Head(
         {
-            **TUNED,
             "recipe": "supervised",
+            "optim.layer_decay": 0.8,
             "splits": "[segmentation_train]",
             "head.dim": 128,
             "head.stride": 4,
@@ -160,7 +159,7 @@ class Shipped:
             needs = (run / "model", self.worlds.made(self.worlds.root / world))
             steps.append(Step(tuple(words), out / "results.json", needs))
             results.append(out)
-        bundling = ["bundle", "--encoder", pretrained[0], "--float16", "true", "--name", "Bandstand", "--data", DATA]
+        bundling = ["bundle", "--float16", "true", "--name", "Bandstand", "--data", DATA]
         bundling += [word for task in HEADS for word in (f"--{task}", str(self.root / task))]
         bundling += ["--results", f"[{','.join(map(str, results))}]", "--summary", SUMMARY]
         bundle = self.root / "bundle"
@@ -178,8 +177,9 @@ DATA = (
     "of each task."
 )
 SUMMARY = (
-    "Small early-fusion models for classification, localization, separation and segmentation, and the encoder they "
-    "were trained from. They have seen nothing but drawn instruments: they are there to try every command."
+    "Small early-fusion models for classification, localization, separation and segmentation. The base encoder was "
+    "pre-trained by alignment of two moments, then trained on with the localizer; separation and segmentation stand on "
+    "it, frozen. They have seen nothing but drawn instruments: they are there to try every command."
 )
 
 
