@@ -59,7 +59,7 @@ def test_finer_maps_start_from_those_of_patches_and_see_small_shapes() -> None:
 
 @pytest.mark.parametrize("stride", [0, 4])
 def test_saving_and_loading_keeps_maps(stride: int, tmp_path: Path) -> None:
-    config = LocalizerConfig(encoder=ENCODER, dim=24, layers=(0, 2), pooling="logsumexp", stride=stride)
+    config = LocalizerConfig(encoder=ENCODER, dim=12, layers=(0, 2), pooling="logsumexp", stride=stride)
     model = Localizer(config).eval()
     model.save_pretrained(tmp_path)
     loaded = Localizer.from_pretrained(tmp_path)

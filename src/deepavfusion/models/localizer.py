@@ -124,7 +124,7 @@ class FinerMaps(nn.Module):
     def __init__(self, config: LocalizerConfig) -> None:
         super().__init__()
         num_steps = num_refining_steps(config.encoder.patch_size, config.stride)
-        widths = refined_widths(config.dim, num_steps)
+        widths = [config.dim, *refined_widths(config.dim, num_steps)[1:]]
         self.picture = PictureView(num_steps, config.stride)
         self.steps = nn.ModuleList(RefiningStep(widths[k], 0, widths[k + 1]) for k in range(num_steps))
         self.last = nn.Conv2d(widths[-1], config.num_maps, 1)
