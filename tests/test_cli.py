@@ -214,7 +214,8 @@ SHIPPED = Path(__file__).parents[1] / "src" / "deepavfusion" / "shipped" / "band
 def test_a_closed_pipe_ends_a_command_quietly(line: str) -> None:
     code, said = reader_that_leaves(line.split())
     assert said == ""
-    assert code == (0 if line == "pretrain --help" else 141)  # argparse itself passes over what it cannot print
+    # From Python 3.11.3 on, argparse itself passes over what it cannot print.
+    assert code in ((0, 141) if line == "pretrain --help" else (141,))
     if line == "--help":
         assert reader_that_leaves(line.split(), both=True)[0] == 141
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from pathlib import Path
@@ -99,3 +100,26 @@ def test_code_in_the_metadata_is_not_run(tmp_path: Path, processes: Processes) -
     with pytest.raises(ValueError, match=r"step_00000001 was refused: loading it could run code .*mkdir"):
         checkpoints.load(path)
     assert not (tmp_path / "ran").exists()
+
+
+class Attribute:
+    """Pickled as a call of getattr, as early versions of Python 3.11 store members of enumerations."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self.named = kind, name
+
+    def __reduce__(self) -> tuple:
+        return getattr, self.named
+
+
+def test_members_of_enumerations_are_read_and_no_other_attribute() -> None:
+    from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata
+
+    from deepavfusion.training.sharded_checkpoints import _MetadataUnpickler
+
+    member = _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    stored = pickle.dumps(Attribute(_MEM_FORMAT_ENCODING, member.name))
+    assert _MetadataUnpickler(io.BytesIO(stored)).load() is member
+    for kind, name in ((Metadata, "__init__"), (_MEM_FORMAT_ENCODING, "__members__")):
+        with pytest.raises(pickle.UnpicklingError, match="could run code"):
+            _MetadataUnpickler(io.BytesIO(pickle.dumps(Attribute(kind, name)))).load()

@@ -22,6 +22,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,18 @@ class Reader(dcp.FileSystemReader):
 
 class _MetadataUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):  # by which early Python 3.11 stores members of enumerations
+            return _member
         if module not in _KNOWN or ((names := _KNOWN[module]) is not None and name not in names) or "." in name:
             raise pickle.UnpicklingError(f"{_METADATA} names {module}.{name}, which could run code")
         return getattr(importlib.import_module(module), name)
+
+
+def _member(kind: Any, name: Any) -> Any:
+    """A member of an enumeration."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum) and name in kind.__members__):
+        raise pickle.UnpicklingError(f"{_METADATA} names {kind}.{name}, which could run code")
+    return kind[name]
 
 
 def _load(folder: Path, tensors: dict[str, Any], processes: Processes | None) -> None:
