@@ -11,6 +11,7 @@ from deepavfusion import __version__
 from deepavfusion.arguments import RECIPES, UsageError, parse_arguments
 from deepavfusion.cli import VERBS, main
 from deepavfusion.tasks.pretraining_config import PretrainConfig
+from deepavfusion.verbs.verb import parsed
 
 
 def without_torch(*lines: str) -> subprocess.CompletedProcess:
@@ -308,3 +309,16 @@ def test_a_failure_is_one_line_and_its_exit_code(capsys: pytest.CaptureFixture, 
 def test_a_check_names_its_flag() -> None:
     with pytest.raises(UsageError, match=r"--data\.flip 2\.0 must be a probability"):
         parse_arguments(PretrainConfig, [*MINIMAL, "--data.flip", "2"])
+
+
+def test_words_without_a_flag_may_stand_anywhere_and_switches_need_no_value() -> None:
+    verb = VERBS["evaluate classification"]
+    first = parsed(verb, ["runs/a", "--data.source", "x.csv", "--out", "o"])
+    assert parsed(verb, ["--data.source", "x.csv", "--out=o", "runs/a"]) == first
+    config = parsed(
+        VERBS["train segmentation"], ["--data.accept_changed", "--run_dir", "r", "--data.source", "x", "--from", "e"]
+    )
+    assert config.data.accept_changed
+    assert parsed(VERBS["search"], ["-k", "3", "idx", "--exact", "query.wav"]).k == 3
+    with pytest.raises(UsageError, match="unknown option runs/b"):
+        parsed(verb, ["runs/a", "--data.source", "x.csv", "--out", "o", "runs/b"])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.arguments import UsageError
 from deepavfusion.cli import VERBS
+from deepavfusion.verbs.verb import parsed
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,10 +31,8 @@ def test_a_command_of_the_docs_is_taken(command: str) -> None:
     words = [word for word in words if word != "..."]
     problems = []
     for name, options in candidates(words):
-        verb = VERBS[name]
         try:
-            options = options if verb.as_options is None else verb.as_options()(options)
-            parse_arguments(verb.config(), options, positional=verb.positional)
+            parsed(VERBS[name], options)
         except UsageError as error:
             if not (shortened and str(error).startswith("missing ")):
                 problems.append(f"{name}: {error}")

@@ -28,15 +28,21 @@ class UsageError(ValueError):
 
 
 def parse_arguments(
-    cls: type[Config], words: Sequence[str], prog: str = "deepavfusion", positional: Sequence[str] = ()
+    cls: type[Config],
+    words: Sequence[str],
+    prog: str = "deepavfusion",
+    positional: Sequence[str] = (),
+    several: bool = False,
 ) -> Config:
     """The configuration that options describe.
 
     Args:
         cls: configuration dataclass; its fields are the flags and their docstrings the help.
-        words: options as on the command line; `--config` names a YAML file or a recipe, later options override it.
+        words: options as on the command line; `--config` names a YAML file or a recipe, later options override it. A
+            switch, `--json`, is short for `--json true`, and `-k 5` for `--k 5`.
         prog: what the help calls the command.
-        positional: fields that the first words stand for when they have no flag.
+        positional: fields that words without a flag stand for, before, between and after the options.
+        several: whether the last of these fields takes any number of words.
 
     Raises:
         UsageError: naming the option and the fix.
@@ -50,6 +56,7 @@ def parse_arguments(
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     places = "".join(f"{name.upper()} " for name in positional)
+    places = f"{places[:-1]}... " if several else places
     usage = f"{prog} {places}[--config FILE_OR_RECIPE] [--SETTING VALUE ...]"
     parser = Parser(prog=prog, usage=usage, description=cls.__doc__, exit_on_error=False, allow_abbrev=False)
     parser.add_argument(
@@ -58,13 +65,16 @@ def parse_arguments(
     parser.add_class_arguments(cls, None)
     parser.set_defaults(_unfilled(cls))
     options = _options(cls)
-    words = _with_files(_with_keywords(_with_recipes(_with_flags(words, positional)), options), options)
+    words = _with_flags(words, cls, positional, several)
+    words = _with_files(_with_keywords(_with_recipes(words), options), options)
     try:
         if getattr(cls, "RECIPES", None):
             parser.set_defaults(_recipe_defaults(cls, parser, words))
         values = parser.parse_args(words)
     except ArgumentError as error:
         raise UsageError(_explain(str(error), options)) from error
+    if several:
+        values[positional[-1]] = tuple(map(_unquoted, values[positional[-1]]))
     return _build(cls, values)
 
 
@@ -139,13 +149,60 @@ def _nearest(word: str, options: Sequence[str]) -> str:
     return f"; did you mean --{close[0].removesuffix('_')}?" if close else ""
 
 
-def _with_flags(words: Sequence[str], positional: Sequence[str]) -> list[str]:
-    """The first words without a flag turned into options: `DIR --out x` into `--source DIR --out x`."""
-    count = 0
-    while count < min(len(words), len(positional)) and not words[count].startswith("--"):
-        count += 1
-    named = [part for name, word in zip(positional, words[:count], strict=False) for part in (f"--{name}", word)]
-    return [*named, *words[count:]]
+def _with_flags(words: Sequence[str], cls: type, positional: Sequence[str], several: bool) -> list[str]:
+    """Every word with its flag: `DIR --json --out x` into `--source DIR --json true --out x`.
+
+    Words beyond the positional fields stay as they are, for the parser to complain about.
+    """
+    switches, letters = _switches(cls), {f"-{name}" for name in _options(cls) if len(name) == 1}
+    options: list[str] = []
+    bare: list[str] = []
+    waiting = list(reversed(words))
+    while waiting:
+        word = waiting.pop()
+        word = f"-{word}" if word in letters else word
+        if not word.startswith("--") and word != "-h":
+            bare.append(word)
+            continue
+        options.append(word)
+        if word in ("-h", "--help") or word.startswith("--print_config") or "=" in word:
+            continue
+        if word in switches and not (waiting and waiting[-1].lower() in ("true", "false")):
+            options.append("true")
+        elif waiting and not waiting[-1].startswith("--"):
+            options.append(waiting.pop())
+    count = len(positional) - several
+    named = [part for name, word in zip(positional, bare[:count], strict=False) for part in (f"--{name}", word)]
+    rest = bare[count:]
+    if several and rest:
+        named, rest = [*named, f"--{positional[-1]}=[{', '.join(map(_quoted, rest))}]"], []
+    return [*named, *options, *rest]
+
+
+def _switches(cls: type, prefix: str = "") -> set[str]:
+    """Flags of settings that are true or false, which may stand without a value."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(cls).items():
+        if hint is bool:
+            found.add(f"--{prefix}{name}")
+        elif isinstance(hint, type) and is_dataclass(hint):
+            found |= _switches(hint, f"{prefix}{name}.")
+    return found
+
+
+def _quoted(word: str) -> str:
+    """A YAML string in double quotes, in which nothing is taken for syntax.
+
+    A byte of a file's name that is no UTF-8, in Python a lone surrogate, cannot be told in YAML: it is written as a
+    NUL, which no name has, and its code. `_unquoted` undoes it.
+    """
+    word = "".join(f"\0{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in word)
+    return '"' + "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08x}" for c in word) + '"'
+
+
+def _unquoted(word: str) -> str:
+    """A file's name of several, as it was given."""
+    return re.sub("\0(d[89a-f][0-9a-f]{2})", lambda match: chr(int(match[1], 16)), word)
 
 
 def _with_keywords(words: Sequence[str], options: Sequence[str]) -> list[str]:

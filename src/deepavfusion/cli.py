@@ -21,10 +21,10 @@ from contextlib import nullcontext
 from typing import Any
 
 from deepavfusion import verbs
-from deepavfusion.arguments import UsageError, parse_arguments
+from deepavfusion.arguments import UsageError
 from deepavfusion.lock import sole_writer
 from deepavfusion.models.tasks import TASK_MODELS
-from deepavfusion.verbs.verb import Verb, lock_of
+from deepavfusion.verbs.verb import Verb, lock_of, parsed
 from deepavfusion.version import __version__
 
 UNREAD = 141
@@ -70,9 +70,7 @@ def parse(words: Sequence[str]) -> tuple[str, Any] | int:
     except UsageError as error:
         return _fail("deepavfusion", str(error), 2)
     try:
-        verb = VERBS[name]
-        options = options if verb.as_options is None else verb.as_options()(options)
-        return name, parse_arguments(verb.config(), options, f"deepavfusion {name}", positional=verb.positional)
+        return name, parsed(VERBS[name], options, f"deepavfusion {name}")
     except UsageError as error:
         return _fail(f"deepavfusion {name}", str(error), 2)
     except SystemExit as exit_:  # --help and --print_config

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deepavfusion.arguments import parse_arguments
 from deepavfusion.cli import VERBS
 from deepavfusion.data.clips import Clip, find_clips, write_manifest
+from deepavfusion.verbs.verb import parsed
 from experiments import stamps
 from experiments.encoders import Encoders
 from experiments.stamps import SETS, Stamps, of_scene_type
@@ -34,8 +34,7 @@ def test_every_need_has_a_maker_and_every_command_is_taken(part: Stamps) -> None
         if isinstance(step, Step):
             two, one = " ".join(step.words[:2]), step.words[0]
             verb, words = (VERBS[two], step.words[2:]) if two in VERBS else (VERBS[one], step.words[1:])
-            words = list(words) if verb.as_options is None else verb.as_options()(list(words))
-            parse_arguments(verb.config(), words, positional=verb.positional)
+            parsed(verb, words)
     encoders = [step for step in steps if isinstance(step, Step) and step.words[0] == "pretrain"]
     assert {step.words[step.words.index("--model.fusion_layers") + 1] for step in encoders} == {"all", "none"}
     assert all(str(part.worlds.stage) in step.words for step in encoders)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepavfusion.arguments import parse_arguments
 from deepavfusion.inference.predict import NOTHING_STARTED, SOME_FAILED, predict
-from deepavfusion.inference.predict_config import PredictConfig, with_files
 from deepavfusion.storage.bundle import Bundle
+from deepavfusion.verbs.inference import INFERENCE
+from deepavfusion.verbs.verb import parsed
 from tests.data.media_writer import Clip, write_clip
 from tests.inference.test_inputs import png
 from tests.inference.tiny_models import film, tiny_models, write_film, write_wav
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(model: str, *words: object) -> int:
-    return predict(parse_arguments(PredictConfig, with_files([*map(str, words), "--model", model, "--device", "cpu"])))
+    return predict(parsed(INFERENCE["predict"], [*map(str, words), "--model", model, "--device", "cpu"]))
 
 
 def tree(folder: Path) -> set[str]:

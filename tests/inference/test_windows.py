@@ -7,7 +7,6 @@ import pytest
 
 from deepavfusion.data.views import CentreView
 from deepavfusion.inference.inputs import Arrays, open_recording
-from deepavfusion.inference.predict_config import PredictConfig, with_files
 from deepavfusion.inference.sliding_sound import BLOCK_SECONDS, SlidingSound, sound_blocks
 from deepavfusion.inference.windows import around, check_duration, mean_over_windows, split, step_times
 
@@ -80,23 +79,30 @@ def test_sliding_sound_is_the_sound_and_keeps_little_of_it() -> None:
 
 
 def test_words_become_task_files_and_switches() -> None:
-    from deepavfusion.arguments import UsageError, parse_arguments
+    from deepavfusion.arguments import UsageError
+    from deepavfusion.verbs.inference import INFERENCE
+    from deepavfusion.verbs.verb import parsed
 
+    verb = INFERENCE["predict"]
     names = ["a.mp4", "b, c.mp4", "[d].mp4", 'quo"te\\.mp4', "tab\t\n.mp4", "\N{GRINNING FACE}.mp4", "{e: f}", "-x.mp4"]
     names += ["null", "1", "\udcff.mp4", "ü.mp4", "'", "#", "~", "*a", "&b", "\x7f\x1b[31m"]
-    words = with_files(["localization", *names, "--json", "--out", "o", "--arrays"])
-    config = parse_arguments(PredictConfig, words)
-    assert config.task == "localization"
-    assert config.files == tuple(names)
-    assert config.json
-    assert config.arrays
-    assert not config.overwrite
-    assert config.out == "o"
+    for words in (
+        [*names, "--json", "--out", "o", "--arrays"],
+        ["--json", *names, "--arrays", "true", "--out", "o"],
+        [names[0], "--out=o", "--arrays", *names[1:], "--json"],
+    ):
+        config = parsed(verb, ["localization", *words])
+        assert config.task == "localization"
+        assert config.files == tuple(names)
+        assert config.json
+        assert config.arrays
+        assert not config.overwrite
+        assert config.out == "o"
     boxes = ["--boxes", "[[0,0,0.5,1],[0.5,0,1,1]]"]
-    config = parse_arguments(PredictConfig, with_files(["separation", "a", "--out", "o", *boxes, "--json", "false"]))
+    config = parsed(verb, ["separation", "a", "--out", "o", *boxes, "--json", "false"])
     assert config.boxes == ((0, 0, 0.5, 1), (0.5, 0, 1, 1))
     assert not config.json
-    config = parse_arguments(PredictConfig, with_files(["embedding,segmentation", "a", "--out", "o"]))
+    config = parsed(verb, ["embedding,segmentation", "a", "--out", "o"])
     assert config.tasks == ("embedding", "segmentation")
     for given, message in (
         (["localization"], "missing --files"),
@@ -111,4 +117,4 @@ def test_words_become_task_files_and_switches() -> None:
         (["localization", "a", "--json", "--bacth_size", "1"], "did you mean --batch_size"),
     ):
         with pytest.raises(UsageError, match=message):
-            parse_arguments(PredictConfig, with_files(given))
+            parsed(verb, given)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-SWITCHES = ("--json", "--exact", "--drop_missing")
-"""Options that may stand without a value."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,3 @@ class SearchConfig:
             raise ValueError(f"k {self.k} must be at least 1")
         if self.per_file < 0:
             raise ValueError(f"per_file {self.per_file} must not be negative")
-
-
-def with_switches(words: Sequence[str]) -> list[str]:
-    """Words of the command line with switches given a value, and `-k 5` for `--k 5`."""
-    words = ["--k" if word == "-k" else word for word in words]
-    return [
-        f"{word}=true" if word in SWITCHES and (i + 1 == len(words) or words[i + 1].startswith("--")) else word
-        for i, word in enumerate(words)
-    ]

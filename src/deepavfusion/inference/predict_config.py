@@ -1,8 +1,7 @@
-"""Settings of `predict`, and their parsing from the command line. Never imports torch."""
+"""Settings of `predict`. Never imports torch."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +11,6 @@ from deepavfusion.models.tasks import TASK_MODELS, TaskName
 Task = Literal[TaskName, "embedding"]
 TASKS: tuple[Task, ...] = (*TASK_MODELS, "embedding")
 """What can be found out about a recording."""
-SWITCHES = ("--json", "--arrays", "--consistent", "--overwrite")
-"""Options that may stand without a value."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class PredictConfig:
             object.__setattr__(self, "task", tuple(self.task))
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"task {list(self.tasks)} must name at least one, and each once")
-        object.__setattr__(self, "files", tuple(map(_unquoted, self.files)))
+        object.__setattr__(self, "files", tuple(self.files))
         object.__setattr__(self, "pictures", tuple(self.pictures))
         object.__setattr__(self, "boxes", tuple(tuple(box) for box in self.boxes))
         if not self.files:
@@ -92,36 +89,7 @@ def check_pace(step_seconds: float, hop_seconds: float | None, batch_size: int) 
         raise ValueError(f"batch_size {batch_size} must be at least 1")
 
 
-def with_files(words: Sequence[str]) -> list[str]:
-    """Words of the command line as options: `TASK FILE... --out DIR` into `--task TASK --files [...] --out DIR`.
-
-    The first word is the task, or several with commas between; what follows up to the first option are files, whatever
-    characters their names have (a name that begins with two dashes is written `./--name`). Switches may stand without a
-    value.
-    """
-    words = list(words)
-    count = next((i for i, word in enumerate(words) if word.startswith("--") or word == "-h"), len(words))
-    named = []
-    if count:
-        named += ["--task", f"[{words[0]}]" if "," in words[0] else words[0]]
-    if count > 1:
-        named.append(f"--files=[{', '.join(map(_quoted, words[1:count]))}]")
-    rest = []
-    for i, word in enumerate(words[count:], count):
-        bare = word in SWITCHES and (i + 1 == len(words) or words[i + 1].startswith("--"))
-        rest.append(f"{word}=true" if bare else word)
-    return named + rest
-
-
-def _quoted(word: str) -> str:
-    """A YAML string in double quotes, in which nothing is taken for syntax.
-
-    A byte of a file's name that is no UTF-8, in Python a lone surrogate, cannot be told in YAML: it is written as a
-    NUL, which no name has, and its code.
-    """
-    word = "".join(f"\0{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in word)
-    return '"' + "".join(c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08x}" for c in word) + '"'
-
-
-def _unquoted(word: str) -> str:
-    return re.sub("\0(d[89a-f][0-9a-f]{2})", lambda match: chr(int(match[1], 16)), word)
+def with_tasks(words: Sequence[str]) -> list[str]:
+    """Words of the command line in which several tasks with commas between, the first word, are a list."""
+    first = [f"[{word}]" if "," in word and not word.startswith("-") else word for word in words[:1]]
+    return [*first, *words[1:]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from deepavfusion.verbs.verb import Verb
@@ -42,12 +41,6 @@ def _search(config: Any) -> int:
     return 0
 
 
-def _switches() -> Callable[[Sequence[str]], list[str]]:
-    from deepavfusion.archive.config import with_switches
-
-    return with_switches
-
-
 ARCHIVE: dict[str, Verb] = {
     "index": Verb(
         "put windows of recordings into an index that can be searched",
@@ -55,13 +48,11 @@ ARCHIVE: dict[str, Verb] = {
         _index,
         ("source",),
         sole_writer=True,
-        as_options=_switches,
     ),
     "search": Verb(
         "find moments of an index by a video, a sound or a photo",
         _search_config,
         _search,
         ("index", "query"),
-        as_options=_switches,
     ),
 }

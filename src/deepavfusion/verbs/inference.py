@@ -20,10 +20,10 @@ def _predict(config: Any) -> int:
     return predict(config)
 
 
-def _predict_words() -> Callable[[Sequence[str]], list[str]]:
-    from deepavfusion.inference.predict_config import with_files
+def _predict_tasks() -> Callable[[Sequence[str]], list[str]]:
+    from deepavfusion.inference.predict_config import with_tasks
 
-    return with_files
+    return with_tasks
 
 
 def _serve_config() -> type:
@@ -80,7 +80,12 @@ def _inspect(config: Any) -> int:
 
 INFERENCE: dict[str, Verb] = {
     "predict": Verb(
-        "apply trained models to files", _predict_config, _predict, ("task", "files"), as_options=_predict_words
+        "apply trained models to files",
+        _predict_config,
+        _predict,
+        ("task", "files"),
+        several=True,
+        as_options=_predict_tasks,
     ),
     "serve": Verb("open a web page to try trained models", _serve_config, _serve, ("model",)),
     "bundle": Verb("put the models of several tasks into one folder", _bundle_config, _bundle, ("out",)),

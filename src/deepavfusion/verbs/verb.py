@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deepavfusion.arguments import parse_arguments
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -19,6 +21,8 @@ class Verb:
     """Does the work and returns the exit code."""
     positional: tuple[str, ...] = ()
     """Fields that may be given without a flag, in this order."""
+    several: bool = False
+    """Whether the last of them takes any number of words."""
     sole_writer: bool = False
     """Whether it writes what `out` names in many steps, so that a second one beside it would spoil it."""
     as_options: Callable[[], Callable[[Sequence[str]], list[str]]] | None = None
@@ -34,3 +38,9 @@ def lock_of(config: Any) -> tuple[str, str] | None:
     own = "" if part == "1/1" else f".part-{part.replace('/', '-of-')}"
     out = Path(config.out)
     return (str(out.parent), f".{out.name}{own}.lock") if out.suffix in (".csv", ".npz") else (str(out), f"{own}.lock")
+
+
+def parsed(verb: Verb, words: Sequence[str], prog: str = "deepavfusion") -> Any:
+    """The configuration that words of the command line describe; errors as `parse_arguments`."""
+    words = words if verb.as_options is None else verb.as_options()(words)
+    return parse_arguments(verb.config(), words, prog, verb.positional, verb.several)
