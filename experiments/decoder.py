@@ -1,8 +1,8 @@
 """What cheaper decoders of pre-training cost in what is learned: attentive probes of encoders trained with each.
 
-The encoder with the paper's decoder is that of the recipe `bandstand`; the others differ from it in the decoder alone
-and are trained as long. One pre-training seed; the seeds of this experiment are those of the probes. All three streams
-are read, a head each, and their logits averaged.
+The encoder with the paper's decoder is that of the recipe `reconstruction`; the others differ from it in the decoder
+alone and are trained as long. One pre-training seed; the seeds of this experiment are those of the probes. All three
+streams are read, a head each, and their logits averaged.
 """
 
 from __future__ import annotations

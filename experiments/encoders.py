@@ -28,8 +28,8 @@ class Kind:
     """The only world whose clips it has seen; None for all that the corpus has."""
     seeds: tuple[int, ...] = SEEDS
     """Seeds that it is pre-trained with."""
-    recipe: str = "bandstand"
-    """`stage`: it has seen all three casts; `aligned`: as `ALIGNED`, with convolutional patch embeddings."""
+    recipe: str = "reconstruction"
+    """`stage`: it has seen all three casts; `bandstand`: as `ALIGNED`, with convolutional patch embeddings."""
 
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
@@ -53,14 +53,14 @@ KINDS = {
     "separate": Kind("none", "none"),
     "aligned": Kind("aligned", "all", ALIGNED, world="band_few"),
     "aligned_separate": Kind("aligned_none", "none", ALIGNED, world="band_few"),
-    "convolved": Kind("convolved", "all", {"alignment.alone_share": 0}, world="band_few", recipe="aligned"),
-    "alone": Kind("alone", "all", world="band_few", recipe="aligned"),
+    "convolved": Kind("convolved", "all", {"alignment.alone_share": 0}, world="band_few", recipe="bandstand"),
+    "alone": Kind("alone", "all", world="band_few", recipe="bandstand"),
     "convolved_separate": Kind(
-        "convolved_none", "none", {"alignment.alone_share": 0}, world="band_few", recipe="aligned"
+        "convolved_none", "none", {"alignment.alone_share": 0}, world="band_few", recipe="bandstand"
     ),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
     "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
-    "stage_separate": Kind("stage_none", "none", seeds=SEEDS[:1], recipe="stage"),
+    "stage_separate": Kind("stage_none", "none", {"alignment.alone_share": 0}, seeds=SEEDS[:1], recipe="stage"),
 }
 TAUGHT = "taught"
 """The digits encoder after a classifier learned on it which digits are seen and which are heard (first seed)."""

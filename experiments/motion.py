@@ -1,8 +1,8 @@
 """What several frames buy: one frame against several in scenes where only strokes tell which instrument plays.
 
-Both arms are supervised localizers on the encoder of the recipe `bandstand`, whose weights stay, with the same clips,
-steps and head; they differ in `--num_frames` alone. So that frames are dense in time and the runs short, the encoder is
-taken to small pictures and half the window first, with the positions of the smaller grids.
+Both arms are supervised localizers on the encoder of the recipe `reconstruction`, whose weights stay, with the same
+clips, steps and head; they differ in `--num_frames` alone. So that frames are dense in time and the runs short, the
+encoder is taken to small pictures and half the window first, with the positions of the smaller grids.
 """
 
 from __future__ import annotations

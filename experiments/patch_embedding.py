@@ -1,7 +1,8 @@
 """What a convolutional patch embedding buys: classifiers of solos, from scratch and on aligned encoders.
 
-Arms have the encoder of the recipe `bandstand`, the same clips, views, rate and passes, and differ in `patch_embed`
-alone. Encoders that are not trained from scratch are those of `senses`, pre-trained by alignment of two moments.
+Arms have the encoder of the recipe `reconstruction`, the same clips, views, rate and passes, and differ in
+`patch_embed` alone. Encoders that are not trained from scratch are those of `senses`, pre-trained by alignment of two
+moments.
 """
 
 from __future__ import annotations

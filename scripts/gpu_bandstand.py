@@ -80,7 +80,7 @@ def train(
     stage: Stage, corpus: Path, run_dir: Path, num_clips: int, steps: int, out: Path | None = None
 ) -> dict[str, Any]:
     """Pre-train for so many steps, or until the time is over; `out` gets the encoder and the curves."""
-    batch_size = 4 if stage.quick else 32
+    batch_size = 4 if stage.quick else 64
     flags = {
         "config": "bandstand",
         "data.source": corpus,

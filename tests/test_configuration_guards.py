@@ -63,13 +63,13 @@ def test_warm_up_is_a_share_of_a_run_of_any_length() -> None:
 
 
 OWN_LENGTHS = {
-    "aligned": (24, 24 * 0.05),
     "audioset": (200, 40),
-    "bandstand": (8, 0.4),
+    "bandstand": (24, 24 * 0.05),
     "finetune_audioset": (100, 20),
     "finetune_vggsound": (100, 20),
     "probe_audioset": (60, 10),
     "probe_vggsound": (60, 10),
+    "reconstruction": (8, 0.4),
     "stage": (8, 0.4),
     "tiny": (100, 5),
     "vggsound": (200, 40),

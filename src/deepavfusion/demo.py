@@ -147,13 +147,13 @@ def solos(world: Path, clips: int) -> Stage:
 
 
 def pretraining(run: Path, source: str, steps: int) -> Stage:
-    """Pre-train for a number of steps, whatever the number of clips."""
+    """Pre-train by masked reconstruction, which can be looked at, whatever the number of clips."""
     from deepavfusion.data.clips import find_clips
     from deepavfusion.data.splits import trained_on
 
     clips = trained_on(find_clips(source))
     epochs = steps * BATCH_SIZE / max(1, len(clips))
-    words = ["pretrain", "--config", "bandstand", "--data.source", source, "--run_dir", str(run / "pretrain")]
+    words = ["pretrain", "--config", "reconstruction", "--data.source", source, "--run_dir", str(run / "pretrain")]
     words += ["--training.batch_size", str(BATCH_SIZE), *_epochs(epochs)]
     words += ["--training.picture_every", f"{epochs / 4:.6g}", "--training.probe_every", f"{epochs / 4:.6g}"]
     return Stage("pretrain", tuple(words), run / "pretrain" / "model")
