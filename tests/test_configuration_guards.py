@@ -86,6 +86,8 @@ def test_recipes_fit_every_length_and_keep_their_warm_up_at_their_own(name: str)
     assert sorted(OWN_LENGTHS) == sorted(path.stem for path in RECIPES.glob("*.yaml"))
     own = parse_arguments(kind, words).optim
     assert (own.epochs, own.warmup_epochs) == OWN_LENGTHS[name]  # exactly: the schedule is the same to the bit
+    if kind is PretrainConfig:
+        assert parse_arguments(kind, words).without_effect() == []
     short = parse_arguments(kind, [*words, "--optim.epochs", "4"]).optim
     assert short.warmup_epochs == pytest.approx(4 * OWN_LENGTHS[name][1] / OWN_LENGTHS[name][0])
     old = parse_arguments(kind, [*words, "--optim.warmup_epochs", "3"]).optim  # as a YAML file of before says it

@@ -130,7 +130,7 @@ def test_a_run_with_alignment_is_continued_bit_by_bit_and_keeps_its_joint_space(
     assert model.alignment is not None
 
 
-def test_a_run_of_alignment_alone_decodes_nothing(clips: Path, tmp_path: Path) -> None:
+def test_a_run_of_alignment_alone_has_no_decoders(clips: Path, tmp_path: Path) -> None:
     config = aligned(make(clips, tmp_path / "run"), reconstruction=0.0)
     fit(MaskedPretraining(config), config, quiet())
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
@@ -138,8 +138,7 @@ def test_a_run_of_alignment_alone_decodes_nothing(clips: Path, tmp_path: Path) -
     assert {p.name for p in (tmp_path / "run" / "pictures").iterdir()} == {"learning_curve.png"}
     torch.manual_seed(config.training.seed)
     start, end = MaskedPretraining(config).build_model(), AudioVisualMAE.from_pretrained(tmp_path / "run" / "model")
-    for name, value in end.image_decoder.state_dict().items():
-        assert torch.equal(value, start.image_decoder.state_dict()[name]), name
+    assert not [name for name in end.state_dict() if "decoder" in name]
     assert not torch.equal(end.encoder.fusion_tokens, start.encoder.fusion_tokens)
     idle = replace(config, autoencoder=replace(config.autoencoder, decoder_form="cross")).without_effect()
     assert "--autoencoder.decoder_form has no effect with --autoencoder.weight 0" in idle

@@ -82,7 +82,8 @@ def one_sense(
 
 
 class AudioVisualMAE(EncoderModel):
-    """The early-fusion encoder with two reconstruction decoders, and the alignment's joint space if it has a weight."""
+    """The early-fusion encoder with two reconstruction decoders and the alignment's joint space; either may be absent,
+    if its weight is 0."""
 
     config_class = MaskedAutoencoderConfig
 
@@ -90,24 +91,24 @@ class AudioVisualMAE(EncoderModel):
         super().__init__(config)
         self.config = config
         encoder, p = config.encoder, config.encoder.patch_size
-        dims, decoder = (encoder.embed_dim, config.decoder_dim), DECODERS[config.decoder_form]
-        self.image_decoder = decoder(
-            encoder.image_grid,
-            3 * p * p,
-            *dims,
-            config.image_decoder_depth,
-            config.decoder_num_heads,
-            frame_positions(encoder, config.decoder_dim),
-        )
-        self.audio_decoder = decoder(
-            encoder.audio_grid, p * p, *dims, config.audio_decoder_depth, config.decoder_num_heads
-        )
-        if not config.weight:
-            self.image_decoder.requires_grad_(False)
-            self.audio_decoder.requires_grad_(False)
-            if not encoder.fused:  # decoders alone would read them
-                self.encoder.fusion_tokens.requires_grad_(False)
-                self.encoder.fusion_norm.requires_grad_(False)
+        self.image_decoder: ReconstructionDecoder | None = None
+        self.audio_decoder: ReconstructionDecoder | None = None
+        if config.weight:
+            dims, decoder = (encoder.embed_dim, config.decoder_dim), DECODERS[config.decoder_form]
+            self.image_decoder = decoder(
+                encoder.image_grid,
+                3 * p * p,
+                *dims,
+                config.image_decoder_depth,
+                config.decoder_num_heads,
+                frame_positions(encoder, config.decoder_dim),
+            )
+            self.audio_decoder = decoder(
+                encoder.audio_grid, p * p, *dims, config.audio_decoder_depth, config.decoder_num_heads
+            )
+        elif not encoder.fused:  # decoders alone would read them
+            self.encoder.fusion_tokens.requires_grad_(False)
+            self.encoder.fusion_norm.requires_grad_(False)
         self.alignment = Alignment(encoder, config.alignment) if config.alignment.weight else None
 
     def forward(
@@ -122,7 +123,7 @@ class AudioVisualMAE(EncoderModel):
     ) -> AutoencoderOutput:
         """Mask, encode the visible patches, predict the hidden ones; align with a second moment if there is one.
 
-        Without a weight the reconstruction is left out in training: no predictions, losses 0.
+        Without a weight there is no reconstruction: no predictions, losses 0.
 
         Args:
             image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`, ImageNet-normalised, or None.
@@ -153,12 +154,11 @@ class AudioVisualMAE(EncoderModel):
             audio_present=audio_present,
         )
         floors = config.image_variance_floor, config.audio_variance_floor
-        decoded = (image, audio) if config.weight or not self.training else (None, None)
         pred_image, loss_image = self.reconstruct(
-            self.image_decoder, decoded[0], x.image, x.fusion, mask_image, image_present, floors[0]
+            self.image_decoder, image, x.image, x.fusion, mask_image, image_present, floors[0]
         )
         pred_audio, loss_audio = self.reconstruct(
-            self.audio_decoder, decoded[1], x.audio, x.fusion, mask_audio, audio_present, floors[1]
+            self.audio_decoder, audio, x.audio, x.fusion, mask_audio, audio_present, floors[1]
         )
         return AutoencoderOutput(
             loss_image + loss_audio,
@@ -212,7 +212,7 @@ class AudioVisualMAE(EncoderModel):
 
     def reconstruct(
         self,
-        decoder: ReconstructionDecoder,
+        decoder: ReconstructionDecoder | None,
         x: Tensor | None,
         visible: Tensor | None,
         fusion: Tensor,
@@ -220,8 +220,9 @@ class AudioVisualMAE(EncoderModel):
         present: Tensor | None,
         variance_floor: float,
     ) -> tuple[Tensor | None, Tensor]:
-        """Predictions `(B, R, P)` of one modality's hidden patches and their loss; none and 0 where it is not given."""
-        if x is None or visible is None or mask is None:
+        """Predictions `(B, R, P)` of one modality's hidden patches and their loss; none and 0 where the modality is not
+        given or nothing is reconstructed."""
+        if decoder is None or x is None or visible is None or mask is None:
             return None, fusion.new_zeros((), dtype=torch.float32)
         pred = decoder(fusion, visible, mask)
         return pred, self.loss(x, pred, mask.ids_predicted, present, variance_floor)
