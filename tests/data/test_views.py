@@ -20,6 +20,7 @@ from deepavfusion.data.views import (
     noisy,
     random_crop,
     recoloured,
+    start_apart,
 )
 from deepavfusion.models.config import EarlyFusionConfig
 
@@ -289,3 +290,23 @@ def test_colours_and_noise_change_nothing_else_of_a_view() -> None:
     assert np.array_equal(draw(loud, silent, 3)[0].image, b.image)
     with pytest.raises(ValueError, match=r"colour 1\.5 must be between"):
         DataConfig(source="x", colour=1.5)
+
+
+def test_a_second_window_shares_as_little_with_the_first_as_the_clip_allows() -> None:
+    places = np.linspace(0, 1, 501)[:-1]
+    for other in (0.0, 1.0, 3.5, 5.0):  # of 8 s with windows of 3 s, which start from 0 to 5 s
+        starts = np.array([start_apart(place, 8.0, 3.0, other) for place in places])
+        assert ((starts >= 0) & (starts <= 5) & (abs(starts - other) >= 3)).all()
+        free = max(0, other - 3) + max(0, 2 - other)
+        assert np.histogram(starts, [-1e-9, max(0, other - 3), 5])[0][0] / 500 == pytest.approx(
+            max(0, other - 3) / free, abs=0.01
+        )
+    assert start_apart(0.7, 8.0, 3.0, 2.5) == 5.0  # no two windows fit beside one in the middle
+    assert start_apart(0.7, 4.0, 3.0, 0.2) == 1.0
+    assert start_apart(0.7, 4.0, 3.0, 0.9) == 0.0
+    assert start_apart(0.7, 2.0, 3.0, 0.0) == 0.0
+    view, clip = TrainingView((32, 32), crop_area=(1, 1), gain_db=0), ArrayClip(ArrayInfo(9.0))
+    for number in range(20):
+        first, second = (np.random.default_rng((seed, number)) for seed in (1, 2))
+        drawn = view.read(clip, first)
+        assert abs(view.read(clip, second, apart_from=drawn.start_seconds).start_seconds - drawn.start_seconds) >= 3

@@ -198,15 +198,22 @@ def read_moments(
     rngs: Sequence[np.random.Generator | None],
     truth: Truth | None = None,
 ) -> list[Sample]:
-    """Read one view per generator of a clip that is opened once.
+    """Read one view per generator of a clip that is opened once, each as far as can be from the first in time.
 
     Where one of them cannot be read, all are samples without either track, and the first says why.
     """
     samples: list[Sample] = []
+    first: float | None = None
     try:
         with open_clip(clip, seek) as media:
             for rng in rngs:
-                drawn = view.read(media, rng, truth.times(clip) if truth else ())
+                times = truth.times(clip) if truth else ()
+                if first is None:
+                    drawn = view.read(media, rng, times)
+                    first = drawn.start_seconds
+                else:
+                    assert isinstance(view, TrainingView)  # the others have one moment
+                    drawn = view.read(media, rng, times, first)
                 if drawn.image is None and drawn.waveform is None:
                     raise ClipError(
                         clip.id,

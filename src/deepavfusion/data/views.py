@@ -118,7 +118,13 @@ class TrainingView(Sizes):
         augmentation = data.crop_area, data.crop_ratio, data.flip, data.gain_db, data.colour, data.noise
         return cls(model.image_size, seconds(model), *augmentation, num_frames=model.num_frames)
 
-    def read(self, media: OpenClip, rng: np.random.Generator | None, times: Sequence[float] = ()) -> ClipView:
+    def read(
+        self,
+        media: OpenClip,
+        rng: np.random.Generator | None,
+        times: Sequence[float] = (),
+        apart_from: float | None = None,
+    ) -> ClipView:
         """Draw and read one view.
 
         Everything random is drawn from `rng`, in an order that does not depend on which tracks the clip has, so that
@@ -128,6 +134,7 @@ class TrainingView(Sizes):
             media: the opened clip.
             rng: what is random.
             times: moments in seconds of which the frame must be one; empty allows any.
+            apart_from: start of another window, of which this one shares as little as the clip allows; None allows any.
 
         Raises:
             MediaError or ClipError: the clip could not be read.
@@ -138,6 +145,8 @@ class TrainingView(Sizes):
         place, moment, mirror, gain = rng.random(4)
         changes = np.random.default_rng(rng.integers(2**63)) if self.colour or self.noise else None
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
+        if apart_from is not None:
+            start = start_apart(place, info.duration_seconds, self.window_seconds, apart_from)
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
         image, crop = None, None
         if info.has_picture:
@@ -212,6 +221,26 @@ def seconds(model: EarlyFusionConfig) -> float:
 def image_shape(num_frames: int, size: tuple[int, int]) -> tuple[int, ...]:
     """Shape of a view's picture: `(H, W, 3)`, of several frames `(T, H, W, 3)`."""
     return (*size, 3) if num_frames == 1 else (num_frames, *size, 3)
+
+
+def start_apart(place: float, duration_seconds: float, window_seconds: float, other: float) -> float:
+    """Start of a window that does not overlap the one that starts at `other`.
+
+    Uniform among all such starts; in a clip that is too short for two windows it is the end of the clip that is farther
+    from the other one.
+
+    Args:
+        place: in [0, 1), which of them.
+        duration_seconds: of the clip.
+        window_seconds: of either window.
+        other: start of the other window.
+    """
+    last = max(0.0, duration_seconds - window_seconds)
+    before, after = max(0.0, other - window_seconds), max(0.0, last - other - window_seconds)
+    if before + after == 0:
+        return 0.0 if other > last / 2 else last
+    along = place * (before + after)
+    return along if along < before else other + window_seconds + (along - before)
 
 
 def frame_times(
