@@ -1,4 +1,4 @@
-"""The bundle that ships: an encoder that was pre-trained by alignment and trained on by localization, and four heads.
+"""The bundle that ships: encoders pre-trained by alignment and trained on with two of the tasks, and four heads.
 
 A localizer learns from masks which of the instruments seen is heard. Its encoder knows what separation and segmentation
 need too; their heads stand on it, frozen, so that the bundle is smaller and heads share a forward pass. Classification
@@ -21,8 +21,6 @@ from experiments.worlds import Worlds
 
 MAX_BYTES = 24 * 2**20
 """The most that may ship."""
-ENCODER = "convolved"
-"""What every task starts from."""
 COMMON: dict[str, object] = {
     "training.batch_size": 8,
     "optim.blr": 3.2e-2,
@@ -35,6 +33,7 @@ COMMON: dict[str, object] = {
 }
 """A peak rate of 1e-3 at the head."""
 LOCALIZER = "localization"
+"""The head on whose encoder others stand."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Head:
     """Manifest of the world, without the ending."""
     how: tuple[str, ...] = ()
     """Further words of the evaluation."""
-    on_localizer: bool = False
-    """Whether it stands on the localizer's encoder, not the pre-trained one."""
+    start: str = LOCALIZER
+    """A pre-trained encoder (`encoders.KINDS`), or the localizer, on whose encoder it stands."""
 
 
 def _masks(worlds: Worlds) -> tuple[Path, Path]:
@@ -80,6 +79,7 @@ HEADS = {
         },
         _solos,
         "band_solos/test",
+        start="convolved",
     ),
     "localization": Head(
         {
@@ -88,20 +88,22 @@ HEADS = {
             "splits": "[segmentation_train]",
             "head.dim": 128,
             "head.stride": 4,
-            "contrast.mismatch_share": 0.25,
-            "contrast.silence_share": 0.4,
-            "optim.epochs": 6,
+            "contrast.mismatch_share": 0.5,
+            "contrast.silence_share": 0.25,
+            "optim.epochs": 16,
+            "optim.warmup_share": 0.05,
             "data.crop_area": "[0.8,1]",
         },
         _masks,
         "band_scenes/localization",
+        start="alone",
     ),
     "separation": Head(
         {
             "freeze_encoder": "true",
             "decoding.decoder_dim": 64,
             "mixing.pictures": "source",
-            "mixing.single": 0.2,
+            "mixing.single": 0.4,
             "loss": "bce",
             "optim.epochs": 8,
             "data.crop_area": "[0.75,0.78]",
@@ -110,7 +112,6 @@ HEADS = {
         _scenes,
         "band_scenes/duets",
         ("--mixtures", "duets"),
-        on_localizer=True,
     ),
     "segmentation": Head(
         {
@@ -124,7 +125,6 @@ HEADS = {
         },
         _masks,
         "band_scenes/segmentation_test",
-        on_localizer=True,
     ),
 }
 
@@ -143,13 +143,13 @@ class Shipped:
         """Models of one seed ship."""
         if seed != SEEDS[0]:
             return []
-        pretrained = self.encoders.start(ENCODER)
         steps: list[AnyStep] = [masks_step(self.worlds)]
         results: list[Path] = []
         for task, head in HEADS.items():
             run, (source, made) = self.root / task, head.trains_on(self.worlds)
             localizer = self.root / LOCALIZER
-            start, model = (str(localizer), localizer / "model") if head.on_localizer else pretrained
+            on_localizer = (str(localizer), localizer / "model")
+            start, model = on_localizer if head.start == LOCALIZER else self.encoders.start(head.start)
             words = ["train", task, "--from", start, "--run_dir", str(run), "--data.source", str(source)]
             steps.append(Step((*words, *options({**COMMON, **head.settings})), run / "model", (model, made)))
             world, part = head.scored.split("/")
