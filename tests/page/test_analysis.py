@@ -132,3 +132,6 @@ def test_tasks_without_a_head_are_named_with_the_reason() -> None:
     assert "deepavfusion train localization" in lacking["localization"]
     assert chosen_first(offers) == ["separation"]
     assert chosen_first(offers_of(("embedding",))) == ["embedding"]
+    assert chosen_first(offers_of(("embedding", "search"))) == ["search"]
+    assert [offer.task for offer in offers_of(("search",))][-1] == "search"
+    assert "search" not in [offer.task for offer in offers]
