@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from deepavfusion.atomic import NotWrittenError
 from deepavfusion.inference.predict import predict
 from deepavfusion.inference.predict_config import PredictConfig
 from deepavfusion.inference.predictor import TASKS
@@ -122,6 +124,20 @@ def test_a_mistake_of_ours_is_a_line_and_no_end(
     assert failed.line == "an unexpected error occurred; see the server's log"
     assert isinstance(found, Found)
     assert "KeyError: 'inside'" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_line_without_the_servers_paths(
+    analyst: Analyst, visits: Visits, clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = visits.begin("a", "film")
+
+    def full(*_: object) -> None:
+        raise NotWrittenError(errno.ENOSPC, "no space left on the device", str(place.results / "x.json"))
+
+    monkeypatch.setattr(analyst.predictor, "classify", full)
+    events = list(analyst.analyse(Request(given(clips / "film.mp4"), ("classification",)), place))
+    assert events[-2] == Failed("classification", "results cannot be written: no space left on the device")
+    assert str(place.results) in capsys.readouterr().err
 
 
 def test_tasks_without_a_head_are_named_with_the_reason() -> None:

@@ -15,19 +15,21 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepavfusion.archive.config import Senses
-from deepavfusion.atomic import replacing
+from deepavfusion.atomic import NotWrittenError, replacing
 from deepavfusion.inference.predictions import Classification, Embedding
 from deepavfusion.inference.predictor import Predictor, Task
 from deepavfusion.inference.sources import Box
 from deepavfusion.inference.steps import FAILURES
 from deepavfusion.page.intake import Given
-from deepavfusion.page.moments import Archive
 from deepavfusion.page.offers import PageTask
 from deepavfusion.page.visits import Place
 from deepavfusion.version import __version__
+
+if TYPE_CHECKING:  # it brings the libraries of training with it, which a page without an archive does not need
+    from deepavfusion.page.moments import Archive
 
 TELL_SECONDS = 0.4
 """From one word of progress to the next."""
@@ -173,6 +175,9 @@ class Analyst:
                 tell(self._do(task, request, place, progress))
             except _GivenUp:
                 return
+            except NotWrittenError as error:
+                sys.stderr.write(f"{error}\n")
+                tell(Failed(task, f"results cannot be written: {error.strerror}"))
             except FAILURES as error:
                 tell(Failed(task, request.given.line_of(error)))
             except Exception:  # noqa: BLE001  a mistake of this program must not end the page

@@ -93,15 +93,24 @@ class Archive:
             about: what else the record says.
             by: what of the query is used.
             within: what of the archive it is compared with; of no effect without a joint space.
-            progress: is told seconds of the query done and in all, and again before every excerpt.
+            progress: is told seconds of the query done and in all, and again before every excerpt; what it raises ends
+                the search.
 
         Raises:
             ValueError: the query cannot be read or lacks what is asked for, or the index cannot be read.
             NotWrittenError: a full disk.
         """
+        done = (0.0, 0.0)
+
+        def tell(seconds: float, whole: float) -> None:
+            nonlocal done
+            done = seconds, whole
+            if progress is not None:
+                progress(*done)
+
         try:
             asked = within if self.is_joint else "auto"  # the control is not on the page then
-            found = self.index.search(given, NUM_MOMENTS, by, asked, progress=progress)
+            found = self.index.search(given, NUM_MOMENTS, by, asked, progress=tell)
             if self.index.table.version != self._version:
                 self._root, self._version = _common_folder(self.index), self.index.table.version
         except DamagedIndexError as error:
@@ -109,8 +118,7 @@ class Archive:
             raise ValueError("the archive cannot be searched at present; see the server's log") from error
         moments = []
         for rank, hit in enumerate(found.hits, 1):
-            if progress is not None:
-                progress(1.0, 1.0)
+            tell(*done)
             moments.append(
                 {
                     "rank": rank,
