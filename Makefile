@@ -42,7 +42,7 @@ test-ray: env
 # What the base environment skips.
 test-extras: env
 	$(BIN)/pip install -qq -c constraints.txt -e ".[index,transformers,mlflow]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/archive tests/integrations tests/training/test_trackers.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/archive tests/page/test_moments.py tests/page/test_serve.py tests/integrations tests/training/test_trackers.py
 
 lint: env
 	$(BIN)/ruff check src tests scripts experiments

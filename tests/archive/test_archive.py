@@ -21,18 +21,18 @@ from PIL import Image
 from deepavfusion.archive import window_table
 from deepavfusion.archive.config import IndexConfig, SearchConfig
 from deepavfusion.archive.indexing import index
-from deepavfusion.archive.searching import search
+from deepavfusion.archive.searching import OpenIndex, search
 from deepavfusion.archive.space import VectorSpace, WindowVectors
-from deepavfusion.archive.window_table import FORMAT, IndexRecord, StoredFile, WindowTable
+from deepavfusion.archive.window_table import FORMAT, DamagedIndexError, IndexRecord, StoredFile, WindowTable
 from deepavfusion.audio import SAMPLE_RATE, log_mel
 from deepavfusion.cli import main, parse
 from deepavfusion.data.clips import find_clips, write_manifest
 from deepavfusion.data.media import MediaFile
 from deepavfusion.data.views import centre_crop
 from deepavfusion.images import normalize
-from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
-from deepavfusion.models.config import AlignmentConfig
-from tests.inference.tiny_models import ENCODER, film, randomized, write_film, write_wav
+from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder
+from tests.archive.tiny_joint_model import save_joint_model
+from tests.inference.tiny_models import ENCODER, randomized, write_film, write_wav
 
 
 def needs_store() -> None:
@@ -42,24 +42,7 @@ def needs_store() -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model with a joint space, with random weights."""
-    torch.manual_seed(1)
-    config = MaskedAutoencoderConfig(
-        encoder=ENCODER,
-        decoder_dim=16,
-        decoder_num_heads=2,
-        alignment=AlignmentConfig(weight=1.0, dim=8, hidden_dim=16),
-    )
-    model, folder = randomized(AudioVisualMAE(config)), tmp_path_factory.mktemp("model")
-    frames, sound = film(2.0, ENCODER.image_size, seed=1)
-    image = normalize(torch.from_numpy(frames).permute(0, 3, 1, 2))
-    audio = log_mel(torch.from_numpy(sound).unfold(0, 16000, 1000), 32)
-    with torch.no_grad():  # what training would have seen: else all vectors are nearly one
-        for name, out in (("image", model.encoder(image, None)), ("audio", model.encoder(None, audio))):
-            x, first = model.alignment.pooled(out), model.alignment.alone[name].before
-            first.mean.copy_(x.mean(dim=0))
-            first.variance.copy_(x.var(dim=0))
-    model.save_pretrained(folder)
-    return str(folder)
+    return save_joint_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +175,44 @@ def test_another_model_is_refused(made: str, files: Path, streams: str) -> None:
         search(SearchConfig(str(files), str(files / "tone.wav"), device="cpu"))
     with pytest.raises(ValueError, match="holds other files"):
         index(IndexConfig(str(files), streams, str(files), device="cpu"))
+
+
+def test_an_open_index_finds_the_same_and_sees_what_was_added(files: Path, model: str, tmp_path: Path) -> None:
+    needs_store()
+    out = str(tmp_path / "idx")
+    index(IndexConfig(str(files / "long.mp4"), model, out, device="cpu"))
+    opened = OpenIndex.open(out, device="cpu")
+    query = str(files / "tone.wav")
+    told: list[tuple[float, float]] = []
+    first = opened.search(query, progress=lambda done, whole: told.append((done, whole)))
+    assert first == search(SearchConfig(out, query, device="cpu"))
+    assert [Path(hit.path).name for hit in first.hits] == ["long.mp4"]
+    assert told[-1] == pytest.approx((1.0, 1.0))
+    index(IndexConfig(query, model, out, device="cpu"))
+    then = opened.search(query)
+    assert [Path(hit.path).name for hit in then.hits] == ["tone.wav", "long.mp4"]
+    assert then.num_windows == first.num_windows + 1
+    both = opened.search((str(files / "photo.png"), query))  # a photo with its sound
+    assert both.compared == "both with both, in the joint space"
+
+
+def test_an_index_that_is_damaged_is_told_in_one_line(made: str, files: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "idx"
+    shutil.copytree(made, broken)
+    opened = OpenIndex.open(broken, device="cpu")
+    for path in (broken / "windows.lance" / "data").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DamagedIndexError, match="the table of this index cannot be read") as told:
+        OpenIndex.open(broken, device="cpu").search(str(files / "tone.wav"))
+    assert "\n" not in str(told.value)
+    (broken / "index.json").write_text(
+        (broken / "index.json").read_text().replace('"model_digest": "', '"model_digest": "0')
+    )
+    with pytest.raises(DamagedIndexError, match="made anew since it was opened"):
+        opened.search(str(files / "tone.wav"))
+    shutil.rmtree(broken / "windows.lance")
+    with pytest.raises(ValueError, match="the table of this index cannot be read"):
+        OpenIndex.open(broken, device="cpu")
 
 
 def test_a_model_that_was_moved_is_named(made: str, files: Path, model: str, tmp_path: Path) -> None:

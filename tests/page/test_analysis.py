@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from deepavfusion.atomic import NotWrittenError
 from deepavfusion.inference.predict import predict
 from deepavfusion.inference.predict_config import PredictConfig
 from deepavfusion.inference.predictor import TASKS
@@ -124,6 +126,20 @@ def test_a_mistake_of_ours_is_a_line_and_no_end(
     assert "KeyError: 'inside'" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_a_line_without_the_servers_paths(
+    analyst: Analyst, visits: Visits, clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = visits.begin("a", "film")
+
+    def full(*_: object) -> None:
+        raise NotWrittenError(errno.ENOSPC, "no space left on the device", str(place.results / "x.json"))
+
+    monkeypatch.setattr(analyst.predictor, "classify", full)
+    events = list(analyst.analyse(Request(given(clips / "film.mp4"), ("classification",)), place))
+    assert events[-2] == Failed("classification", "results cannot be written: no space left on the device")
+    assert str(place.results) in capsys.readouterr().err
+
+
 def test_tasks_without_a_head_are_named_with_the_reason() -> None:
     offers = offers_of(("separation", "embedding"))
     assert [offer.task for offer in offers if not offer.lacking] == ["separation", "embedding"]
@@ -132,3 +148,6 @@ def test_tasks_without_a_head_are_named_with_the_reason() -> None:
     assert "deepavfusion train localization" in lacking["localization"]
     assert chosen_first(offers) == ["separation"]
     assert chosen_first(offers_of(("embedding",))) == ["embedding"]
+    assert chosen_first(offers_of(("embedding", "search"))) == ["search"]
+    assert [offer.task for offer in offers_of(("search",))][-1] == "search"
+    assert "search" not in [offer.task for offer in offers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -13,8 +14,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from deepavfusion.archive.config import IndexConfig
+from deepavfusion.archive.indexing import index
 from deepavfusion.inference.predictor import TASKS
-from deepavfusion.page.serve import Server
+from deepavfusion.page.serve import Server, serving
+from deepavfusion.page.serve_config import ServeConfig
 from tests.inference.tiny_models import write_film
 from tests.report.test_browser import BROWSERS
 
@@ -193,6 +197,47 @@ def test_markup_in_a_name_stays_text(visit: Callable[..., Tab], tmp_path: Path) 
     assert tab.page.title() == "deepavfusion"
     assert tab.page.query_selector_all("img[src=x]") == []
     assert tab.problems == []
+
+
+def test_a_search_shows_moments_that_play(
+    chromium: Any, idx: str, model: str, recordings: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(recordings, tmp_path / "secret_place")
+    own = str(tmp_path / "idx")
+    index(IndexConfig(str(place), json.loads((Path(idx) / "index.json").read_text())["model"], own, device="cpu"))
+    (place / "films" / "second.mp4").unlink()
+    with serving(ServeConfig(model, index=own, port=0, examples=False, device="cpu")) as server:
+        context = chromium.new_context(viewport=WIDE)
+        tab = Tab(context.new_page(), server.address)
+        tab.give(recordings / "films" / "first.mp4")
+        tab.page.check("#tasks label:has-text('Search') input")
+        tab.page.click("#run")
+        tab.wait()
+        found = tab.page.inner_text("#card-search")
+        assert "both with both, in the joint space" in found
+        assert "1. films/first.mp4" in found
+        assert "a <b>.wav" in found  # as text
+        assert found.count("is no longer there") == 1
+        assert "secret_place" not in tab.page.content()
+        assert tab.page.query_selector_all("#card-search .moment:nth-child(1) video") != []
+        played = tab.page.eval_on_selector("#card-search video", PLAY)
+        assert played["seconds"] == pytest.approx(1.0, abs=0.15)
+        assert (played["width"], played["heard"] > 0, played["marked"]) == (56, True, 0)  # not a mark of other curves
+        played = tab.page.eval_on_selector("#card-search audio", PLAY)
+        assert played["marked"] == 1  # its own
+        assert tab.page.eval_on_selector("#card-search img[alt*=photo]", "(image) => image.naturalWidth") == 56
+        tab.page.check("#within label:has-text('sounds') input")
+        tab.page.click("#run")
+        tab.page.wait_for_selector("#card-search :text('both with audio')")
+        for size in (WIDE, NARROW):
+            tab.page.set_viewport_size(size)
+            tab.page.wait_for_timeout(300)
+            assert tab.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert tab.problems == []
+        assert tab.hosts - {""} == {urlsplit(server.address).netloc}
+        tab.page.close()
+        assert gone(server)
+        context.close()
 
 
 def test_two_visitors_at_once(visit: Callable[..., Tab], server: Server, clips: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 
 from deepavfusion.inference.predictor import TASKS
 from deepavfusion.page.analysis import Analyst
-from deepavfusion.page.serve import Server
+from deepavfusion.page.serve import Server, serving
 from deepavfusion.page.serve_config import ServeConfig
 from deepavfusion.page.visits import Visits
 
@@ -154,7 +155,7 @@ class Visitor:
 
     def ask(self, kind: str, *paths: Path | None, tasks: tuple[str, ...] = TASKS) -> Iterator[list[Any]]:
         slots = [None if path is None else str(path) for path in paths]
-        return self.page.answer(kind, *slots, list(tasks), "whole", self.request)
+        return self.page.answer(kind, *slots, list(tasks), "whole", "auto", "auto", self.request)
 
 
 @pytest.fixture
@@ -211,6 +212,62 @@ def test_results_of_one_visit_do_not_touch_those_of_another(page: Any, visits: V
     assert tokens[0] != tokens[1]
     visits.end("b")
     assert [visits.find(token, "tone.zip") is not None for token in tokens] == [True, False]
+
+
+def test_a_search_fills_a_card_of_its_own(idx: str, analyst: Analyst, visits: Visits, clips: Path) -> None:
+    from deepavfusion.page.app import Page
+    from deepavfusion.page.moments import Archive
+
+    config = ServeConfig("x", index=idx, device="cpu")
+    page = Page(config, Analyst(analyst.predictor, Archive.open(config)), visits, [], "tiny")
+    elements = {block.elem_id: block for block in page.build().blocks.values() if getattr(block, "elem_id", None)}
+    assert elements["by"].visible
+    assert elements["within"].visible
+    assert ("Search", "search") in elements["tasks"].choices
+    _, _, *cards = list(Visitor(page).ask("video", clips / "film.mp4", None, None, None, tasks=("search",)))[-2]
+    assert len(cards) == CARDS + 1
+    assert 'class="card search"' in cards[-1]
+    token = cards[-1].split("results/")[1].split("/")[0]
+    assert visits.find(token, "search.json") is not None
+    assert visits.find(token, "moment_1.jpg") is not None
+
+
+def test_without_an_index_the_page_has_no_search(page: Any, clips: Path) -> None:
+    elements = {block.elem_id: block for block in page.build().blocks.values() if getattr(block, "elem_id", None)}
+    assert not elements["by"].visible
+    assert not elements["within"].visible
+    assert "search" not in dict(elements["tasks"].choices).values()
+    assert "card-search" not in elements
+    status, *_ = last(Visitor(page).ask("video", clips / "film.mp4", None, None, None, tasks=("search",)))
+    assert "Select at least one task" in status
+
+
+@pytest.mark.parametrize("what", ["index", "model", "extra", "data"])
+def test_an_index_that_cannot_be_searched_is_told_at_the_start(
+    what: str, idx: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "idx"
+    shutil.copytree(idx, place)
+    if what == "index":
+        (place / "index.json").unlink()
+    elif what == "model":
+        record = json.loads((place / "index.json").read_text())
+        (place / "index.json").write_text(json.dumps({**record, "model": "/nowhere/model"}))
+    elif what == "extra":
+        monkeypatch.setitem(sys.modules, "lancedb", None)  # as where it is not installed
+    else:
+        for path in (place / "windows.lance" / "data").iterdir():
+            path.write_bytes(b"")
+    lines = {
+        "index": "no index; make one with `deepavfusion index",
+        "model": "/nowhere/model: name its place now with --index_model",
+        "extra": r'pip install "deepavfusion\[index\]"',
+        "data": "the table of this index cannot be read",
+    }
+    config = ServeConfig(model, index=str(place), port=0, examples=False, device="cpu")
+    with pytest.raises(ValueError, match=f"^--index: .*{lines[what]}") as told, serving(config):
+        raise AssertionError("must not be reached")
+    assert "\n" not in str(told.value)
 
 
 def test_importing_the_page_writes_no_file() -> None:

@@ -25,6 +25,8 @@ from deepavfusion.page.serve_config import ServeConfig
         ("step_seconds", 0),
         ("hop_seconds", 1e9),
         ("batch_size", 0),
+        ("index", ""),
+        ("index_model", "runs/x"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, value: Any) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Senses = Literal["auto", "image", "audio", "both"]
+"""What of a query or of an archive is compared."""
+
 
 @dataclass(frozen=True)
 class IndexConfig:
@@ -45,9 +48,9 @@ class SearchConfig:
     """A video, a sound or a photo; of a long one the mean of its windows is looked for."""
     k: int = 10
     """How many moments."""
-    by: Literal["auto", "image", "audio", "both"] = "auto"
+    by: Senses = "auto"
     """What of the query is used; auto is all that it has."""
-    within: Literal["auto", "image", "audio", "both"] = "auto"
+    within: Senses = "auto"
     """What of the archive it is compared with, in a joint space; auto is both for a query with both, else whichever is
     more similar, image or audio. Without a joint space it is what the query is compared by."""
     per_file: int = 1

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from deepavfusion.inference.inputs import Recording
 from deepavfusion.inference.shared_film import SharedFilm
+from deepavfusion.inference.steps import Progress
 from deepavfusion.inference.timeline import Compute, WindowBatch, window_batches, windows_of
 from deepavfusion.models import AudioVisualMAE, EarlyFusionEncoder, MaskedAutoencoderConfig
 from deepavfusion.models.alignment import Alignment
@@ -107,8 +108,15 @@ class VectorSpace:
                 digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def windows(self, recording: Recording, hop_seconds: float | None = None) -> WindowVectors:
-        """The vectors of a recording; by default windows overlap by half.
+    def windows(
+        self, recording: Recording, hop_seconds: float | None = None, progress: Progress | None = None
+    ) -> WindowVectors:
+        """The vectors of a recording.
+
+        Args:
+            recording: opened.
+            hop_seconds: from one window to the next at most; by default windows overlap by half.
+            progress: is told seconds done and in all.
 
         Raises:
             MediaError: it cannot be read.
@@ -116,7 +124,11 @@ class VectorSpace:
         """
         spaced = windows_of(recording, self.encoder.config, hop_seconds)
         batches = window_batches(recording, SharedFilm(recording), self.encoder.config, spaced, self.compute)
-        found = [self._vectors(batch) for batch in batches]
+        length, found = recording.info.duration_seconds, []
+        for batch in batches:
+            found.append(self._vectors(batch))
+            if progress is not None:
+                progress(min(batch.end_seconds, length), length)
         return WindowVectors(
             spaced.start_seconds,
             spaced.start_seconds + spaced.length_seconds,

@@ -40,6 +40,10 @@ _AT_ONCE = 500
 """Recordings named in one condition."""
 
 
+class DamagedIndexError(ValueError):
+    """The table of an index cannot be read."""
+
+
 @dataclass(frozen=True)
 class IndexRecord:
     """What an index is."""
@@ -136,18 +140,33 @@ class WindowTable:
 
     @classmethod
     def open(cls, folder: Path) -> WindowTable:
-        """Raises ValueError if there is no index, or the extra is not installed."""
+        """Raises ValueError if there is no index, it is damaged, or the extra is not installed."""
         record = IndexRecord.read(folder)
         lancedb, _ = _modules()
-        try:
+        with _reading(folder):
             return cls(folder, record, lancedb.connect(folder).open_table(TABLE))
-        except Exception as error:  # of a damaged table come errors of every kind
-            raise ValueError(f"{folder}: the table of this index cannot be opened ({error})") from error
+
+    def refresh(self) -> None:
+        """See what was written since it was opened.
+
+        Raises:
+            DamagedIndexError: there is no index any more, or another one.
+        """
+        with _reading(self.folder):
+            if IndexRecord.read(self.folder) != self.record:
+                raise ValueError("it was made anew since it was opened")
+            self._table.checkout_latest()
+
+    @property
+    def version(self) -> int:
+        """A number that changes with what is in it."""
+        return int(self._table.version)
 
     def files(self) -> list[StoredFile]:
-        """The recordings in it."""
+        """The recordings in it. Raises DamagedIndexError."""
         names = ["path", "sound", "num_bytes", "modified_ns", "digest", "number"]
-        rows = self._table.search().where("num_bytes IS NOT NULL").select(names).to_arrow().to_pylist()
+        with _reading(self.folder):
+            rows = self._table.search().where("num_bytes IS NOT NULL").select(names).to_arrow().to_pylist()
         return [
             StoredFile(**{**row, "path": from_text(row["path"]), "sound": row["sound"] and from_text(row["sound"])})
             for row in rows
@@ -188,10 +207,12 @@ class WindowTable:
             self._table.optimize(cleanup_older_than=drop_old, delete_unverified=True)
 
     def search(self, stream: str, vector: NDArray[np.float32], count: int, exact: bool = False) -> list[Found]:
-        """The windows most similar to a unit vector `(E,)`, best first."""
+        """The windows most similar to a unit vector `(E,)`, best first. Raises DamagedIndexError."""
         asked = self._table.search(vector, vector_column_name=stream).distance_type("dot").limit(count)
         asked = asked.select(["path", "sound", "start_seconds", "end_seconds", "_distance"])
         asked = asked.bypass_vector_index() if exact else asked.nprobes(PROBES)
+        with _reading(self.folder):
+            rows = asked.to_arrow().to_pylist()
         return [
             Found(
                 from_text(row["path"]),
@@ -200,7 +221,7 @@ class WindowTable:
                 row["end_seconds"],
                 1 - row["_distance"],
             )
-            for row in asked.to_arrow().to_pylist()
+            for row in rows
         ]
 
     def approximate(self) -> tuple[str, ...]:
@@ -232,6 +253,16 @@ def _modules() -> tuple[Any, Any]:
         return import_module("lancedb"), import_module("pyarrow")
     except ImportError as error:
         raise ValueError(f'an index needs LanceDB: pip install "deepavfusion[index]" ({error})') from error
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Of a damaged table come errors of every kind, which are told as one."""
+    try:
+        yield
+    except Exception as error:
+        told = " ".join(str(error).split())[:300]
+        raise DamagedIndexError(f"{folder}: the table of this index cannot be read ({told})") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@
     visits         open tabs, and the files that belong to them
     intake         checks of uploaded files, and the message about one that is refused
     offers         the tasks that a model can do, and the reasons why not the others
+    moments        the search of an archive: what was found, with excerpts
     analysis       the work of a request: task after task, with progress, into a folder and a zip file
     cards, charts  results as HTML
     examples       clips of Bandstand to choose from

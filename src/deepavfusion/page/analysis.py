@@ -15,16 +15,21 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deepavfusion.atomic import replacing
+from deepavfusion.archive.config import Senses
+from deepavfusion.atomic import NotWrittenError, replacing
 from deepavfusion.inference.predictions import Classification, Embedding
 from deepavfusion.inference.predictor import Predictor, Task
 from deepavfusion.inference.sources import Box
 from deepavfusion.inference.steps import FAILURES
 from deepavfusion.page.intake import Given
+from deepavfusion.page.offers import PageTask
 from deepavfusion.page.visits import Place
 from deepavfusion.version import __version__
+
+if TYPE_CHECKING:  # it brings the libraries of training with it, which a page without an archive does not need
+    from deepavfusion.page.moments import Archive
 
 TELL_SECONDS = 0.4
 """From one word of progress to the next."""
@@ -37,18 +42,22 @@ class Request:
     """What is wanted."""
 
     given: Given
-    tasks: tuple[Task, ...]
+    tasks: tuple[PageTask, ...]
     boxes: tuple[Box, ...] = ()
     """Separation: parts of the picture, one per source; none is the whole picture as one source."""
     hop_seconds: float | None = None
     step_seconds: float = 0.1
+    by: Senses = "auto"
+    """Search: what of the recording is used."""
+    within: Senses = "auto"
+    """Search: what of the archive it is compared with."""
 
 
 @dataclass(frozen=True)
 class Working:
     """How far it is."""
 
-    task: Task
+    task: PageTask
     number: int
     """Of the task among those wanted, from 0."""
     done_seconds: float = 0.0
@@ -60,7 +69,7 @@ class Working:
 class Found:
     """A task is done."""
 
-    task: Task
+    task: PageTask
     record: Mapping[str, Any]
     """What stands in TASK.json."""
     result: Classification | Embedding | None = None
@@ -71,7 +80,7 @@ class Found:
 class Failed:
     """A task could not be done."""
 
-    task: Task
+    task: PageTask
     line: str
 
 
@@ -92,13 +101,25 @@ class _GivenUp(Exception):
 
 
 class Analyst:
-    """Predictions for everybody, one after the other."""
+    """Predictions and searches for everybody, one after the other."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
+    def __init__(self, predictor: Predictor, archive: Archive | None = None) -> None:
+        """
+        Args:
+            predictor: of the page's model.
+            archive: to search in, if there is one.
+        """
+        self.predictor, self.archive = predictor, archive
         self._turn = threading.Lock()
         # Loaded now: what is wrong with the weights is told when the server starts, and to no visitor.
-        self._weights = {task: predictor.digest(_task(task)) for task in predictor.tasks}
+        self._weights: dict[str, str] = {task: predictor.digest(_task(task)) for task in predictor.tasks}
+        if archive is not None:
+            self._weights["search"] = archive.model_digest
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What can be asked for."""
+        return tuple(self._weights)
 
     def analyse(self, request: Request, place: Place, at_end: Callable[[], None] = lambda: None) -> Iterator[Event]:
         """Run a request and yield its events.
@@ -145,7 +166,7 @@ class Analyst:
             latest[:] = [Working(task, number)]
             tell(latest[0])
 
-            def progress(done: float, whole: float, task: Task = task, number: int = number) -> None:
+            def progress(done: float, whole: float, task: PageTask = task, number: int = number) -> None:
                 if place.given_up.is_set():
                     raise _GivenUp
                 latest[:] = [Working(task, number, done, whole)]
@@ -154,13 +175,16 @@ class Analyst:
                 tell(self._do(task, request, place, progress))
             except _GivenUp:
                 return
+            except NotWrittenError as error:
+                sys.stderr.write(f"{error}\n")
+                tell(Failed(task, f"results cannot be written: {error.strerror}"))
             except FAILURES as error:
                 tell(Failed(task, request.given.line_of(error)))
             except Exception:  # noqa: BLE001  a mistake of this program must not end the page
                 traceback.print_exc(file=sys.stderr)
                 tell(Failed(task, "an unexpected error occurred; see the server's log"))
 
-    def _do(self, task: Task, request: Request, place: Place, progress: Callable[[float, float], None]) -> Found:
+    def _do(self, task: PageTask, request: Request, place: Place, progress: Callable[[float, float], None]) -> Found:
         given, folder = request.given.input, place.results
         about = {
             "name": request.given.name,
@@ -173,6 +197,9 @@ class Analyst:
         if task == "embedding":
             features = self.predictor.embed(given, request.hop_seconds, progress)
             return Found(task, features.save(folder, about), features)
+        if task == "search":
+            assert self.archive is not None
+            return Found(task, self.archive.search(given, folder, about, request.by, request.within, progress))
         record = self.predictor.write(
             task,
             given,

@@ -13,24 +13,28 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from deepavfusion.inference.predictor import TASKS, Task
+from deepavfusion.archive.config import Senses
 from deepavfusion.page.analysis import HALVES, Analyst, Finished, Found, Request, Working
 from deepavfusion.page.cards import draw_download, draw_failed, draw_found, draw_note, draw_problem, draw_working
 from deepavfusion.page.examples import Example
 from deepavfusion.page.front import draw_examples, draw_head, draw_invitation, draw_lacking
 from deepavfusion.page.intake import Given, Limits, describe, length, look_at
 from deepavfusion.page.local_files import as_path, only_uploads
-from deepavfusion.page.offers import chosen_first, offers_of
+from deepavfusion.page.offers import PageTask, chosen_first, offers_of
 from deepavfusion.page.serve_config import ServeConfig
 from deepavfusion.page.visits import Place, Visits
 from deepavfusion.report.markup import Markup
 
 Kind = Literal["video", "sound", "photo"]
-COLUMNS: tuple[tuple[Task, ...], ...] = (
+COLUMNS: tuple[tuple[PageTask, ...], ...] = (
     ("classification", "separation", "embedding"),
     ("localization", "segmentation"),
 )
-"""Of the cards of results, side by side where there is room."""
+"""Of the cards of results, side by side where there is room; a search is below them, over the whole width."""
+BY: tuple[tuple[str, Senses], ...] = (("all it has", "auto"), ("image", "image"), ("sound", "audio"))
+"""Of what is given."""
+WITHIN: tuple[tuple[str, Senses], ...] = (("any", "auto"), ("images", "image"), ("sounds", "audio"))
+"""Of the archive."""
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Of events that take no time."""
 CLICK = """element.addEventListener("click", (event) => {
@@ -57,7 +61,9 @@ class Page:
             name: of the model, as the page calls it.
         """
         self.config, self.analyst, self.visits, self.examples, self.name = config, analyst, visits, examples, name
-        self.offers = offers_of(analyst.predictor.tasks)
+        self.offers = offers_of(analyst.tasks)
+        self.tasks = tuple(offer.task for offer in self.offers)
+        """In the order of their cards."""
         self.limits = Limits(config.max_upload_bytes, config.max_seconds)
 
     def build(self) -> gr.Blocks:
@@ -85,22 +91,33 @@ class Page:
                         elem_id="parts",
                         visible="separation" in self.analyst.predictor.tasks,
                     )
+                    archive = self.analyst.archive
+                    by = gr.Radio(BY, value="auto", label="Search by", elem_id="by", visible=archive is not None)
+                    within = gr.Radio(
+                        WITHIN,
+                        value="auto",
+                        label="Compare with",
+                        elem_id="within",
+                        visible=archive is not None and archive.is_joint,
+                    )
                     with gr.Row(elem_id="buttons"):
                         run = gr.Button("Run", variant="primary", elem_id="run", scale=3)
                         stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
                 with gr.Column(elem_id="results"):
                     status = gr.HTML(draw_invitation(self.limits, 60 * self.config.keep_minutes), elem_id="status")
                     download = gr.HTML("", elem_id="download")
-                    cards: dict[Task, gr.HTML] = {}
+                    cards: dict[PageTask, gr.HTML] = {}
                     with gr.Row(elem_id="cards"):
                         for column in COLUMNS:
                             with gr.Column(min_width=0):
                                 cards |= {task: gr.HTML("", elem_id=f"card-{task}") for task in column}
+                    if "search" in self.tasks:
+                        cards["search"] = gr.HTML("", elem_id="card-search")
             gr.on([part.change for part in inputs], self.take, inputs, about, **QUIET)
             answer: dict[str, Any] = {
                 "fn": self.answer,
-                "inputs": [*inputs, tasks, parts],
-                "outputs": [status, download, *(cards[task] for task in TASKS)],
+                "inputs": [*inputs, tasks, parts, by, within],
+                "outputs": [status, download, *(cards[task] for task in self.tasks)],
                 "show_progress": "minimal",
                 "show_progress_on": status,
                 "api_visibility": "private",
@@ -193,12 +210,14 @@ class Page:
         heard: str | None,
         tasks: list[str],
         parts: str,
+        by: Senses,
+        within: Senses,
         request: gr.Request,
     ) -> Iterator[list[Any]]:
         """Run the chosen tasks; yields status, download and cards as they change."""
         given = given_of(kind, video, sound, photo, heard)
         wanted = tuple(offer.task for offer in self.offers if not offer.lacking and offer.task in tasks)
-        empty = [""] * len(TASKS)
+        empty = [""] * len(self.tasks)
         try:
             if given is None:
                 raise ValueError(f"Add a {kind} first, or choose an example.")
@@ -211,21 +230,21 @@ class Page:
         visit = _visit(request)
         place = self.visits.begin(visit, given.folder)
         boxes = HALVES if parts == "halves" else ()
-        asked = Request(given, wanted, boxes, self.config.hop_seconds, self.config.step_seconds)
+        asked = Request(given, wanted, boxes, self.config.hop_seconds, self.config.step_seconds, by, within)
         yield [draw_working(Working(wanted[0], 0), len(wanted)), "", *empty]
         for event in self.analyst.analyse(asked, place, lambda: self.visits.finish(visit, place)):
             status: Any = gr.skip()
             download: Any = gr.skip()
-            cards: list[Any] = [gr.skip()] * len(TASKS)
+            cards: list[Any] = [gr.skip()] * len(self.tasks)
             if isinstance(event, Working):
                 status = draw_working(event, len(wanted))
             elif isinstance(event, Finished):
                 words = "Stopped" if event.given_up else f"Done in {length(event.seconds)}"
                 status, download = draw_note(f"{words}: {given.name}"), self._download(place)
             elif isinstance(event, Found):
-                cards[TASKS.index(event.task)] = draw_found(event, place.results, _addresses(place))
+                cards[self.tasks.index(event.task)] = draw_found(event, place.results, _addresses(place))
             else:
-                cards[TASKS.index(event.task)] = draw_failed(event)
+                cards[self.tasks.index(event.task)] = draw_failed(event)
             yield [status, download, *cards]
 
     def stop(self, request: gr.Request) -> None:

@@ -17,10 +17,9 @@ from PIL import Image
 from deepavfusion.audio import SAMPLE_RATE
 from deepavfusion.drawing.separation import RANGE_DB, level_db
 from deepavfusion.inference.predictions import RESIDUAL, Classification, Embedding
-from deepavfusion.inference.predictor import Task
 from deepavfusion.page.analysis import Failed, Found, Working
 from deepavfusion.page.charts import SHARES, Line, draw_timeline, share_scale
-from deepavfusion.page.offers import WORDS
+from deepavfusion.page.offers import WORDS, PageTask
 from deepavfusion.report.markup import Markup, element, fragment
 from deepavfusion.report.scales import duration, number
 from deepavfusion.stft import N_FFT
@@ -54,6 +53,8 @@ def draw_found(found: Found, folder: Path, address: Address) -> Markup:
         body = _features(found.result)
     elif found.task == "separation":
         body = _sounds(found.record, folder, address)
+    elif found.task == "search":
+        body = _moments(found.record, folder, address)
     else:
         body = _maps(found.record, address)
     return _card(found.task, body)
@@ -96,7 +97,7 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 2**10:.0f} KiB"
 
 
-def _card(task: Task, *body: Markup) -> Markup:
+def _card(task: PageTask, *body: Markup) -> Markup:
     words = WORDS[task]
     head = element("header", element("h3", words.title), element("p", words.question))
     return element("section", head, body, class_=f"card {task}")
@@ -308,6 +309,62 @@ def _likeness(rows: NDArray[np.float32]) -> tuple[float, str]:
     buffer = io.BytesIO()
     Image.fromarray(np.round(pixels).astype(np.uint8)).save(buffer, "png")
     return low, f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+SENSES = {"image": "image", "audio": "sound", "both": "image and sound"}
+"""What of a moment is similar, for visitors."""
+
+
+def _moments(record: Mapping[str, Any], folder: Path, address: Address) -> Markup:
+    """The moments of an archive that were found, best first, each to see and hear."""
+    hint = "; by a quicker way that may miss some" if record["approximate"] else ""
+    told = element(
+        "p",
+        f"Compared with {record['num_windows']:,} windows of the archive: {record['compared']}{hint}.",
+        class_="told",
+    )
+    if not record["moments"]:
+        return fragment(told, element("p", "The archive has nothing to compare it with.", class_="told"))
+    return fragment(told, element("ol", (_moment(m, folder, address) for m in record["moments"]), class_="moments"))
+
+
+def _moment(moment: Mapping[str, Any], folder: Path, address: Address) -> Markup:
+    files, name = moment["files"], moment["file"]
+    start, end = moment["start_seconds"], moment["end_seconds"]
+    poster = address(files["picture"]) if "picture" in files else None
+    shown: Markup | None = None
+    if "problem" in moment:
+        shown = element("p", moment["problem"], class_="problem")
+    elif "film" in files:
+        shown = element(
+            "video",
+            src=address(files["film"]),
+            controls=True,
+            playsinline=True,
+            preload="metadata",
+            poster=poster,
+            aria_label=f"moment of {name}",
+        )
+    elif poster is not None:
+        shown = element("img", src=poster, alt=f"moment of {name}", loading="lazy")
+    elif "sound" in files:
+        level = level_db(_beginning(folder / files["sound"]))
+        shown = _strip(level, float(level.max()), end - start)
+    sound = None
+    if "sound" in files:
+        sound = element(
+            "audio", src=address(files["sound"]), controls=True, preload="metadata", aria_label=f"moment of {name}"
+        )
+    span = f"{start:.1f} \N{EN DASH} {end:.1f} s, " if end > start else ""
+    return element(
+        "li",
+        element("div", shown, class_="shown"),
+        sound,
+        element("p", element("b", f"{moment['rank']}. "), name, class_="name"),
+        element("p", f"with {moment['sound']}", class_="told") if "sound" in moment else None,
+        element("p", f"{span}similarity {moment['similarity']:.4f}, by {SENSES[moment['by']]}", class_="told"),
+        class_="moment",
+    )
 
 
 def _table(summary: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from deepavfusion.inference.predictor import TASKS, Task
+
+PageTask = Literal[Task, "search"]
+"""What the page does with a recording: predictions, and the search of an archive."""
 
 
 @dataclass(frozen=True)
@@ -15,12 +19,13 @@ class Words:
     question: str
 
 
-WORDS: dict[Task, Words] = {
+WORDS: dict[PageTask, Words] = {
     "classification": Words("Classes", "Which classes, over time?"),
     "localization": Words("Heat map", "Where in the frame does the sound come from?"),
     "separation": Words("Separation", "Which part of the sound comes from what the frame shows?"),
     "segmentation": Words("Masks", "Which pixels show what sounds?"),
     "embedding": Words("Features", "How similar are the moments of the recording, to the encoder?"),
+    "search": Words("Search", "Which moments of the archive are most similar?"),
 }
 
 
@@ -28,7 +33,7 @@ WORDS: dict[Task, Words] = {
 class Offer:
     """One task on the page."""
 
-    task: Task
+    task: PageTask
     lacking: str = ""
     """Why it cannot be chosen; empty if it can."""
 
@@ -38,19 +43,21 @@ class Offer:
 
 
 def offers_of(tasks: tuple[str, ...]) -> list[Offer]:
-    """All tasks in their order, with the reason where a model has no head for one.
+    """All tasks in their order, with the reason where a model has no head for one; a search only if there is one.
 
     Args:
-        tasks: that the model has (`Predictor.tasks`).
+        tasks: that can be done (`Analyst.tasks`).
     """
-    return [
+    offers = [
         Offer(task, "" if task in tasks else f"this model has no head for it; deepavfusion train {task} trains one")
         for task in TASKS
     ]
+    return [*offers, Offer("search")] if "search" in tasks else offers
 
 
-def chosen_first(offers: list[Offer]) -> list[Task]:
-    """What is ticked when the page opens: all tasks with a head; features only where there is nothing else."""
-    heads: list[Task] = [offer.task for offer in offers if not offer.lacking and offer.task != "embedding"]
-    features: list[Task] = ["embedding"]
+def chosen_first(offers: list[Offer]) -> list[PageTask]:
+    """What is ticked when the page opens: all tasks with a head, and the search; features only where there is nothing
+    else."""
+    heads: list[PageTask] = [offer.task for offer in offers if not offer.lacking and offer.task != "embedding"]
+    features: list[PageTask] = ["embedding"]
     return heads or features

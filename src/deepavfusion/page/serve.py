@@ -51,7 +51,8 @@ def serve(config: ServeConfig) -> int:
     """Run the command until it is stopped; returns the exit code.
 
     Raises:
-        ValueError: no gradio, no such model, or an address that cannot be listened at.
+        ValueError: no gradio, no such model, no such index or none of its model, or an address that cannot be
+            listened at.
     """
     stop = threading.Event()
     earlier = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
@@ -84,9 +85,10 @@ def serving(config: ServeConfig) -> Iterator[Server]:
                 predictor = Predictor.from_pretrained(
                     config.model, config.device, batch_size=config.batch_size, precision=config.precision
                 )
+                archive = _archive(config)
                 examples = make_examples(folder / "examples") if config.examples else []
                 with closing(Visits(folder / "visits")) as visits:
-                    app = _application(config, Analyst(predictor), visits, examples)
+                    app = _application(config, Analyst(predictor, archive), visits, examples)
                     with _running(app, listener):
                         yield Server(_address(config.host, listener), folder)
     finally:
@@ -123,6 +125,15 @@ def listen(host: str, port: int) -> socket.socket:
             f"port {port} at host {host}: {error.strerror or error}; choose another one, or --port 0 for a free one"
         ) from error
     return listener
+
+
+def _archive(config: ServeConfig) -> Any:
+    """What visitors may search, if the settings name it; only then is the store loaded."""
+    if config.index is None:
+        return None
+    from deepavfusion.page.moments import Archive
+
+    return Archive.open(config)
 
 
 def _application(config: ServeConfig, analyst: Any, visits: Any, examples: list[Any]) -> Any:

@@ -15,6 +15,11 @@ class ServeConfig:
 
     model: str = "shipped:bandstand"
     """A bundle, a finished run, a model folder, shipped:NAME, or hf:OWNER/NAME."""
+    index: str | None = None
+    """Folder of an index made by `index`: offers a search in it, by the model of the index. Visitors see excerpts of
+    its recordings, and their names."""
+    index_model: str | None = None
+    """Where the model of the index is now, if it was moved."""
     host: str = "127.0.0.1"
     """Address to listen on: the default is reachable only from this machine, 0.0.0.0 from everywhere."""
     port: int = 7860
@@ -41,6 +46,10 @@ class ServeConfig:
     """Device to compute on; auto is CUDA where there is a GPU, else the CPU."""
 
     def __post_init__(self) -> None:
+        if self.index == "":
+            raise ValueError("index is empty: give the folder of an index, or leave it out")
+        if self.index_model is not None and self.index is None:
+            raise ValueError(f"index_model {self.index_model} is of no use without --index")
         if not self.host:
             raise ValueError("host is missing: 127.0.0.1 for this machine alone, 0.0.0.0 for everywhere")
         if not 0 <= self.port <= 65535:

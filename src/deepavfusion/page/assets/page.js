@@ -1,9 +1,11 @@
-// The mark over every curve follows whatever plays: all of it is the same recording.
+// The mark over every curve follows whatever plays: all of it is the same recording, but for the moments of an archive.
 for (const name of ["timeupdate", "seeking", "play"]) {
   document.addEventListener(name, (event) => {
     const player = event.target;
     if (!(player instanceof HTMLMediaElement)) return;
+    const moment = player.closest(".moment");
     for (const plot of document.querySelectorAll(".timeline .plot, .spectrogram")) {
+      if (plot.closest(".moment") !== moment) continue;
       const share = player.currentTime / Number(plot.dataset.seconds);
       const mark = plot.querySelector(".playhead");
       mark.style.left = `${100 * Math.min(1, share)}%`;
