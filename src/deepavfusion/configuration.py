@@ -12,9 +12,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
 
 Config = TypeVar("Config", bound="EncoderRunConfig")
+
+
+FramePlace = Literal["random", "middle"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class DataConfig:
     """Processes that read clips; 0 reads in the training process."""
     accept_changed: bool = False
     """Continue a run although files of its clips were replaced or changed since it began."""
+    frame: FramePlace = "random"
+    """Where in its window of sound the only frame is: random, as published, or middle, as in a trained model's use. In
+    the middle it can be learned that what is struck now is heard now. Several frames always have the same places."""
     crop_area: tuple[float, float] = (0.5, 1.0)
     """Smallest and largest area of a random crop, as a share of the frame."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
@@ -44,6 +50,8 @@ class DataConfig:
     log-uniformly from a hundredth of it. 0 adds none."""
 
     def __post_init__(self) -> None:
+        if self.frame not in get_args(FramePlace):
+            raise ValueError(f"frame {self.frame!r} must be random or middle")
         for name in ("crop_area", "crop_ratio"):
             low, high = getattr(self, name)
             object.__setattr__(self, name, (float(low), float(high)))
@@ -242,21 +250,28 @@ class EncoderRunConfig(RunConfig):
         check_rate(self.optim, self.training.batch_size, f"--recipe {recipe}", recipe_blr=blr, recipe_batch=batch)
 
     def idle_beside_encoder(self, drop_path: str | None = "drop_path") -> list[str]:
-        """Settings that were changed and do nothing because the encoder is frozen, or starts without weights.
+        """Settings that were changed and do nothing because of what the encoder is: frozen, of several frames, without
+        weights.
 
         Args:
             drop_path: the flag of the encoder's drop path, if the task has one.
         """
+        found = []
+        if self.num_frames not in (None, 1) and self.data.frame != "random":
+            found.append("--data.frame has no effect with --num_frames")
         if not self.freeze_encoder:
             idle = self.untrained and self.optim.pretrained_ramp
-            return ["--optim.pretrained_ramp has no effect with --untrained true"] if idle else []
+            return [*found, "--optim.pretrained_ramp has no effect with --untrained true"] if idle else found
         recipe = self.RECIPES.get(getattr(self, "recipe", ""), {})
         flags = ["optim.layer_decay", "optim.pretrained_ramp", "training.gradient_checkpointing"]
         flags += [drop_path] if drop_path else []
         return [
-            f"--{flag} has no effect on a frozen encoder"
-            for flag in flags
-            if setting(self, flag) not in (recipe.get(flag), _IDLE[flag.rpartition(".")[2]])
+            *found,
+            *(
+                f"--{flag} has no effect on a frozen encoder"
+                for flag in flags
+                if setting(self, flag) not in (recipe.get(flag), _IDLE[flag.rpartition(".")[2]])
+            ),
         ]
 
 

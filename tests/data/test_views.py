@@ -239,6 +239,23 @@ def test_one_frame_is_drawn_as_before() -> None:
         assert [t - b.start_seconds for t, _ in several.asked] == pytest.approx([1 / 3, 1, 5 / 3])
 
 
+def test_the_only_frame_may_be_the_middle_one() -> None:
+    clip = ArrayClip(ArrayInfo(10.0))
+    view = TrainingView((32, 32), crop_area=(1, 1), gain_db=0)
+    for number in range(20):
+        anywhere, middle = (
+            replace(view, frame=frame).read(clip, np.random.default_rng(number)) for frame in ("random", "middle")
+        )
+        assert middle.frame_seconds == pytest.approx(middle.start_seconds + 1.5)
+        assert middle.start_seconds == anywhere.start_seconds
+        annotated = replace(view, frame="middle").read(clip, np.random.default_rng(number), [2.0, 4.0, 9.5])
+        assert annotated.frame_seconds in (2.0, 4.0, 9.5)
+        assert annotated.start_seconds == pytest.approx(min(annotated.frame_seconds - 1.5, 7.0))
+    assert TrainingView.from_config(DataConfig("x", frame="middle"), EarlyFusionConfig()).frame == "middle"
+    with pytest.raises(ValueError, match="frame 'first' must be random or middle"):
+        DataConfig("x", frame="first")
+
+
 def test_the_window_moves_with_an_annotated_reference() -> None:
     """So that frames keep their time against the sound; at the end of the clip, where it cannot, frames move alone."""
     info, view = ArrayInfo(10.0), CentreView(image_size=(8, 8), window_seconds=2.0, num_frames=3)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepavfusion.audio import HOP_LENGTH, SAMPLE_RATE
-from deepavfusion.configuration import DataConfig
+from deepavfusion.configuration import DataConfig, FramePlace
 from deepavfusion.data.clip import ClipInfo
 from deepavfusion.data.crops import WHOLE, FrameCrop, Region
 from deepavfusion.data.truth import nearest_time
@@ -93,8 +93,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class TrainingView(Sizes):
-    """A random window, a random frame in it, a random resized crop, mirroring and gain; other colours and noise if
-    they are asked for.
+    """A random window, a random frame in it or the middle one, a random resized crop, mirroring and gain; other colours
+    and noise if they are asked for.
 
     Of several frames none is random in its window, so that their times are those the model knows.
     """
@@ -111,11 +111,13 @@ class TrainingView(Sizes):
     """Strength of changed colours, 0 to 1."""
     noise: float = 0.0
     """Largest standard deviation of added white noise, in the units of the sound."""
+    frame: FramePlace = "random"
+    """Where in the window the only frame is."""
 
     @classmethod
     def from_config(cls, data: DataConfig, model: EarlyFusionConfig) -> TrainingView:
         """The view that a model's input sizes and the data settings ask for."""
-        augmentation = data.crop_area, data.crop_ratio, data.flip, data.gain_db, data.colour, data.noise
+        augmentation = data.crop_area, data.crop_ratio, data.flip, data.gain_db, data.colour, data.noise, data.frame
         return cls(model.image_size, seconds(model), *augmentation, num_frames=model.num_frames)
 
     def read(
@@ -147,7 +149,8 @@ class TrainingView(Sizes):
         start = place * max(0.0, info.duration_seconds - self.window_seconds)
         if apart_from is not None:
             start = start_apart(place, info.duration_seconds, self.window_seconds, apart_from)
-        start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, moment)
+        place_in_window = moment if self.frame == "random" else None
+        start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, place_in_window)
         image, crop = None, None
         if info.has_picture:
             size = self.region.size(info.height, info.width)
@@ -249,13 +252,13 @@ def frame_times(
     window_seconds: float,
     num_frames: int,
     times: Sequence[float] = (),
-    moment: float = 0.5,
+    moment: float | None = 0.5,
 ) -> tuple[float, list[float]]:
     """When the frames of a window are shown, and where the window starts.
 
-    One frame is shown at its place in the window, or at the annotated time nearest to it. Of several, each is shown at
-    the centre of its part of the window. Where the reference must be annotated, the window moves with it, as far as the
-    clip reaches: what is seen keeps its time against what is heard.
+    One frame is shown at its place in the window, or at the annotated time nearest to it. Of several, or without such a
+    place, each is shown at the centre of its part of the window. Where the reference must be annotated, the window then
+    moves with it, as far as the clip reaches: what is seen keeps its time against what is heard.
 
     Args:
         info: of the clip; a picture without extent in time has its window around it.
@@ -263,13 +266,13 @@ def frame_times(
         window_seconds: its length.
         num_frames: `T`.
         times: the annotated moments; empty allows any.
-        moment: where in the window the only frame is shown, in [0, 1].
+        moment: where in the window the only frame is shown, in [0, 1]; None moves the window to an annotated middle.
 
     Returns:
         Start of the window, and `T` ascending times, inside the clip.
     """
     extent = min(window_seconds, info.duration_seconds)
-    if num_frames == 1:
+    if num_frames == 1 and moment is not None:
         frame = start_seconds + moment * extent
         return start_seconds, [nearest_time(times, frame) if times else frame]
     number = reference_frame(num_frames)

@@ -64,6 +64,8 @@ class PretrainConfig(RunConfig):
             idle["init.transpose_audio_patches"] = "without --init.audio"
         if self.init.image is None and self.init.audio is None:
             idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
+        if self.model.num_frames > 1:
+            idle["data.frame"] = "with --model.num_frames"
         if not self.model.fused:
             for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
                 idle[f"model.{name}"] = "when --model.fusion_layers is none"

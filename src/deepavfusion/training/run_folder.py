@@ -83,6 +83,7 @@ CAME_LATER: dict[str, Any] = {
     "autoencoder.weight": 1.0,
     **{f"alignment.{name}": value for name, value in asdict(AlignmentConfig()).items()},
     "data.colour": 0.0,
+    "data.frame": "random",
     "data.noise": 0.0,
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
