@@ -114,7 +114,7 @@ def scores(scenes: list[ClipTruth], known: Knowledge) -> dict[str, float]:
             break
     threshold = np.quantile(own, 1 - RECALL)
     return {
-        "source chosen": float(np.mean(sum(chosen.values(), []))),
+        "source chosen": float(np.mean([right for scenes_of_kind in chosen.values() for right in scenes_of_kind])),
         "source chosen, lookalikes": float(np.mean(chosen["lookalikes"])),
         "false positives, foreign": float(np.mean(np.array(foreign) >= threshold)),
         "false positives, off_screen": float(np.mean(np.array(off_screen) >= threshold)),

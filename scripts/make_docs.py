@@ -145,6 +145,14 @@ def classification_fusion(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def localization_limits(record: dict) -> str:
+    """Scores of an ideal listener, by what it knows."""
+    names = ("source chosen", "source chosen, lookalikes", "false positives, foreign", "false positives, off_screen")
+    rows = [f"| known | {' | '.join(names)} |", "|---|--:|--:|--:|--:|"]
+    rows += [f"| {r['known']} | {' | '.join(f'{r[name]:.3f}' for name in names)} |" for r in record["rows"]]
+    return "\n".join(rows) + "\n"
+
+
 def bandstand_caps(runs: list) -> str:
     """Supervised unimodal classifiers against their caps."""
     rows = [
@@ -322,6 +330,7 @@ TABLES: dict[str, Callable] = {
     "elastic_matrix": elastic_matrix,
     "estimate": estimate,
     "localization": paired_arms,
+    "localization_limits": localization_limits,
     "matching": matching,
     "motion": paired_arms,
     "objectives": objectives,
