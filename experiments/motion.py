@@ -18,8 +18,8 @@ from experiments.paired import paired_rows
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import NUM_WORKERS, Worlds
 
-ARMS = {"several": 9, "one": 1}
-"""Frames of each arm; an odd number has its middle frame where the only one is."""
+ARMS = {"several": (9, "all"), "watched": (9, "reference"), "one": (1, "all")}
+"""Frames of each arm, and which of them are encoded; an odd number has its middle frame where the only one is."""
 REFERENCE = "several"
 CLIPS = 1440
 """Of motion_train and motion_test together, which get two and one thirds."""
@@ -71,10 +71,19 @@ class Motion:
         words += ["--stems", "false", "--sheets", "false", "--num_workers", str(NUM_WORKERS)]
         start, (_, model) = self.encoder / "model.safetensors", self.encoders.start("early")
         steps: list[AnyStep] = [Step(tuple(words), clips), Making(partial(small, model, self.encoder), start, (model,))]
-        for arm, num_frames in ARMS.items():
+        for arm, (num_frames, encoded) in ARMS.items():
             run, out = self.run(arm, seed), self.evaluation(arm, seed)
             words = ["train", "localization", "--recipe", "supervised", "--from", str(self.encoder)]
-            words += ["--num_frames", str(num_frames), "--run_dir", str(run), "--splits", "[motion_train]"]
+            words += [
+                "--num_frames",
+                str(num_frames),
+                "--encode_frames",
+                encoded,
+                "--run_dir",
+                str(run),
+                "--splits",
+                "[motion_train]",
+            ]
             words += ["--data.source", str(self.world / "motion_train.csv"), "--training.seed", str(seed)]
             steps.append(Step((*words, *options(TRAINING)), run / "model", (start, clips)))
             words = ["evaluate", "localization", str(run), "--data.source", str(clips), "--data.split", "all"]

@@ -189,3 +189,30 @@ def test_the_localizer_asks_whether_a_place_changes_when_the_sound_does() -> Non
     torch.testing.assert_close(found, expected)
     still = EncoderOutput(image, None, fusion, (LayerTokens(image, None, fusion),) * 3)
     assert head(picture, still).isfinite().all()
+
+
+def test_frames_beside_the_reference_may_be_for_the_head_alone() -> None:
+    """The encoder's answer is that of one frame; the map still follows what changes in the others."""
+    config = replace(TINY, num_frames=T, encode_frames="reference")
+    assert config.num_image_patches == N
+    one, watching = tiny_encoder(0).double().eval(), tiny_encoder(0, num_frames=T, encode_frames="reference").double()
+    assert one.state_dict().keys() == watching.state_dict().keys()
+    x, audio = film(dtype=torch.float64), inputs()[1].double()
+    alone, several = one(x[:, 1], audio), watching.eval()(x, audio)
+    for name in ("image", "audio", "fusion"):
+        assert torch.equal(getattr(alone, name), getattr(several, name)), name
+    torch.manual_seed(0)
+    model = Localizer(LocalizerConfig(encoder=config, dim=16, stride=8)).eval()
+    x, audio = film().requires_grad_(), inputs()[1]
+    (gradient,) = torch.autograd.grad(model(x, audio).maps.square().sum(), x)
+    assert (gradient.abs().flatten(2).sum(dim=2) > 0).all()
+    still = x.detach()[:, 1:2].expand_as(x)
+    plain_model = Localizer(LocalizerConfig(encoder=TINY, dim=16, stride=8)).eval()
+    plain_model.load_state_dict(model.state_dict())
+    assert not torch.allclose(model(x, audio).maps, model(still, audio).maps)
+    with torch.no_grad():  # one frame is what frames are that do not change, but for the sound's mean over its parts
+        torch.testing.assert_close(model(still, None).maps, plain_model(still[:, 0], None).maps)
+    with pytest.raises(ValueError, match="encode_frames reference is for localizers"):
+        tiny_autoencoder(num_frames=T, encode_frames="reference")
+    with pytest.raises(ValueError, match="encode_frames 'some' must be all or reference"):
+        replace(TINY, encode_frames="some")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from deepavfusion.evaluation.separation.config import EvaluateSeparationConfig
 from deepavfusion.images import normalize
 from deepavfusion.inference.export import exportable, exported_program
 from deepavfusion.inference.predictor import Predictor
+from deepavfusion.models.config import FramesEncoded
 from deepavfusion.storage.trained_models import open_models
 from deepavfusion.tasks.classification import Classification
 from deepavfusion.tasks.localization import Localization
@@ -77,21 +79,31 @@ def test_segmentation(world: Path, tmp_path: Path) -> None:
     assert found.masks.shape == (4, 32, 32)
 
 
-def fit_localizer(recipe: Recipe, world: Path, folder: Path) -> str:
+def fit_localizer(recipe: Recipe, world: Path, folder: Path, **settings: Any) -> str:
     """A run of a recipe of localization; its folder."""
     encoder = localization_runs.write_encoder(folder / "encoder")
     run, source = folder / recipe, world / "manifest.csv"
-    config = localization_runs.make(recipe, source, encoder, run, num_frames=T, splits=("segmentation_train",))
+    settings = {"num_frames": T, "splits": ("segmentation_train",), **settings}
+    config = localization_runs.make(recipe, source, encoder, run, **settings)
     assert fit(Localization(config), config, quiet()).status == "finished"
     return str(run)
 
 
-def test_localization(world: Path, tmp_path: Path) -> None:
-    run = fit_localizer("supervised", world, tmp_path)
+@pytest.mark.parametrize("encode_frames", ["all", "reference"])
+def test_localization(world: Path, tmp_path: Path, encode_frames: FramesEncoded) -> None:
+    run = fit_localizer("supervised", world, tmp_path, encode_frames=encode_frames)
     data = EvaluationData(str(world / "segmentation_test.csv"), split="all", num_workers=0)
     assert evaluate(EvaluateLocalizationConfig(run, data, overlay=1, batch_size=2)) is not None
     found = Predictor(open_models(run)).localize(str(first_clip(world)), step_seconds=0.5)
     assert found.maps.shape == (4, 1, 4, 4)
+
+
+def test_what_only_a_localizer_looked_at_is_no_part_of_the_encoder_it_leaves(world: Path, tmp_path: Path) -> None:
+    run = fit_localizer("supervised", world, tmp_path, encode_frames="reference")
+    config = segmentation_runs.make(world, Path(run), tmp_path / "masks")
+    assert Segmentation(config).model_config.encoder.num_frames == 1
+    with pytest.raises(ValueError, match="encode_frames reference: there is one frame; set --num_frames too"):
+        fit_localizer("supervised", world, tmp_path / "one", num_frames=None, encode_frames="reference")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ Head = Literal["image", "audio", "fusion", "concat"]
 Modalities = Literal["both", "image", "audio"]
 DecoderForm = Literal["self", "cross"]
 PatchEmbedForm = Literal["linear", "convolutional"]
+FramesEncoded = Literal["all", "reference"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class EarlyFusionConfig(ModelConfig):
     """Bands and frames of the log-mel spectrogram (64 frames per second), both divisible by patch_size."""
     num_frames: int = 1
     """Frames per clip, evenly spaced over the window of sound."""
+    encode_frames: FramesEncoded = "all"
+    """Which of several frames become tokens: all, or the middle one alone; the others are then for a localizer's head,
+    which looks at them with a few convolutions."""
     patch_size: int = 16
     """Side of a square patch, in pixels of the image and in cells of the spectrogram."""
     patch_embed: PatchEmbedForm = "linear"
@@ -111,6 +115,8 @@ class EarlyFusionConfig(ModelConfig):
                     f"{name} {list(size)} must be two positive multiples of patch_size {self.patch_size}: "
                     f"change {name} or patch_size"
                 )
+        if self.encode_frames not in get_args(FramesEncoded):
+            raise ValueError(f"encode_frames {self.encode_frames!r} must be all or reference")
         if self.patch_embed not in get_args(PatchEmbedForm):
             raise ValueError(f"patch_embed {self.patch_embed!r} must be linear or convolutional")
         if self.patch_embed == "convolutional" and self.patch_size % 4:
@@ -177,9 +183,14 @@ class EarlyFusionConfig(ModelConfig):
         return self.audio_size[0] // self.patch_size, self.audio_size[1] // self.patch_size
 
     @property
+    def num_encoded_frames(self) -> int:
+        """Frames that become tokens."""
+        return self.num_frames if self.encode_frames == "all" else 1
+
+    @property
     def num_image_patches(self) -> int:
-        """Of all frames together."""
-        return self.num_frames * self.image_grid[0] * self.image_grid[1]
+        """Of all encoded frames together."""
+        return self.num_encoded_frames * self.image_grid[0] * self.image_grid[1]
 
     @property
     def num_audio_patches(self) -> int:
@@ -279,6 +290,7 @@ class AlignmentConfig(ModelConfig):
 
 _CAME_LATER: dict[str, Any] = {
     "num_frames": 1,
+    "encode_frames": "all",
     "patch_embed": "linear",
     "weight": 1.0,
     "alignment": asdict(AlignmentConfig()),
@@ -297,6 +309,8 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.encoder.encode_frames != "all":
+            raise ValueError(f"encode_frames {self.encoder.encode_frames} is for localizers: pre-training encodes all")
         if not self.weight and not self.alignment.weight:
             raise ValueError("weight 0 leaves nothing to learn from without --alignment.weight")
         if self.weight and self.alignment.weight and self.alignment.alone_share:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from deepavfusion.models.config import EarlyFusionConfig
-from deepavfusion.models.frames import frame_positions
+from deepavfusion.models.frames import frame_positions, reference_picture
 from deepavfusion.models.fusion import FusionBlock, Streams, where_present
 from deepavfusion.models.vit import VisionTransformer
 from deepavfusion.saved_model import PretrainedModel, strip_prefix
@@ -108,8 +108,8 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
             image: `(B, 3, H, W)`, of several frames `(B, num_frames, 3, H, W)`, ImageNet-normalised; None if no sample
                 has a picture.
             audio: `(B, 1, M, T)` log-mel; None if no sample has sound.
-            image_ids_keep: `(B, K)` numbers of the visible image patches, counted through all frames, None for all;
-                outputs keep this order.
+            image_ids_keep: `(B, K)` numbers of the visible image patches, counted through all encoded frames, None for
+                all; outputs keep this order.
             audio_ids_keep: the same for audio.
             return_layers: also return every layer's tokens.
             image_present: `(B,)` bool, False where a sample's picture is missing; its pixels have no effect but must
@@ -122,6 +122,8 @@ class EarlyFusionEncoder(nn.Module, PretrainedModel):
         given = image if image is not None else audio
         if given is None:
             raise ValueError("the encoder needs an image or an audio input, both are None")
+        if image is not None and self.config.encode_frames == "reference":
+            image = reference_picture(image)
         tokens = LayerTokens(
             None if image is None else self.image.embed(image, image_ids_keep),
             None if audio is None else self.audio.embed(audio, audio_ids_keep),

@@ -23,7 +23,7 @@ def frame_positions(config: EarlyFusionConfig, dim: int) -> Tensor | None:
 
     With t the time from the reference: D/2 channels sin(w t), D/2 channels cos(w t) - 1, w = 10000^(-i / (D/2)).
     """
-    if config.num_frames == 1:
+    if config.num_encoded_frames == 1:
         return None
     frequencies = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
     steps = torch.arange(config.num_frames, dtype=torch.float64) - reference_frame(config.num_frames)
@@ -50,8 +50,8 @@ def token_positions(places: Tensor, times: Tensor | None, ids: Tensor | None = N
 
 
 def reference_tokens(tokens: Tensor, config: EarlyFusionConfig) -> Tensor:
-    """Of what all frames' tokens have, `(B, T N, ...)`, that of the reference frame, `(B, N, ...)`."""
-    return tokens.unflatten(1, (config.num_frames, -1))[:, reference_frame(config.num_frames)]
+    """Of what all encoded frames' tokens have, `(B, T N, ...)`, that of the reference frame, `(B, N, ...)`."""
+    return tokens.unflatten(1, (config.num_encoded_frames, -1))[:, reference_frame(config.num_encoded_frames)]
 
 
 def sound_of_frames(audio: Tensor, config: EarlyFusionConfig) -> Tensor:

@@ -17,7 +17,8 @@ The view is a convolutional feature of the image around each patch, for small sh
 With several frames `patch` is that of the reference, the middle frame, whose patches are scored. Each frame has the
 mean audio token of its own part of the window, and the factors are means over frames. A second product compares the
 deviations of patch and sound from these means, normalised likewise and averaged over frames: whether a patch changes
-when the sound does. With one frame there is no second product.
+when the sound does. With one frame there is no second product. An encoder may read the reference alone
+(`encode_frames`): then its tokens stand for every frame, and what changes is seen by the view.
 
 With a `stride`, `x` is also brought to finer cells by `refinement`, whose logits are added to those of the patches,
 resized.
@@ -90,15 +91,15 @@ class LocalizerHead(nn.Module):
         assert tokens.image is not None
         frames = picture if picture.ndim == 5 else picture[:, None]
         views = self.view_linear(self.view(frames.flatten(0, 1)))
-        patches = views.unflatten(0, frames.shape[:2]).flatten(1, 2)  # (B, T I, 2 H)
+        patches = views.unflatten(0, frames.shape[:2])  # (B, T, I, 2 H)
         for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
             own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
-            patches = patches + linear(norm(own))
+            patches = patches + linear(norm(own)).unflatten(1, (self.encoder_config.num_encoded_frames, -1))
         sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1, keepdim=True)))
         if tokens.audio is not None:
             heard = self.audio(self.audio_norm(sound_of_frames(tokens.audio, self.encoder_config)))
             sound = sound + where_present(heard, audio_present)
-        seen, seen_factor = patches.unflatten(1, (self.encoder_config.num_frames, -1)).chunk(2, dim=-1)  # (B, T, I, H)
+        seen, seen_factor = patches.chunk(2, dim=-1)  # (B, T, I, H)
         heard, heard_factor = sound[:, :, None].chunk(2, dim=-1)  # (B, T, 1, H), without sound (B, 1, 1, H)
         seen_mean, heard_mean = seen_factor.mean(dim=1), heard_factor.mean(dim=1)
         x = seen[:, reference_frame(seen.shape[1])] + heard.mean(dim=1)

@@ -28,12 +28,15 @@ HERE = OneProcess(torch.device("cpu"))
 
 
 def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
-    """The encoder that a run starts from, with the frames that it wants.
+    """The encoder that a run starts from, with the frames that it wants. Frames that the encoder does not read are
+    not taken over: they belong to the localizer that it was trained with.
 
     Raises:
         ValueError: as `encoder_config`, or a number of frames that is none.
     """
     encoder = encoder_config(config.from_)
+    if encoder.encode_frames == "reference":
+        encoder = replace(encoder, num_frames=1, encode_frames="all")
     return encoder if config.num_frames is None else replace(encoder, num_frames=config.num_frames)
 
 

@@ -199,7 +199,10 @@ class Localization(EncoderTask[Localizer]):
         return probe_localization(model, self._held_out, device, self.config.data.num_workers)
 
     def _model_config(self, classes: Sequence[str]) -> LocalizerConfig:
-        encoder = replace(starting_config(self.config), drop_path=self.config.drop_path)
+        start, choice = starting_config(self.config), self.config.encode_frames
+        if choice != "all" and start.num_frames == 1:
+            raise ValueError(f"encode_frames {choice}: there is one frame; set --num_frames too")
+        encoder = replace(start, drop_path=self.config.drop_path, encode_frames=choice)
         return LocalizerConfig(encoder=encoder, classes=tuple(classes), **asdict(self.config.head))
 
     def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[Sequence[Clip], Truth]:

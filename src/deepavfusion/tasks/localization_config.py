@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.sounding_truth import BoxFormat
+from deepavfusion.models.config import FramesEncoded
 from deepavfusion.models.localizer_config import LocalizerHeadConfig
 
 Recipe = Literal["self_supervised", "synchrony", "supervised"]
@@ -90,6 +91,9 @@ class LocalizationConfig(EncoderRunConfig):
     """With --boxes_format flickr: the folder of XML files."""
     classes: str | None = None
     """One map per class: a file with a class name per line, or a shipped list (vggsound, bandstand)."""
+    encode_frames: FramesEncoded = "all"
+    """Which of several frames (--num_frames) the encoder reads: all, or only the middle one. The head looks at all of
+    them with a few convolutions, which is enough to see what moves when it sounds, and costs far less."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder in training."""
 
