@@ -103,7 +103,7 @@ HEADS = {
             "freeze_encoder": "true",
             "decoding.decoder_dim": 64,
             "mixing.pictures": "source",
-            "mixing.single": 0.4,
+            "mixing.single": 0.2,
             "loss": "bce",
             "optim.epochs": 8,
             "data.crop_area": "[0.75,0.78]",

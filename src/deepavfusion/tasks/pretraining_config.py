@@ -64,8 +64,6 @@ class PretrainConfig(RunConfig):
             idle["init.transpose_audio_patches"] = "without --init.audio"
         if self.init.image is None and self.init.audio is None:
             idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
-        if self.model.num_frames > 1:
-            idle["data.frame"] = "with --model.num_frames"
         if not self.model.fused:
             for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
                 idle[f"model.{name}"] = "when --model.fusion_layers is none"
@@ -78,4 +76,7 @@ class PretrainConfig(RunConfig):
         if not self.alignment.weight:
             aligned = [f.name for f in fields(self.alignment) if f.name != "weight"]
             idle |= dict.fromkeys((f"alignment.{name}" for name in aligned), "without --alignment.weight")
-        return [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]
+        found = [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]
+        if self.model.num_frames > 1 and self.data.frame != "random":
+            found.append("--data.frame has no effect with --model.num_frames")
+        return found
