@@ -29,16 +29,17 @@ def test_a_command_of_the_docs_is_taken(command: str) -> None:
     words = shlex.split(command.split("&&")[0], comments=True)
     shortened = "..." in words  # the other settings are left out
     words = [word for word in words if word != "..."]
-    problems = []
-    for name, options in candidates(words):
-        try:
-            parsed(VERBS[name], options)
-        except UsageError as error:
-            if not (shortened and str(error).startswith("missing ")):
-                problems.append(f"{name}: {error}")
-                continue
-        return
-    raise AssertionError(problems or f"no such command: {command}")
+    problems = {name: problem(name, options, shortened) for name, options in candidates(words)}
+    assert None in problems.values(), problems or f"no such command: {command}"
+
+
+def problem(name: str, options: list[str], shortened: bool) -> str | None:
+    """What is wrong with the options of a verb; of shortened ones some may be missing."""
+    try:
+        parsed(VERBS[name], options)
+    except UsageError as error:
+        return None if shortened and str(error).startswith("missing ") else str(error)
+    return None
 
 
 def test_the_scripts_and_experiments_of_the_docs_exist() -> None:

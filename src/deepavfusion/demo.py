@@ -195,8 +195,13 @@ def classification(run: Path, solos: Path, steps: int) -> list[Stage]:
 def localization(run: Path, world: Path, steps: int) -> list[Stage]:
     """Learn from what moves when it sounds, without boxes, where the sound comes from."""
     trained = run / "runs" / "localization"
-    settings = {"recipe": "synchrony", "freeze_encoder": "true", "head.dim": 128, "head.stride": 8}
-    settings["contrast.mismatch_share"] = 0.25
+    settings = {
+        "recipe": "synchrony",
+        "freeze_encoder": "true",
+        "head.dim": 128,
+        "head.stride": 8,
+        "contrast.mismatch_share": 0.25,
+    }
     return [
         train("localization", trained, world / "pretrain.csv", steps, 4, {**SMALL_STEPS, **settings}),
         score("localization", run, trained, world / "localization.csv", steps),
