@@ -146,8 +146,9 @@ class TrainingView(Sizes):
         info = media.info
         place, moment, mirror, gain = rng.random(4)
         changes = np.random.default_rng(rng.integers(2**63)) if self.colour or self.noise else None
-        start = place * max(0.0, info.duration_seconds - self.window_seconds)
-        if apart_from is not None:
+        if apart_from is None:
+            start = place * max(0.0, info.duration_seconds - self.window_seconds)
+        else:
             start = start_apart(place, info.duration_seconds, self.window_seconds, apart_from)
         place_in_window = moment if self.frame == "random" else None
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, place_in_window)

@@ -93,7 +93,7 @@ class LocalizationConfig(EncoderRunConfig):
     """One map per class: a file with a class name per line, or a shipped list (vggsound, bandstand)."""
     encode_frames: FramesEncoded = "all"
     """Which of several frames (--num_frames) the encoder reads: all, or only the middle one. The head looks at all of
-    them with a few convolutions, which is enough to see what moves when it sounds, and costs far less."""
+    them with a few convolutions, which costs far less; what that gains or loses has not been measured."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder in training."""
 
