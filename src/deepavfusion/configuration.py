@@ -9,7 +9,7 @@ of training commands extend `RunConfig`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
@@ -48,6 +48,9 @@ class DataConfig:
     noise: float = 0.0
     """Largest amplitude of white noise that is added to the sound (full scale is 1); the amplitude is drawn
     log-uniformly from a hundredth of it. 0 adds none."""
+    still: float = 0.0
+    """Share of the samples whose several frames all show the middle one. A model that has seen nothing but movement
+    takes a photo for something at rest, and so for silent."""
 
     def __post_init__(self) -> None:
         if self.frame not in get_args(FramePlace):
@@ -65,7 +68,7 @@ class DataConfig:
             raise ValueError(f"num_workers {self.num_workers} must not be negative")
         if self.gain_db < 0:
             raise ValueError(f"gain_db {self.gain_db} must not be negative")
-        for name in ("colour", "noise"):
+        for name in ("colour", "noise", "still"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be between 0 and 1")
 
@@ -222,6 +225,9 @@ class EncoderRunConfig(RunConfig):
     """Use the configuration of --from without its weights, to train from scratch."""
     freeze_encoder: bool = False
     """Keep the encoder fixed and train only the new parts."""
+    keep_heads: bool = False
+    """Continue from the whole model of --from, which has been trained for this task: its encoder, its heads and their
+    settings. By default heads are new."""
 
     @classmethod
     def with_recipe(cls: type[Config], recipe: str, **settings: Any) -> Config:
@@ -249,16 +255,26 @@ class EncoderRunConfig(RunConfig):
         blr, batch = (self.RECIPES[recipe][flag] for flag in ("optim.blr", "training.batch_size"))
         check_rate(self.optim, self.training.batch_size, f"--recipe {recipe}", recipe_blr=blr, recipe_batch=batch)
 
-    def idle_beside_encoder(self, drop_path: str | None = "drop_path") -> list[str]:
-        """Settings that were changed and do nothing because of what the encoder is: frozen, of several frames, without
-        weights.
+    def check_keeping(self) -> None:
+        """Refuse heads that are kept without the weights that they belong to."""
+        if self.keep_heads and self.untrained:
+            raise ValueError("keep_heads true: heads belong to the weights that --untrained true leaves out")
+
+    def idle_beside_encoder(self, drop_path: str | None = "drop_path", heads: Sequence[str] = ()) -> list[str]:
+        """Settings that were changed and do nothing because of what the run starts from: trained heads, an encoder that
+        is frozen, of several frames, without weights.
 
         Args:
             drop_path: the flag of the encoder's drop path, if the task has one.
+            heads: flags of settings that belong to the heads.
         """
         found = []
+        if self.keep_heads:
+            found = [f"--{flag} has no effect with --keep_heads true" for flag in heads if is_changed(self, flag)]
         if self.num_frames not in (None, 1) and self.data.frame != "random":
             found.append("--data.frame has no effect with --num_frames")
+        if self.num_frames == 1 and self.data.still:
+            found.append("--data.still has no effect with one frame")
         if not self.freeze_encoder:
             idle = self.untrained and self.optim.pretrained_ramp
             return [*found, "--optim.pretrained_ramp has no effect with --untrained true"] if idle else found

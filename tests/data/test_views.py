@@ -295,6 +295,24 @@ def test_noise_has_a_level_between_a_hundredth_and_the_largest() -> None:
     assert np.median(np.log10(levels)) == pytest.approx(-2, abs=0.2)
 
 
+def test_a_share_of_views_shows_the_reference_alone() -> None:
+    moving = TrainingView(image_size=(8, 8), window_seconds=2.0, num_frames=3)
+    still, number = 0, 40
+    for seed in range(number):
+        asked = []
+        for view in (moving, replace(moving, still=0.25), replace(moving, still=1.0)):
+            clip = ArrayClip(ArrayInfo(10.0))
+            found = view.read(clip, np.random.default_rng(seed))
+            asked.append([time for time, _ in clip.asked])
+            assert asked[0][1] == found.frame_seconds
+        assert asked[2] == [asked[0][1]] * 3
+        assert asked[1] in (asked[0], asked[2])
+        still += asked[1] == asked[2]
+    assert 0.1 < still / number < 0.4
+    with pytest.raises(ValueError, match=r"still 1\.5 must be between"):
+        DataConfig(source="x", still=1.5)
+
+
 def test_colours_and_noise_change_nothing_else_of_a_view() -> None:
     plain = TrainingView(image_size=(32, 32), window_seconds=3.0)
     loud = replace(plain, colour=0.4, noise=0.05)

@@ -14,7 +14,7 @@ from deepavfusion.models.vit import sincos_positions
 from deepavfusion.storage.starting_point import load_resized
 from tests.models.tiny import TINY, inputs, tiny_encoder
 
-FORMS = ("attentive", "release")
+FORMS = ("attentive", "comparing", "release")
 
 
 def make(seed: int = 0, **changes: object) -> Segmenter:
@@ -36,7 +36,8 @@ def test_layers_are_those_of_the_release_and_few_where_there_are_few() -> None:
         ({"layers": (2, 1)}, "ascending layer numbers from 0 to 2"),
         ({"layers": (3,)}, "ascending layer numbers from 0 to 2"),
         ({"classes": ("background",)}, "background and at least one more"),
-        ({"decoder": "unet"}, "attentive or release"),
+        ({"decoder": "unet"}, "attentive, comparing or release"),
+        ({"decoder": "comparing", "modalities": "image"}, "compares with the sound"),
         ({"decoder_dim": 40}, "multiple of 32"),
         ({"stride": 3}, "power of 2"),
         ({"stride": 32}, "most the patch size 16"),
@@ -75,6 +76,8 @@ def test_masks_depend_on_the_sound_unless_the_model_is_deaf(form: str) -> None:
     other = audio.flip(0)
     model = make(decoder=form).eval()
     assert not torch.allclose(model(image, audio), model(image, other), atol=1e-3)
+    if form == "comparing":
+        return  # with nothing, there is no deaf one
     deaf = make(decoder=form, modalities="image").eval()
     assert torch.equal(deaf(image, audio), deaf(image, other))
     assert torch.equal(deaf(image, audio), deaf(image, None))
@@ -93,6 +96,8 @@ def test_absent_sound_is_the_same_with_and_without_others_in_the_batch(form: str
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("layers", "modalities"), [("all", "both"), ("none", "both"), ("all", "image")])
 def test_a_gradient_reaches_every_parameter_that_is_trained(form: str, layers: str, modalities: str) -> None:
+    if form == "comparing" and modalities == "image":
+        pytest.skip("compares with the sound")
     model = make(decoder=form, encoder={"fusion_layers": layers}, modalities=modalities)
     model.freeze_unused()
     assert model.training
@@ -107,7 +112,18 @@ def test_a_gradient_reaches_every_parameter_that_is_trained(form: str, layers: s
     else:
         assert "encoder.audio.patch_embed.proj.weight" in trained
         fuses = "encoder.fusion_blocks.2.mlp.fc1.weight" in trained
-        assert fuses == (layers == "all" and form == "attentive")  # the release's form does not read fusion tokens
+        assert fuses == (layers == "all" and form != "release")  # the release's form does not read fusion tokens
+
+
+def test_only_the_comparing_form_sees_frames_that_are_not_encoded() -> None:
+    image, audio = inputs()
+    frames = torch.stack([image, image, image.flip(-1)], dim=1)
+    model = make(decoder="comparing", encoder={"num_frames": 3, "encode_frames": "reference"}).eval()
+    still = frames[:, 1:2].expand_as(frames)
+    assert model(frames, audio).shape == (2, 1, 64, 48)
+    assert not torch.allclose(model(frames, audio), model(still, audio), atol=1e-4)
+    with pytest.raises(ValueError, match="encode_frames reference: only decoder comparing"):
+        make(encoder={"num_frames": 3, "encode_frames": "reference"})
 
 
 def test_fusion_tokens_alone_can_carry_the_sound() -> None:

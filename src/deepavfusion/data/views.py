@@ -113,12 +113,14 @@ class TrainingView(Sizes):
     """Largest standard deviation of added white noise, in the units of the sound."""
     frame: FramePlace = "random"
     """Where in the window the only frame is."""
+    still: float = 0.0
+    """Probability that all frames show the reference."""
 
     @classmethod
     def from_config(cls, data: DataConfig, model: EarlyFusionConfig) -> TrainingView:
         """The view that a model's input sizes and the data settings ask for."""
         augmentation = data.crop_area, data.crop_ratio, data.flip, data.gain_db, data.colour, data.noise, data.frame
-        return cls(model.image_size, seconds(model), *augmentation, num_frames=model.num_frames)
+        return cls(model.image_size, seconds(model), *augmentation, data.still, num_frames=model.num_frames)
 
     def read(
         self,
@@ -145,13 +147,16 @@ class TrainingView(Sizes):
             raise ValueError("a training view is random and needs a generator")
         info = media.info
         place, moment, mirror, gain = rng.random(4)
-        changes = np.random.default_rng(rng.integers(2**63)) if self.colour or self.noise else None
+        changed = self.colour or self.noise or self.still
+        tones, hiss, rest = np.random.default_rng(rng.integers(2**63) if changed else 0).spawn(3)
         if apart_from is None:
             start = place * max(0.0, info.duration_seconds - self.window_seconds)
         else:
             start = start_apart(place, info.duration_seconds, self.window_seconds, apart_from)
         place_in_window = moment if self.frame == "random" else None
         start, moments = frame_times(info, start, self.window_seconds, self.num_frames, times, place_in_window)
+        if self.still and rest.random() < self.still:
+            moments = [moments[reference_frame(self.num_frames)]] * self.num_frames
         image, crop = None, None
         if info.has_picture:
             size = self.region.size(info.height, info.width)
@@ -160,12 +165,10 @@ class TrainingView(Sizes):
         waveform = _sound(media, start, self.window_seconds)
         if waveform is not None:
             waveform = waveform * np.float32(10 ** (self.gain_db * (2 * gain - 1) / 20))
-        if changes is not None:
-            tones, hiss = changes.spawn(2)
-            if image is not None and self.colour:
-                image = recoloured(image, self.colour, tones)
-            if waveform is not None and self.noise:
-                waveform = noisy(waveform, self.noise, hiss)
+        if image is not None and self.colour:
+            image = recoloured(image, self.colour, tones)
+        if waveform is not None and self.noise:
+            waveform = noisy(waveform, self.noise, hiss)
         waveform = None if waveform is None else np.clip(waveform, -1, 1)
         return ClipView(image, waveform, start, moments[reference_frame(self.num_frames)], crop)
 

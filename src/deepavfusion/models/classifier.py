@@ -114,11 +114,6 @@ class AudioVisualClassifier(EncoderModel):
         answer: ClassifierOutput = self(self.blank_image(), self.blank_audio())
         return answer.average
 
-    def load_heads(self, other: AudioVisualClassifier) -> None:
-        """Take everything but the encoder from a classifier with the same heads, pooling and classes."""
-        own = {name: value for name, value in other.state_dict().items() if not name.startswith("encoder.")}
-        self.load_state_dict({**self.state_dict(), **own})
-
     def set_biases(self, biases: Tensor) -> None:
         """Start every head from the same biases `(C,)`, such as the classes' log-odds."""
         with torch.no_grad():

@@ -1,32 +1,13 @@
 """Localizer: the encoder with a head that scores for every image patch whether the sound comes from there.
 
-The head compares each patch with the sound:
-
-    x = sum over layers of Linear(TN(patch token)) + Linear(view)   (B, I, 2 H) = [patch ; patch factor]
-    s = Linear(TN(mean audio token)) + Linear(TN(mean fusion token))      = [sound ; sound factor]
-    x = patch + sound + RMS(patch factor) * RMS(sound factor)
+    x = the patch compared with the sound, as `comparison`                  (B, I, H)
     logit = MLP(x, after reading the sound's tokens one by one, as `sound_reading`)
-
-The elementwise product compares a patch with the sound directly; from sums alone the MLP would have to compute it. In
-an early-fusion encoder the patches have attended to the sound in every layer; in one without fusion the two modalities
-meet here for the first time, so that both can be compared with the same head. TN is standardisation by the first
-training samples (`token_norm`), without which such products are almost 0 at first.
-
-The view is a convolutional feature of the image around each patch, for small shapes, which tokens learn late.
-
-With several frames `patch` is that of the reference, the middle frame, whose patches are scored. Each frame has the
-mean audio token of its own part of the window, and the factors are means over frames. A second product compares the
-deviations of patch and sound from these means, normalised likewise and averaged over frames: whether a patch changes
-when the sound does. With one frame there is no second product. An encoder may read the reference alone
-(`encode_frames`): then its tokens stand for every frame, and what changes is seen by the view.
 
 With a `stride`, `x` is also brought to finer cells by `refinement`, whose logits are added to those of the patches,
 resized.
 
-From the last layer the head reads the encoder's output, after the final norms; from lower layers a block's output.
-
-Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `D` width of the encoder, `H` width of the head, `K`
-maps (classes, or one), `R C` rows and columns of the maps: of patches, or of finer cells.
+Shape legend: `B` batch, `T` frames, `I` image patches of a frame, `H` width of the head, `K` maps (classes, or one),
+`R C` rows and columns of the maps: of patches, or of finer cells.
 """
 
 from __future__ import annotations
@@ -38,16 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepavfusion.models.config import reference_frame
+from deepavfusion.models.comparison import PatchComparison
 from deepavfusion.models.encoder import EncoderOutput, initialize
 from deepavfusion.models.encoder_model import EncoderModel
-from deepavfusion.models.frames import reference_picture, sound_of_frames
-from deepavfusion.models.fusion import where_present
+from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.localizer_config import LocalizerConfig, LocalizerHeadConfig
-from deepavfusion.models.picture_view import PatchView, PictureView
+from deepavfusion.models.picture_view import PictureView
 from deepavfusion.models.refinement import RefiningStep, num_refining_steps, refine, refined_widths, resized
 from deepavfusion.models.sound_reading import ReadingBlock, SoundContext, SoundTokens
-from deepavfusion.models.token_norm import TokenNorm
 
 HEAD_STD = 0.01
 """Standard deviation of the last layer's weights: maps start all but flat."""
@@ -63,20 +42,12 @@ class LocalizerOutput:
     """`(B, K)` float32: each map's pooled score."""
 
 
-class LocalizerHead(nn.Module):
-    """Compares every patch with the sound."""
+class LocalizerHead(PatchComparison):
+    """Scores every patch compared with the sound."""
 
     def __init__(self, config: LocalizerConfig) -> None:
-        super().__init__()
-        dim, width = config.encoder.embed_dim, config.dim
-        self.layers, self.encoder_config = config.layers, config.encoder
-        self.norms = nn.ModuleList(TokenNorm(dim) for _ in config.layers)
-        self.patch = nn.ModuleList(nn.Linear(dim, 2 * width) for _ in config.layers)
-        self.view = PatchView(config.encoder.image_size, config.encoder.patch_size, config.view_dim)
-        self.view_linear = nn.Linear(config.view_dim, 2 * width)
-        self.audio_norm, self.fusion_norm = TokenNorm(dim), TokenNorm(dim)
-        self.audio, self.fusion = nn.Linear(dim, 2 * width), nn.Linear(dim, 2 * width)
-        self.patch_factor, self.sound_factor = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        width = config.dim
+        super().__init__(config.encoder, config.layers, width, config.view_dim)
         self.context = SoundContext(config.encoder, width) if config.readings else None
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(config.readings))
         self.norm = nn.LayerNorm(width)
@@ -86,27 +57,8 @@ class LocalizerHead(nn.Module):
         self.finer = FinerMaps(config) if config.stride else None
 
     def forward(self, picture: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
-        """Logits `(B, K, R, C)`; a sample without sound is compared with what the fusion tokens know alone."""
-        assert tokens.layers is not None
-        assert tokens.image is not None
-        frames = picture if picture.ndim == 5 else picture[:, None]
-        views = self.view_linear(self.view(frames.flatten(0, 1)))
-        patches = views.unflatten(0, frames.shape[:2])  # (B, T, I, 2 H)
-        for layer, norm, linear in zip(self.layers, self.norms, self.patch, strict=True):
-            own = tokens.image if layer == len(tokens.layers) - 1 else tokens.layers[layer].image
-            patches = patches + linear(norm(own)).unflatten(1, (self.encoder_config.num_encoded_frames, -1))
-        sound = self.fusion(self.fusion_norm(tokens.fusion.mean(dim=1, keepdim=True)))
-        if tokens.audio is not None:
-            heard = self.audio(self.audio_norm(sound_of_frames(tokens.audio, self.encoder_config)))
-            sound = sound + where_present(heard, audio_present)
-        seen, seen_factor = patches.chunk(2, dim=-1)  # (B, T, I, H)
-        heard, heard_factor = sound[:, :, None].chunk(2, dim=-1)  # (B, T, 1, H), without sound (B, 1, 1, H)
-        seen_mean, heard_mean = seen_factor.mean(dim=1), heard_factor.mean(dim=1)
-        x = seen[:, reference_frame(seen.shape[1])] + heard.mean(dim=1)
-        x = x + self.patch_factor(seen_mean) * self.sound_factor(heard_mean)
-        if heard.shape[1] > 1:
-            changes = self.patch_factor(seen_factor - seen_mean[:, None])
-            x = x + (changes * self.sound_factor(heard_factor - heard_mean[:, None])).mean(dim=1)
+        """Logits `(B, K, R, C)`; arguments as in `compare`."""
+        x = self.compare(picture, tokens, audio_present)
         if self.context is not None:
             context, key_mask = self.context(SoundTokens(tokens.audio, audio_present, tokens.fusion), len(x))
             for reading in self.readings:

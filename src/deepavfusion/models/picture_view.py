@@ -40,7 +40,7 @@ class PatchView(nn.Module):
 
     def __init__(self, image_size: tuple[int, int], patch_size: int, width: int) -> None:
         super().__init__()
-        self.grid = (image_size[0] // patch_size, image_size[1] // patch_size)
+        self.patch_size = patch_size
         self.stride = math.gcd(4, *image_size)
         num_halvings = max(0, int(math.log2(patch_size / self.stride)))
         self.stem = conv_block(3 * self.stride**2, width)
@@ -51,7 +51,8 @@ class PatchView(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """`(B, 3, H, W)` -> `(B, R C, E)`, patches row by row."""
         x = self.last(self.halvings(self.stem(F.pixel_unshuffle(picture, self.stride))))
-        tokens: Tensor = self.norm(F.adaptive_avg_pool2d(x, self.grid).flatten(2).transpose(1, 2))
+        grid = (picture.shape[-2] // self.patch_size, picture.shape[-1] // self.patch_size)
+        tokens: Tensor = self.norm(F.adaptive_avg_pool2d(x, grid).flatten(2).transpose(1, 2))
         return tokens
 
 

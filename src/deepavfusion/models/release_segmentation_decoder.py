@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deepavfusion.models.segmentation_decoder import SoundTokens
+from deepavfusion.models.encoder import EncoderOutput
+from deepavfusion.models.frames import reference_maps, reference_picture
 from deepavfusion.models.segmenter_config import SegmenterConfig
 
 
@@ -24,7 +25,8 @@ class ReleaseSegmentationDecoder(nn.Module):
 
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
-        dim, num_maps = config.encoder.embed_dim, len(config.layer_numbers)
+        self.layers, self.encoder_config = config.layer_numbers, config.encoder
+        dim, num_maps = config.encoder.embed_dim, len(self.layers)
         widths = [max(dim >> k, config.decoder_dim) for k in range(num_maps)]
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in widths)
         self.raises = nn.ModuleList(
@@ -41,12 +43,14 @@ class ReleaseSegmentationDecoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], config.num_logits, 3, padding=1)
 
-    def forward(self, picture: Tensor, maps: list[Tensor], sound: SoundTokens) -> Tensor:
-        """Logits `(B, C, H, W)` of a picture `(B, 3, H, W)` from the image maps `(B, D, h, w)`, lowest layer first."""
+    def forward(self, image: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
+        """Logits of the reference frame, arguments and value as our decoder's; absent audio tokens are zero already."""
+        picture = reference_picture(image)
+        maps = reference_maps(tokens, self.layers, self.encoder_config, picture)
         x: Tensor | None = None
-        pooled = maps[0].new_zeros(maps[0].shape[:2]) if sound.audio is None else sound.audio.mean(dim=1)
-        for k, tokens in enumerate(maps):
-            own = self.raises[k](self.norms[k](tokens.movedim(1, -1)).movedim(-1, 1))
+        pooled = maps[0].new_zeros(maps[0].shape[:2]) if tokens.audio is None else tokens.audio.mean(dim=1)
+        for k, grid in enumerate(maps):
+            own = self.raises[k](self.norms[k](grid.movedim(1, -1)).movedim(-1, 1))
             parts = [own]
             if len(self.sounds):
                 parts.append(self.sounds[k](pooled)[..., None, None].expand(-1, -1, *own.shape[-2:]))

@@ -1,7 +1,8 @@
 """Our segmentation decoder: from the encoder's tokens to the pixels of what sounds. The sound enters twice.
 
 1. At the grid of patches, every image position attends to the fusion and audio tokens in two cross-attention blocks:
-   what is heard is compared with what is seen there.
+   what is heard is compared with what is seen there. In the form `comparing` the comparison of a localizer's head
+   (`comparison`) is added before, which also tells whether a place changes when the sound does.
 2. The result is upsampled by 2 at every step, down to one cell per `stride` pixels, joined by the maps of lower layers
    and by a shallow convolutional view of the image, which has the edges that patches lose.
 3. One learned query per class attends to the same tokens and becomes a mask kernel: the logit of a cell is the product
@@ -18,7 +19,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from deepavfusion.models.encoder import initialize
+from deepavfusion.models.comparison import PatchComparison
+from deepavfusion.models.encoder import EncoderOutput, initialize
+from deepavfusion.models.frames import reference_maps, reference_picture
 from deepavfusion.models.picture_view import PictureView
 from deepavfusion.models.refinement import RefiningStep, num_refining_steps, refine, refined_widths, resized
 from deepavfusion.models.segmenter_config import SegmenterConfig
@@ -27,6 +30,8 @@ from deepavfusion.models.token_norm import TokenNorm
 
 NUM_READINGS = 2
 """Blocks in which image positions read the sound."""
+VIEW_DIM = 48
+"""Width of the convolutions through which patches are seen where they are compared."""
 FOREGROUND_PRIOR = 0.1
 """Probability of sounding that a new binary model starts near, for every pixel."""
 
@@ -37,10 +42,13 @@ class SegmentationDecoder(nn.Module):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         dim, width, num_logits = config.encoder.embed_dim, config.decoder_dim, config.num_logits
-        num_maps = len(config.layer_numbers)
+        self.layers, self.encoder_config = config.layer_numbers, config.encoder
+        num_maps = len(self.layers)
         num_steps = num_refining_steps(config.encoder.patch_size, config.stride)
         self.norms = nn.ModuleList(TokenNorm(dim) for _ in range(num_maps))
         self.inputs = nn.ModuleList(nn.Linear(dim, width) for _ in range(num_maps))
+        compares = config.decoder == "comparing"
+        self.comparison = PatchComparison(config.encoder, self.layers, width, VIEW_DIM) if compares else None
         self.context = SoundContext(config.encoder, width, config.hears)
         self.readings = nn.ModuleList(ReadingBlock(width) for _ in range(NUM_READINGS))
         widths = refined_widths(width, num_steps)
@@ -60,8 +68,20 @@ class SegmentationDecoder(nn.Module):
             with torch.no_grad():
                 self.kernel.bias[-1] = math.log(FOREGROUND_PRIOR / (1 - FOREGROUND_PRIOR))
 
-    def forward(self, picture: Tensor, maps: list[Tensor], sound: SoundTokens) -> Tensor:
-        """Logits `(B, C, H, W)` of a picture `(B, 3, H, W)` from the image maps `(B, D, h, w)`, lowest layer first."""
+    def forward(self, image: Tensor, tokens: EncoderOutput, audio_present: Tensor | None = None) -> Tensor:
+        """Logits of the reference frame.
+
+        Args:
+            image: `(B, 3, H, W)`, of several frames `(B, T, 3, H, W)`.
+            tokens: of the encoder, with every layer.
+            audio_present: `(B,)` bool, False where a sample has no sound.
+
+        Returns:
+            `(B, C, H, W)`.
+        """
+        picture = reference_picture(image)
+        maps = reference_maps(tokens, self.layers, self.encoder_config, picture)
+        sound = SoundTokens(tokens.audio, audio_present, tokens.fusion if self.encoder_config.fused else None)
         rows, columns = maps[0].shape[-2:]
         levels = [  # (B, h * w, E), highest layer first
             linear(norm(tokens.flatten(2).transpose(1, 2)))
@@ -69,6 +89,8 @@ class SegmentationDecoder(nn.Module):
         ][::-1]
         context, key_mask = self.context(sound, len(picture))
         x = levels[0]
+        if self.comparison is not None:
+            x = x + self.comparison.compare(image, tokens, audio_present)
         for reading in self.readings:
             x = reading(x, context, key_mask)
         grids = [level.transpose(1, 2).unflatten(2, (rows, columns)) for level in (x, *levels[1:])]

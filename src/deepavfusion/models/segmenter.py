@@ -12,15 +12,14 @@ from torch import Tensor
 
 from deepavfusion.models.encoder import EncoderOutput
 from deepavfusion.models.encoder_model import EncoderModel
-from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_size import set_picture_size
 from deepavfusion.models.release_segmentation_decoder import ReleaseSegmentationDecoder
 from deepavfusion.models.segmentation_decoder import SegmentationDecoder
 from deepavfusion.models.segmenter_config import SegmenterConfig
-from deepavfusion.models.sound_reading import SoundTokens
 
 DECODERS: dict[str, type[SegmentationDecoder] | type[ReleaseSegmentationDecoder]] = {
     "attentive": SegmentationDecoder,
+    "comparing": SegmentationDecoder,
     "release": ReleaseSegmentationDecoder,
 }
 
@@ -68,14 +67,8 @@ class Segmenter(EncoderModel):
 
         `out` holds every layer.
         """
-        assert out.layers is not None
-        grid, maps = self.encoder.config.image_grid, []
-        for number in self.config.layer_numbers:
-            tokens = out.layers[number].image
-            assert tokens is not None
-            maps.append(reference_tokens(tokens, self.config.encoder).transpose(1, 2).unflatten(2, grid))
-        sound = SoundTokens(out.audio, audio_present, out.fusion if self.config.encoder.fused else None)
-        return self.decoder(reference_picture(image), maps, sound).float()
+        logits: Tensor = self.decoder(image, out, audio_present)
+        return logits.float()
 
     def blank_answer(self) -> Tensor:
         """Logits of a blank picture and sound."""

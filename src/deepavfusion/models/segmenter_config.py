@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from deepavfusion.models.config import EarlyFusionConfig, ModelConfig, check_layers
 
-SegmentationDecoderForm = Literal["attentive", "release"]
+SegmentationDecoderForm = Literal["attentive", "comparing", "release"]
 NUM_MAPS = 4
 """Layers that a decoder reads unless told otherwise; of 12 they are 0, 3, 7 and 11, as in the release."""
 
@@ -21,12 +21,13 @@ class SegmenterConfig(ModelConfig):
     classes: tuple[str, ...] = ()
     """Class names in the order of their numbers, background first; empty gives one mask of whatever sounds."""
     decoder: SegmentationDecoderForm = "attentive"
-    """attentive: image tokens read fusion and audio tokens by cross-attention; release: the published decoder, which
-    concatenates the mean audio token to the feature maps."""
+    """attentive: image tokens read fusion and audio tokens by cross-attention; comparing: the same, and they are
+    compared with the sound before, as a localizer's head does, over several frames if there are; release: the published
+    decoder, which concatenates the mean audio token to the feature maps."""
     decoder_dim: int = 128
-    """Width of the attentive decoder; smallest width of the release's."""
+    """Width of our decoders; smallest width of the release's."""
     stride: int = 4
-    """The attentive decoder has a logit for every N x N pixels, N a power of 2, which are upsampled bilinearly. Full
+    """Our decoders have a logit for every N x N pixels, N a power of 2, which are upsampled bilinearly. Full
     resolution (1) costs many times what the encoder does."""
     layers: tuple[int, ...] = ()
     """Zero-based layers whose image tokens are read, ascending; empty is four layers, evenly spaced, including the
@@ -48,10 +49,16 @@ class SegmenterConfig(ModelConfig):
             )
         if len(self.classes) > 255:
             raise ValueError(f"classes: {len(self.classes)} are too many, masks hold numbers up to 255")
-        if self.decoder not in ("attentive", "release"):
-            raise ValueError(f"decoder {self.decoder!r} must be attentive or release")
+        if self.decoder not in get_args(SegmentationDecoderForm):
+            raise ValueError(f"decoder {self.decoder!r} must be attentive, comparing or release")
         if self.modalities not in ("both", "image"):
             raise ValueError(f"modalities {self.modalities!r} must be both or image")
+        if self.decoder == "comparing" and not self.hears:
+            raise ValueError("decoder comparing compares with the sound, and modalities image has none: take attentive")
+        if self.decoder != "comparing" and self.encoder.encode_frames != "all":
+            raise ValueError(
+                f"encode_frames {self.encoder.encode_frames}: only decoder comparing looks at other frames"
+            )
         if self.decoder_dim < 32 or self.decoder_dim % 32:
             raise ValueError(f"decoder_dim {self.decoder_dim} must be a positive multiple of 32")
         stride, sides = self.stride, self.encoder.image_size

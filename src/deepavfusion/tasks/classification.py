@@ -8,7 +8,7 @@ Shape legend: `B` batch, `C` classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,12 @@ from deepavfusion.data.sets.vocabularies import SHIPPED, shipped_classes, vocabu
 from deepavfusion.data.splits import held_out, spread, trained_on
 from deepavfusion.data.views import TrainingView
 from deepavfusion.evaluation.classification.evaluator import ClassifierEvaluator, numbers_of, score_heads, truth
-from deepavfusion.evaluation.loop import Evaluator, Exchange, OneProcess, predict_all
+from deepavfusion.evaluation.loop import Evaluator, OneProcess, predict_all
 from deepavfusion.models import AudioVisualClassifier, ClassifierOutput
 from deepavfusion.models.config import ClassifierConfig, Head, possible_heads
-from deepavfusion.storage.model_configs import read_model_config
-from deepavfusion.storage.starting_point import model_folder
 from deepavfusion.tasks.class_balance import class_counts, class_weights, classification_loss, log_odds, multi_hot
 from deepavfusion.tasks.classification_config import ClassificationConfig
-from deepavfusion.tasks.encoder_task import HERE, EncoderTask, starting_config
+from deepavfusion.tasks.encoder_task import EncoderTask, kept_config, starting_config
 from deepavfusion.tasks.mixing import LabelledInputs, draw_mixing, drop_modalities, mix, smooth
 from deepavfusion.tasks.senses import seen_and_heard, told
 from deepavfusion.training.intake import Need
@@ -119,18 +117,6 @@ class Classification(EncoderTask[AudioVisualClassifier]):
                 model.set_biases(log_odds(drawn, count))
         return self.set_up(model, keep_unused=self.config.freeze_encoder)
 
-    def load_published(self, model: AudioVisualClassifier, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted, and the heads' if they are kept."""
-        super().load_published(model, say)
-        if self.config.keep_heads:
-            model.load_heads(AudioVisualClassifier.from_pretrained(model_folder(self.config.from_)))
-            say(f"heads {', '.join(model.config.heads)} from {self.config.from_}")
-
-    def measure_tokens(self, model: AudioVisualClassifier, processes: Exchange = HERE) -> None:
-        """Heads that are kept have their own statistics."""
-        if not self.config.keep_heads:
-            super().measure_tokens(model, processes)
-
     def loader(self, sampler: StepSampler, num_workers: int, device: torch.device) -> ClipLoader:
         """Random views of the clips."""
         view, seed = TrainingView.from_config(self.config.data, self.model_config.encoder), self.config.training.seed
@@ -212,11 +198,17 @@ class Classification(EncoderTask[AudioVisualClassifier]):
         return {}
 
     def _model_config(self, classes: Sequence[str]) -> ClassifierConfig:
-        config, encoder = self.config, starting_config(self.config)
+        config = self.config
         drop_path = 0.0 if config.freeze_encoder else config.augmentation.drop_path
         if config.keep_heads:
-            kept = _kept_config(config.from_, classes, config.labels == "multi")
-            return replace(kept, encoder=replace(encoder, drop_path=drop_path), modalities=config.modalities)
+            kept = kept_config(config.from_, ClassifierConfig, self.kind, classes)
+            if kept.multi_label != (config.labels == "multi"):
+                raise ValueError(
+                    f"keep_heads true: the classifier in --from {config.from_} knows another kind of labels"
+                )
+            encoder = replace(starting_config(config, kept=kept.encoder), drop_path=drop_path)
+            return replace(kept, encoder=encoder, modalities=config.modalities)
+        encoder = starting_config(config)
         heads = config.heads
         if isinstance(heads, str):
             possible = possible_heads(encoder, config.modalities)
@@ -254,16 +246,3 @@ def read_classes(place: str) -> tuple[str, ...]:
     if not lines:
         raise ValueError(f"classes {place}: names no classes")
     return lines
-
-
-def _kept_config(place: str, classes: Sequence[str], multi_label: bool) -> ClassifierConfig:
-    """Configuration of the classifier whose heads are kept. Raises ValueError if it classifies something else."""
-    _, config = read_model_config(model_folder(place) / "config.json")
-    if not isinstance(config, ClassifierConfig):
-        raise ValueError(f"keep_heads true: --from {place} is not a classifier; give a probe's run, or set it to false")
-    if config.classes != tuple(classes) or config.multi_label != multi_label:
-        raise ValueError(
-            f"keep_heads true: the classifier in --from {place} knows {len(config.classes)} other classes or another "
-            f"kind of labels than the {len(classes)} of the training clips; give false"
-        )
-    return config

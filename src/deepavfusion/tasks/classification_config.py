@@ -96,9 +96,6 @@ class ClassificationConfig(EncoderRunConfig):
     objects of few patches; auto is mean, as published. Probes pool as their recipe says."""
     balance: Literal["none", "sampling", "loss"] = "none"
     """Give all classes the same weight: sampling draws them equally often, loss weights the loss."""
-    keep_heads: bool = False
-    """Also start from the heads of --from, a classifier of the same classes: training a probe first and all weights
-    then keeps features that the gradients of new heads would spoil (Kumar et al., ICLR 2022)."""
     features: str | None = None
     """Train a probe on features that `embed` wrote with this encoder (--tokens all for an attentive probe) instead of
     on clips: faster, always on centre views."""
@@ -113,8 +110,7 @@ class ClassificationConfig(EncoderRunConfig):
             raise ValueError(f"pooling {self.pooling}: --recipe {self.recipe} pools {own}; leave out --pooling")
         if self.keep_heads and (self.recipe != "finetune" or self.heads != "auto" or self.pooling != "auto"):
             raise ValueError("keep_heads true: needs --recipe finetune, and takes --heads and --pooling from --from")
-        if self.keep_heads and self.untrained:
-            raise ValueError("keep_heads true: heads belong to the weights that --untrained true leaves out")
+        self.check_keeping()
         if self.features is not None and self.recipe == "finetune":
             raise ValueError(
                 f"features {self.features}: the encoder is not run on them, so --recipe must be probe or attentive"

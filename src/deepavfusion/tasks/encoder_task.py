@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar, cast
 
@@ -12,14 +12,17 @@ from torch import Tensor
 from deepavfusion.configuration import EncoderRunConfig
 from deepavfusion.data.loading import StepSampler
 from deepavfusion.evaluation.loop import Exchange, OneProcess
-from deepavfusion.models.config import EarlyFusionConfig
+from deepavfusion.models.config import EarlyFusionConfig, FramesEncoded
 from deepavfusion.models.encoder import EarlyFusionEncoder
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.token_norm import recording, token_norms
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
+from deepavfusion.storage.trained_models import open_models
 from deepavfusion.training.task import Task
+from deepavfusion.weight_files import fill
 
 Model = TypeVar("Model", bound=EncoderModel)
+Kept = TypeVar("Kept")
 NUM_MEASURED = 128
 """Number of training samples, the first ones, on which the statistics of heads' input features are measured."""
 MEASURED_BATCH = 32
@@ -27,23 +30,54 @@ MEASURED_BATCH = 32
 HERE = OneProcess(torch.device("cpu"))
 
 
-def starting_config(config: EncoderRunConfig) -> EarlyFusionConfig:
-    """The encoder that a run starts from, with the frames that it wants. Frames that the encoder does not read are
-    not taken over: they belong to the localizer that it was trained with.
+def starting_config(
+    config: EncoderRunConfig, encode_frames: FramesEncoded = "all", kept: EarlyFusionConfig | None = None
+) -> EarlyFusionConfig:
+    """The encoder that a run starts from, with the frames that it wants and those of them that are encoded.
+
+    Args:
+        config: of the run.
+        encode_frames: as the task's configuration has it.
+        kept: the encoder of the trained model that the run continues from. Otherwise frames that the encoder does not
+            read are not taken over: they belong to the heads that it was trained with.
 
     Raises:
-        ValueError: as `encoder_config`, or a number of frames that is none.
+        ValueError: as `encoder_config`, a number of frames that is none, or one frame to choose from.
     """
-    encoder = encoder_config(config.from_)
-    if encoder.encode_frames == "reference":
+    encoder = encoder_config(config.from_) if kept is None else kept
+    if kept is None and encoder.encode_frames == "reference":
         encoder = replace(encoder, num_frames=1, encode_frames="all")
-    return encoder if config.num_frames is None else replace(encoder, num_frames=config.num_frames)
+    if config.num_frames is not None:
+        encoder = replace(encoder, num_frames=config.num_frames, encode_frames="all")
+    if encode_frames == "all":
+        return encoder
+    if encoder.num_frames == 1:
+        raise ValueError(f"encode_frames {encode_frames}: there is one frame; set --num_frames too")
+    return replace(encoder, encode_frames=encode_frames)
+
+
+def kept_config(place: str, kind: type[Kept], task: str, classes: Sequence[str]) -> Kept:
+    """The configuration of the trained model of a task that a run continues from.
+
+    Raises:
+        ValueError: there is none of this task, or it knows other classes.
+    """
+    config = open_models(place).load(task).config
+    assert isinstance(config, kind)
+    known: Sequence[str] = getattr(config, "classes", ())
+    if tuple(known) != tuple(classes):
+        raise ValueError(
+            f"keep_heads true: the {task} model in --from {place} knows {len(known)} classes, not the "
+            f"{len(classes)} of this run; set it to false for new heads"
+        )
+    return config
 
 
 class EncoderTask(Generic[Model]):
     """Base of the tasks on an encoder; each has a configuration with `from_` and `untrained`."""
 
     config: EncoderRunConfig
+    kind: str
 
     def set_up(self, model: Model, keep_unused: bool = False) -> Model:
         """A new model as it is trained: its encoder frozen if it is to stay as it is, and, unless it is kept, what has
@@ -56,8 +90,12 @@ class EncoderTask(Generic[Model]):
         return model
 
     def load_published(self, model: Model, say: Callable[[str], None]) -> None:
-        """The encoder's weights, unless an untrained one is wanted."""
-        if self.config.untrained:
+        """The encoder's weights, or with the heads the whole model's, unless an untrained one is wanted."""
+        if self.config.keep_heads:
+            state = open_models(self.config.from_).load(self.kind).state_dict()
+            fill(model, state, self.config.from_)
+            say(f"{self.kind} from {self.config.from_}: {len(state)} tensors loaded")
+        elif self.config.untrained:
             say(f"untrained encoder as configured in {self.config.from_}")
         else:
             say(f"encoder from {self.load_weights(model.encoder)}")
@@ -66,10 +104,10 @@ class EncoderTask(Generic[Model]):
         """Set the statistics of every `TokenNorm` from the first `NUM_MEASURED` samples of training.
 
         The samples are cut into batches that do not depend on the number of processes and are dealt out to them; every
-        process gets the statistics of all.
+        process gets the statistics of all. Heads that are kept have their own.
         """
         norms = token_norms(model)
-        if not norms:
+        if not norms or self.config.keep_heads:
             return
         size = self._measured_batch()
         num_batches, training = max(1, NUM_MEASURED // size), self.config.training

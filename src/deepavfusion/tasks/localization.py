@@ -40,7 +40,7 @@ from deepavfusion.models.localizer import Localizer, pool_scores
 from deepavfusion.models.localizer_config import LocalizerConfig
 from deepavfusion.tasks.class_balance import multi_hot
 from deepavfusion.tasks.classification import read_classes
-from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
+from deepavfusion.tasks.encoder_task import EncoderTask, kept_config, starting_config
 from deepavfusion.tasks.localization_config import PER_PATCH, LocalizationConfig
 from deepavfusion.tasks.senses import told
 from deepavfusion.tasks.sound_pairs import NUM_CELLS, audible, cells, collages, draw_partners, strangers
@@ -199,10 +199,12 @@ class Localization(EncoderTask[Localizer]):
         return probe_localization(model, self._held_out, device, self.config.data.num_workers)
 
     def _model_config(self, classes: Sequence[str]) -> LocalizerConfig:
-        start, choice = starting_config(self.config), self.config.encode_frames
-        if choice != "all" and start.num_frames == 1:
-            raise ValueError(f"encode_frames {choice}: there is one frame; set --num_frames too")
-        encoder = replace(start, drop_path=self.config.drop_path, encode_frames=choice)
+        config, drop_path = self.config, self.config.drop_path
+        if config.keep_heads:
+            kept = kept_config(config.from_, LocalizerConfig, self.kind, classes)
+            encoder = starting_config(config, config.encode_frames, kept.encoder)
+            return replace(kept, encoder=replace(encoder, drop_path=drop_path))
+        encoder = replace(starting_config(config, config.encode_frames), drop_path=drop_path)
         return LocalizerConfig(encoder=encoder, classes=tuple(classes), **asdict(self.config.head))
 
     def _with_truth(self, clips: Sequence[Clip], classes: Sequence[str]) -> tuple[Sequence[Clip], Truth]:

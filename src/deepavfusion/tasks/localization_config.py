@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from deepavfusion.configuration import EncoderRunConfig
@@ -114,12 +114,13 @@ class LocalizationConfig(EncoderRunConfig):
             )
         if self.recipe == "synchrony" and self.classes is not None:
             raise ValueError(f"classes {self.classes}: --recipe synchrony does not know the class of a source")
+        self.check_keeping()
         if self.optim.optimizer == "adamw":
             self.check_recipe_rate(self.recipe)
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = self.idle_beside_encoder()
+        idle = self.idle_beside_encoder(heads=[f"head.{f.name}" for f in fields(self.head)])
         if self.recipe in PER_PATCH:
             plain = LocalizerHeadConfig()
             for name in ("pooling", "top_share", "sharpness"):

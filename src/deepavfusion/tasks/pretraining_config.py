@@ -79,4 +79,6 @@ class PretrainConfig(RunConfig):
         found = [f"--{flag} has no effect {why}" for flag, why in idle.items() if is_changed(self, flag)]
         if self.model.num_frames > 1 and self.data.frame != "random":
             found.append("--data.frame has no effect with --model.num_frames")
+        if self.model.num_frames == 1 and self.data.still:
+            found.append("--data.still has no effect with one frame")
         return found

@@ -33,7 +33,7 @@ from deepavfusion.models.segmenter import Segmenter
 from deepavfusion.models.segmenter_config import SegmenterConfig
 from deepavfusion.storage.starting_point import load_resized
 from deepavfusion.tasks import segmentation_loss as losses
-from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
+from deepavfusion.tasks.encoder_task import EncoderTask, kept_config, starting_config
 from deepavfusion.tasks.segmentation_config import SegmentationConfig
 from deepavfusion.tasks.senses import seen_and_heard, told
 from deepavfusion.training.intake import Need
@@ -152,10 +152,15 @@ class Segmentation(EncoderTask[Segmenter]):
         return {"masks": draw_overlays(model, pictures, self.truth, chosen, self.model_config.hears, title)}
 
     def _model_config(self, classes: Sequence[str]) -> SegmenterConfig:
-        config, encoder = self.config, starting_config(self.config)
+        config, drop_path = self.config, 0.0 if self.config.freeze_encoder else self.config.drop_path
+        if config.keep_heads:
+            kept = kept_config(config.from_, SegmenterConfig, self.kind, classes)
+            encoder = starting_config(config, config.encode_frames, kept.encoder)
+            return replace(kept, encoder=replace(encoder, drop_path=drop_path))
+        encoder = starting_config(config, config.encode_frames)
         size = config.image_size or encoder.image_size
         try:
-            resized = replace(encoder, image_size=size, drop_path=0.0 if config.freeze_encoder else config.drop_path)
+            resized = replace(encoder, image_size=size, drop_path=drop_path)
             return SegmenterConfig(
                 encoder=resized,
                 classes=tuple(classes),

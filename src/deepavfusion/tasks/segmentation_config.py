@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from deepavfusion.configuration import DataConfig, EncoderRunConfig
+from deepavfusion.models.config import FramesEncoded
 from deepavfusion.models.segmenter_config import SegmentationDecoderForm
 
 Recipe = Literal["finetune", "frozen"]
@@ -39,12 +40,13 @@ class MaskDecodingConfig:
     """The decoder and its loss."""
 
     form: SegmentationDecoderForm = "attentive"
-    """attentive: image tokens read fusion and audio tokens by cross-attention; release: the published decoder, which
-    concatenates the mean audio token to the feature maps."""
+    """attentive: image tokens read fusion and audio tokens by cross-attention; comparing: the same, and they are
+    compared with the sound before, as a localizer's head does, over several frames if there are; release: the published
+    decoder, which concatenates the mean audio token to the feature maps."""
     dim: int = 128
-    """Width of the attentive decoder; smallest width of the release's."""
+    """Width of our decoders; smallest width of the release's."""
     stride: int = 4
-    """The attentive decoder has a logit for every N x N pixels, which are upsampled bilinearly."""
+    """Our decoders have a logit for every N x N pixels, which are upsampled bilinearly."""
     layers: tuple[int, ...] = ()
     """Zero-based layers whose image tokens are read, ascending; empty is four layers, evenly spaced, including the
     last."""
@@ -108,6 +110,9 @@ class SegmentationConfig(EncoderRunConfig):
     training."""
     modalities: Literal["both", "image"] = "both"
     """image: train without sound, as the image-only baseline."""
+    encode_frames: FramesEncoded = "all"
+    """Which of several frames (--num_frames) the encoder reads: all, or only the middle one. The decoder `comparing`
+    looks at all of them with a few convolutions, which costs far less."""
     drop_path: float = 0.0
     """Probability of dropping a residual branch of the encoder (stochastic depth); only where the encoder is
     trained."""
@@ -117,12 +122,17 @@ class SegmentationConfig(EncoderRunConfig):
             object.__setattr__(self, "image_size", tuple(self.image_size))
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path {self.drop_path} must be in [0, 1)")
+        self.check_keeping()
         if self.optim.optimizer == "adamw":
             self.check_recipe_rate(self.recipe)
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = self.idle_beside_encoder()
+        heads = [f"decoder.{f.name}" for f in fields(self.decoder) if f.name != "dice"]
+        idle = self.idle_beside_encoder(heads=heads)
+        if self.keep_heads:
+            flags = {"modalities": self.modalities != "both", "image_size": self.image_size is not None}
+            idle += [f"--{flag} has no effect with --keep_heads true" for flag, given in flags.items() if given]
         if self.decoder.form == "release" and self.decoder.stride != MaskDecodingConfig().stride:
             idle.append("--decoder.stride has no effect with --decoder.form release")
         if self.modalities == "image" and self.listening != ListeningConfig():

@@ -9,6 +9,7 @@ Shape legend: `B` batch, `N` clips per group, `G` groups, `S` samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from deepavfusion.images import normalize
 from deepavfusion.metrics.separation import separation_scores
 from deepavfusion.models.separator import Separator
 from deepavfusion.models.separator_config import SeparatorConfig
-from deepavfusion.tasks.encoder_task import EncoderTask, starting_config
+from deepavfusion.tasks.encoder_task import EncoderTask, kept_config, starting_config
 from deepavfusion.tasks.senses import told
 from deepavfusion.tasks.separation_config import SeparationConfig
 from deepavfusion.tasks.separation_loss import separation_loss
@@ -77,7 +78,7 @@ class Separation(EncoderTask[Separator]):
                 f"{config.data.source}: mixtures of {group} need as many clips to train on, there are "
                 f"{len(self.clips)} of {len(found)}{reason}"
             )
-        self.model_config = SeparatorConfig.from_parts(starting_config(config), config.decoding, config.mixing.pictures)
+        self.model_config = self._model_config()
         self.truth = OthersHidden() if config.mixing.pictures == "source" else None
         self.probes = self._probe_mixtures(held_out(found))
         left_out = {
@@ -91,6 +92,13 @@ class Separation(EncoderTask[Separator]):
             f"{' to '.join(map(str, dict.fromkeys(config.mixing.sources)))}, {config.decoding.target} masks, "
             f"{config.criterion} loss"
         )
+
+    def _model_config(self) -> SeparatorConfig:
+        config, shows = self.config, self.config.mixing.pictures
+        if config.keep_heads:
+            kept = kept_config(config.from_, SeparatorConfig, self.kind, ())
+            return replace(kept, encoder=starting_config(config, kept=kept.encoder), shows=shows)
+        return SeparatorConfig.from_parts(starting_config(config), config.decoding, shows)
 
     def build_model(self) -> Separator:
         """The separator with its own initialisation."""

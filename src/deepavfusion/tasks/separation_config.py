@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from deepavfusion.configuration import EncoderRunConfig, OptimConfig, TrainingConfig, check_rate
@@ -67,6 +67,7 @@ class SeparationConfig(EncoderRunConfig):
                 f"mixing.sources {list(self.mixing.sources)} mixes {self.mixing.group} consecutive clips, which the "
                 f"{share} of a forward pass cannot be divided into: change --training.batch_size or accumulation"
             )
+        self.check_keeping()
         if self.untrained and self.freeze_encoder:
             raise ValueError("freeze_encoder with --untrained true would keep a random encoder")
 
@@ -77,7 +78,7 @@ class SeparationConfig(EncoderRunConfig):
 
     def without_effect(self) -> list[str]:
         """Settings that were changed and do nothing beside the others, one sentence each."""
-        idle = self.idle_beside_encoder(drop_path=None)
+        idle = self.idle_beside_encoder(drop_path=None, heads=[f"decoding.{f.name}" for f in fields(self.decoding)])
         if self.decoding.decoder == "release" and self.decoding.decoder_dim != SeparationDecodingConfig().decoder_dim:
             idle.append("--decoding.decoder_dim has no effect on the release's decoder")
         if self.decoding.target == "dominance" and self.criterion != "bce":

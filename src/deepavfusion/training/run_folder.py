@@ -80,6 +80,7 @@ CAME_LATER: dict[str, Any] = {
     "model.encode_frames": "all",
     "num_frames": None,
     "encode_frames": "all",
+    "keep_heads": False,
     "autoencoder.decoder_form": "self",
     "autoencoder.predicted_share": 1.0,
     "autoencoder.weight": 1.0,
@@ -87,6 +88,7 @@ CAME_LATER: dict[str, Any] = {
     "data.colour": 0.0,
     "data.frame": "random",
     "data.noise": 0.0,
+    "data.still": 0.0,
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 
