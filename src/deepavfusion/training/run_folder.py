@@ -87,6 +87,7 @@ CAME_LATER: dict[str, Any] = {
     "data.colour": 0.0,
     "data.frame": "random",
     "data.noise": 0.0,
+    "training.ema": 0.0,
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 
