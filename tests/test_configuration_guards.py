@@ -51,6 +51,12 @@ def test_failure_budget_is_a_share() -> None:
         TrainingConfig(max_failures=1.5)
 
 
+@pytest.mark.parametrize("ema", [-0.1, 1.0, 2.0, float("nan")])
+def test_the_decay_of_an_average_is_below_1(ema: float) -> None:
+    with pytest.raises(ValueError, match=rf"ema {ema} must be 0 or a decay below 1: give --training\.ema 0\.999"):
+        TrainingConfig(ema=ema)
+
+
 def test_warm_up_is_a_share_of_a_run_of_any_length() -> None:
     assert OptimConfig().warmup_epochs == 40  # of 200
     assert OptimConfig(epochs=4).warmup_epochs == pytest.approx(0.8)

@@ -148,6 +148,9 @@ class TrainingConfig:
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
     """Recompute the layers in the backward pass, to save memory."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, such as 0.999: it is what figures, probes and the saved
+    model have. 0 keeps none."""
     checkpoint_every: int = 500
     """Optimiser steps between checkpoints."""
     keep_checkpoints: int = 2
@@ -178,6 +181,8 @@ class TrainingConfig:
             )
         if self.strategy == "fsdp" and self.compile:
             raise ValueError("strategy fsdp and compile cannot be combined yet: drop --training.compile or take ddp")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema {self.ema} must be 0 or a decay below 1: give --training.ema 0.999, for one")
         for name in ("picture_every", "probe_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)} must not be negative")

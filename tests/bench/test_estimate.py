@@ -104,6 +104,12 @@ def test_what_shares_save() -> None:
     assert fsdp.traffic == pytest.approx(3 * weights * 7 / 8)
 
 
+def test_an_average_is_4_bytes_of_every_weight_and_shared_out(tiny: Estimate) -> None:
+    averaged = estimate(replace(with_training(strategy="fsdp", ema=0.999), gpus=8))
+    assert tiny.memory.optimizer == 2 * 4 * tiny.num_parameters
+    assert averaged.memory.optimizer == 3 * 4 * tiny.num_parameters / 8
+
+
 def test_recomputation_trades_memory_for_operations(tiny: Estimate) -> None:
     plain, again = tiny, estimate(with_training(gradient_checkpointing=True))
     assert again.memory.activations < plain.memory.activations

@@ -1,6 +1,6 @@
 """The toy task with transformer blocks, which sharding divides; run by torchrun in the tests.
 
-    python -m tests.training.sharded_toy RUN_DIR STRATEGY STOP_STEP PRECISION
+    python -m tests.training.sharded_toy RUN_DIR STRATEGY STOP_STEP PRECISION [EMA]
 
 Stops itself in the step STOP_STEP (-1: never). The first process writes, beside the run folder, which samples each
 process drew (`RUN_DIR.seen.json`).
@@ -54,9 +54,9 @@ class BlockTask(ToyTask):
         }
 
 
-def block_config(run_dir: str, strategy: str, precision: str = "float32") -> ToyConfig:
+def block_config(run_dir: str, strategy: str, precision: str = "float32", ema: float = 0) -> ToyConfig:
     """24 steps of 8 in two accumulations, clipped, with layer decay."""
-    config = program_config(run_dir, 0)
+    config = program_config(run_dir, 0, ema)
     return replace(
         config,
         optim=replace(config.optim, blr=0.1, clip_grad=0.5, layer_decay=0.8),
@@ -66,8 +66,8 @@ def block_config(run_dir: str, strategy: str, precision: str = "float32") -> Toy
     )
 
 
-def main(run_dir: str, strategy: str, stop: str, precision: str) -> int:
-    config = block_config(run_dir, strategy, precision)
+def main(run_dir: str, strategy: str, stop: str, precision: str, ema: str = "0") -> int:
+    config = block_config(run_dir, strategy, precision, float(ema))
     task = BlockTask(config)
     task.on_step = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == int(stop) else None
     status = fit(task, config).status

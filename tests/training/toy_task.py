@@ -165,19 +165,19 @@ class ToyTask:
         return {"weight": float(next(model.parameters()).abs().mean())}
 
 
-def program_config(run_dir: str, workers: int) -> ToyConfig:
+def program_config(run_dir: str, workers: int, ema: float = 0) -> ToyConfig:
     """Eight epochs of 24 clips, 24 steps of 8."""
     return ToyConfig(
         run_dir,
         DataConfig(source="nowhere", num_workers=workers),
         OptimConfig(epochs=8, warmup_epochs=1, blr=0.3),
-        TrainingConfig(batch_size=8, log_every=1, checkpoint_every=6),
+        TrainingConfig(batch_size=8, log_every=1, checkpoint_every=6, ema=ema),
     )
 
 
-def main(run_dir: str, workers: str, pause: str, dropout: str) -> int:
-    """`python -m tests.training.toy_task RUN_DIR NUM_WORKERS SECONDS_PER_STEP DROPOUT`."""
-    config = program_config(run_dir, int(workers))
+def main(run_dir: str, workers: str, pause: str, dropout: str, ema: str = "0") -> int:
+    """`python -m tests.training.toy_task RUN_DIR NUM_WORKERS SECONDS_PER_STEP DROPOUT [EMA]`."""
+    config = program_config(run_dir, int(workers), float(ema))
     task = ToyTask(config, dropout=float(dropout))
     task.on_step = lambda step: time.sleep(float(pause))
     return PREEMPTED_EXIT_CODE if fit(task, config).status == "preempted" else 0

@@ -2,7 +2,8 @@
 
 Memory of one GPU at the fullest moment of a step, P processes, M trainable values of M_all, float32 weights:
 
-- weights 4 M_all, optimiser 8 M (AdamW's two moments; LARS 4 M): divided by P under fsdp.
+- weights 4 M_all, optimiser 8 M (AdamW's two moments; LARS 4 M), with `training.ema` the average of the weights 4 M:
+  divided by P under fsdp.
 - ddp: gradients and everything that the pass keeps or computes, at their largest sum (`LiveMemory`).
 - fsdp: the same with gradients counted by their share 1 / P (in full with accumulation, where they stay whole until
   the last pass), plus the outermost unit's weights, which stay gathered, and for blocks two units of gathered weights
@@ -44,7 +45,7 @@ class Memory:
     weights: float
     """Its share of the model's weights and buffers."""
     optimizer: float
-    """Its share of the optimiser's moments."""
+    """Its share of the optimiser's moments, and of the average of the weights if one is kept (`training.ema`)."""
     gathered: float
     """Of other processes' shares, while they are needed (fsdp)."""
     activations: float
@@ -107,7 +108,7 @@ def estimate(config: EstimateConfig) -> Estimate:
         gathered = weights - sum(units) + 4 * largest * (0.5 if half else 1) + largest
     memory = Memory(
         weights / share + buffers,
-        MOMENTS[config.optim.optimizer] * weights / share,
+        (MOMENTS[config.optim.optimizer] + (training.ema > 0)) * weights / share,
         gathered,
         activations,
         peak - activations,

@@ -1,10 +1,10 @@
 """Checkpoints that are whole or absent.
 
 A checkpoint is one file, `checkpoints/step_00000500.pt`: a dictionary of tensors and plain values (format version,
-kind of run, configurations, step, model, optimiser, running averages), read without unpickling code. It is written
-under a temporary name, flushed to the disk and renamed, so that a run killed at any moment leaves the previous ones
-untouched and nothing half-written under a checkpoint's name. Random generators are not kept: every sample and every
-step draws from a seed of its own.
+kind of run, configurations, step, model, optimiser, running averages, the average of the weights if one is kept), read
+without unpickling code. It is written under a temporary name, flushed to the disk and renamed, so that a run killed at
+any moment leaves the previous ones untouched and nothing half-written under a checkpoint's name. Random generators are
+not kept: every sample and every step draws from a seed of its own.
 
 A sharded run's is a folder, `checkpoints/step_00000500`, written by all processes (see `sharded_checkpoints`); both
 kinds are read by any number of processes, sharded or not.

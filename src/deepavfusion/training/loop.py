@@ -34,6 +34,7 @@ from deepavfusion.training.signals import PREEMPTED_EXIT_CODE, StopRequest
 from deepavfusion.training.state import TrainingState
 from deepavfusion.training.task import Task
 from deepavfusion.training.watch import Watch
+from deepavfusion.training.weight_average import update_average
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def train_step(
     # Every process knows the same norm and adds its part of it.
     state.means.add({**sums, "gradient_norm": gradient_norm / processes.count})
     state.step += 1
+    if state.average:
+        update_average(state.average, state.model, state.step, training.ema)
     return lr
 
 

@@ -89,6 +89,7 @@ CAME_LATER: dict[str, Any] = {
     "data.frame": "random",
     "data.noise": 0.0,
     "data.still": 0.0,
+    "training.ema": 0.0,
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 

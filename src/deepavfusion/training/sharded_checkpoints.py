@@ -6,10 +6,10 @@
         run.pt             what is not a tensor of model or optimiser: kind, configurations, running averages
         files.json         size and CRC-32 of each of these files
 
-Tensors are named `model.NAME` and `optimizer.NAME.MOMENT`, NAME being the parameter's; nothing in the folder depends
-on how many processes wrote it. It is written under a temporary name and renamed when every file is on the disk. No
-code in it is ever run: tensors are read weights-only and `.metadata`, a pickle, by an unpickler that knows
-torch.distributed.checkpoint's own records alone.
+Tensors are named `model.NAME`, `optimizer.NAME.MOMENT` and, if an average of the weights is kept, `average.NAME`, NAME
+being the parameter's; nothing in the folder depends on how many processes wrote it. It is written under a temporary
+name and renamed when every file is on the disk. No code in it is ever run: tensors are read weights-only and
+`.metadata`, a pickle, by an unpickler that knows torch.distributed.checkpoint's own records alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pickle
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -124,14 +124,19 @@ def read_whole(folder: Path) -> dict[str, Any]:
     content, sizes = read_content(folder), _sizes(folder)
     tensors = {name: torch.empty(entry.size, dtype=entry.properties.dtype) for name, entry in sizes.items()}
     _load(folder, tensors, None)
-    content["model"] = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    content["model"] = _part(tensors, "model.")
+    content |= {"average": average} if (average := _part(tensors, "average.")) else {}
     groups = content.pop("optimizer_groups")
     content["optimizer"] = {"state": _by_number(tensors, groups), "param_groups": groups}
     return content
 
 
-def read_shares(folder: Path, model: torch.nn.Module, optimizer: Optimizer, processes: Processes) -> None:
-    """Fill a divided model and its optimiser. All processes must call it, after `damage` found nothing.
+def read_shares(
+    folder: Path, model: torch.nn.Module, optimizer: Optimizer, average: Mapping[str, Tensor], processes: Processes
+) -> None:
+    """Fill a divided model, its optimiser and the average of its weights, empty if none is kept.
+
+    All processes must call it, after `damage` found nothing.
 
     Raises ValueError if the checkpoint is of another model or of other optimiser groups.
     """
@@ -139,8 +144,8 @@ def read_shares(folder: Path, model: torch.nn.Module, optimizer: Optimizer, proc
     if [group["names"] for group in groups] != [group["names"] for group in optimizer.param_groups]:
         raise ValueError(f"checkpoint {folder} has other groups of parameters than this run: was the package updated?")
     parameters, sizes = dict(model.named_parameters()), _sizes(folder)
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    unknown = sorted({name for name in sizes if name.startswith("model.")} ^ tensors.keys())
+    tensors = _weights_of(model, average)
+    unknown = sorted({name for name in sizes if name.startswith(("model.", "average."))} ^ tensors.keys())
     if unknown:
         raise ValueError(f"checkpoint {folder} and the model differ in {', '.join(unknown[:5])}")
     for name, entry in sizes.items():
@@ -156,9 +161,9 @@ def read_shares(folder: Path, model: torch.nn.Module, optimizer: Optimizer, proc
     optimizer.load_state_dict({"state": _by_number(tensors, groups), "param_groups": groups})
 
 
-def tensors_of(model: torch.nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Everything of model and optimiser under the names of a checkpoint."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+def tensors_of(model: torch.nn.Module, optimizer: Optimizer, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Everything of model, average and optimiser under the names of a checkpoint."""
+    tensors = _weights_of(model, average)
     for name, parameter in model.named_parameters():
         for moment, tensor in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{moment}"] = tensor
@@ -205,6 +210,17 @@ def _load(folder: Path, tensors: dict[str, Any], processes: Processes | None) ->
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*single process")  # which is meant
         dcp.load(tensors, storage_reader=Reader(folder), **group)
+
+
+def _weights_of(model: torch.nn.Module, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Model and average under the names of a checkpoint."""
+    parts = {"model": model.state_dict(), "average": average}
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _sizes(folder: Path) -> dict[str, TensorStorageMetadata]:

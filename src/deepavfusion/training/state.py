@@ -1,4 +1,4 @@
-"""What a run trains and a checkpoint holds: model, optimiser, and the means not yet logged."""
+"""What a run trains and a checkpoint holds: model, average, optimiser, and the means not yet logged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from deepavfusion.training.progress import TrainingProgress
 from deepavfusion.training.running_means import RunningMeans
 from deepavfusion.training.sharding import divided_like, whole
 from deepavfusion.training.task import Task
-from deepavfusion.weight_files import fill
+from deepavfusion.training.weight_average import first_average
+from deepavfusion.weight_files import check_keys, fill
 
 CONTENT = frozenset({"kind", "step", "means"})
 """What a checkpoint holds at least, whole or sharded."""
@@ -74,14 +75,17 @@ class TrainingState:
         wrapped = processes.fabric.setup_optimizers(self.optimizer)
         assert not isinstance(wrapped, tuple)
         self.fabric_optimizer = wrapped
+        self.average = first_average(self.model) if config.training.ema else {}
+        """The averaged weights by name; empty without `training.ema`."""
         self.means, self.intake = RunningMeans(processes), Intake()
         if saved is not None:
             self.intake.counts = saved.get("intake")  # which earlier versions did not keep
             self.step = int(saved["step"])
             self.means.load_state_dict(saved["means"])
             if "folder" in saved:
-                sharded_checkpoints.read_shares(saved["folder"], self.model, self.optimizer, processes)
+                sharded_checkpoints.read_shares(saved["folder"], self.model, self.optimizer, self.average, processes)
             else:
+                self._load_average(saved.get("average", {}))
                 self.optimizer.load_state_dict(self._divided(saved["optimizer"]))
 
     def save(self) -> None:
@@ -96,23 +100,26 @@ class TrainingState:
         }
         if self.processes.sharded:
             content["optimizer_groups"] = optimizer["param_groups"]
-            tensors = sharded_checkpoints.tensors_of(self.model, self.optimizer)
+            tensors = sharded_checkpoints.tensors_of(self.model, self.optimizer, self.average)
             checkpoints.save_sharded(self.directory, self.step, content, tensors, keep, self.processes)
         elif self.processes.first:
             content |= {"model": self.model.state_dict(), "optimizer": optimizer}
+            content |= {"average": self.average} if self.average else {}
             checkpoints.save(self.directory, self.step, content, keep)
         self.processes.wait()
 
     def whole_model(self) -> nn.Module:
-        """The model as one process can use it: itself, or in a sharded run a copy gathered for the first process.
+        """The model as one process can use it: itself, or for the first process a copy, with the averaged weights if
+        there are some and gathered in a sharded run.
 
-        Every process must call it; on the others the result of a sharded run is of no use.
+        Every process must call it; on the others the result is of no use where the first one has a copy.
         """
-        if not self.processes.sharded:
+        if not self.processes.sharded and not self.average:
             return self.model
         first, tensors = self.processes.first, {}
         for name, tensor in self.model.state_dict().items():
-            full = whole(tensor)  # one after the other: all at once would need the room of the whole model everywhere
+            # One after the other: all at once would need the room of the whole model everywhere.
+            full = whole(self.average.get(name, tensor))
             if first:
                 tensors[name] = full.cpu()
         if not first:
@@ -124,6 +131,12 @@ class TrainingState:
     def _read(self, path: Path) -> dict[str, Any]:
         """One checkpoint, as this run can use it."""
         return checkpoints.load_for_sharing(path, self.processes) if self.processes.sharded else checkpoints.load(path)
+
+    def _load_average(self, saved: dict[str, Tensor]) -> None:
+        """Fill the average with that of a whole checkpoint."""
+        check_keys(saved, self.average, f"the average in the checkpoint of step {self.step} in {self.directory}")
+        for name, tensor in self.average.items():
+            tensor.copy_(divided_like(saved[name], tensor))
 
     def _divided(self, state: dict[str, Any]) -> dict[str, Any]:
         """A whole optimiser state, in a sharded run with every moment divided as its parameter is."""
