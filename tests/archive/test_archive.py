@@ -330,15 +330,19 @@ def test_many_vectors_get_an_approximate_index(tmp_path: Path, monkeypatch: pyte
 def test_sources(files: Path, model: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder, file or manifest here"):
         index(IndexConfig(str(tmp_path / "none"), model, str(tmp_path / "idx")))
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "shards.json").write_text("{}")
-    with pytest.raises(ValueError, match="index the original files"):
-        index(IndexConfig(str(tmp_path / "shards"), model, str(tmp_path / "idx")))
+    (tmp_path / "frames.csv").write_text("id,label,split,sound,frame,mask\na,,,a.wav,a.png,\n")
+    with pytest.raises(ValueError, match=r"frames.csv: is a table of frames; index the videos"):
+        index(IndexConfig(str(tmp_path / "frames.csv"), model, str(tmp_path / "idx")))
+    (tmp_path / "rows.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"rows.parquet: a Parquet file is named as a data set, hf:.*rows.parquet"):
+        index(IndexConfig(str(tmp_path / "rows.parquet"), model, str(tmp_path / "idx")))
     needs_store()
     rows = [clip for clip in find_clips(str(files)) if "broken" not in clip.path]
     write_manifest(str(tmp_path / "clips.csv"), rows)
     summary = index(IndexConfig(str(tmp_path / "clips.csv"), model, str(tmp_path / "idx"), device="cpu"))
     assert (summary.num_added, summary.failed) == (2, {})
+    best = search(SearchConfig(str(tmp_path / "idx"), rows[0].path, device="cpu")).hits[0]
+    assert (best.clip, best.path) == (rows[0].id, rows[0].path)
 
 
 def test_the_extra_is_named(model: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,13 @@ import pytest
 
 from deepavfusion.archive.config import IndexConfig
 from deepavfusion.archive.indexing import index
+from deepavfusion.archive.searching import Hit
+from deepavfusion.data.media import MediaFile
+from deepavfusion.data.shard_writing import ShardConfig, write_shards
 from deepavfusion.page.analysis import Analyst, Event, Failed, Finished, Found, Request, Working
 from deepavfusion.page.cards import draw_found
 from deepavfusion.page.intake import Given
-from deepavfusion.page.moments import Archive
+from deepavfusion.page.moments import Archive, _excerpt
 from deepavfusion.page.serve_config import ServeConfig
 from deepavfusion.page.visits import Visits
 from tests.page.test_cards import Reader
@@ -117,6 +120,38 @@ def test_recordings_that_cannot_be_read_are_named_and_the_others_stay(
     card = Reader(draw_found(found, tmp_path, str))
     assert "is no longer there" in card.text
     assert len(card.all("li")) == 4
+
+
+def test_clips_of_shards_and_rows_are_told_by_their_ids(
+    analyst: Analyst, visits: Visits, recordings: Path, joint_model: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "secret_place"
+    write_shards(ShardConfig(str(recordings / "films"), str(place / "shards"), num_workers=0, frames_per_second=2.0))
+    index(IndexConfig(str(place / "shards"), joint_model, str(tmp_path / "idx"), device="cpu"))
+    opened_once = opened(tmp_path / "idx")
+    assert opened_once._root is None  # no file of its own is in it
+    found, token = ask(Analyst(analyst.predictor, opened_once), visits, recordings / "films" / "first.mp4")
+    assert isinstance(found, Found)
+    moments = {moment["file"]: moment for moment in found.record["moments"]}
+    assert set(moments) == {"first", "second"}
+    assert [set(moment["files"]) for moment in moments.values()] == [{"picture", "film"}] * 2
+    film = visits.find(token, moments["first"]["files"]["film"])
+    assert film is not None
+    with MediaFile(film) as media:
+        assert media.info.has_sound
+        assert media.info.duration_seconds == pytest.approx(1.0, abs=0.1)
+
+    elsewhere = Hit("s3://bucket/shards/00000.tar#0", None, 0.0, 1.0, 0.5, "both", "a/b", "0")
+    assert opened_once._name(elsewhere.path, elsewhere.clip) == "a/b"
+    assert _excerpt(elsewhere, tmp_path, "x")["problem"] == "lies on another machine, from which no excerpt is fetched"
+    tar = next((place / "shards").glob("*.tar"))
+    damaged = Hit(f"{tar}#512", None, 0.0, 1.0, 0.5, "both", "first", "0")
+    assert "secret_place" not in _excerpt(damaged, tmp_path, "x")["problem"]
+    shutil.rmtree(place)
+    found, _ = ask(Analyst(analyst.predictor, opened_once), visits, recordings / "films" / "first.mp4")
+    assert isinstance(found, Found)
+    assert [moment["problem"] for moment in found.record["moments"]] == ["is no longer there"] * 2
+    assert "secret_place" not in json.dumps(found.record)
 
 
 def test_recordings_with_nothing_in_common_are_told_by_their_names(idx: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ class IndexConfig:
     """Put the windows of recordings as vectors into an index, for `search`; what is there unchanged stays."""
 
     source: str
-    """A folder of videos, sounds and photos (searched recursively), one such file, or a manifest of files."""
+    """A folder of videos, sounds and photos (searched recursively), one such file, a manifest, shards, or
+    hf:OWNER/NAME[:SPLIT] (docs/data.md)."""
     model: str
     """The model: a finished run, a model folder, a bundle, shipped:NAME, hf:OWNER/NAME, or a file of published weights.
     Pictures and sounds can be compared with each other if it was pre-trained with --alignment.weight."""
@@ -23,7 +24,7 @@ class IndexConfig:
     hop_seconds: float | None = None
     """Largest distance from one window to the next; by default half a window, or what the index was made with."""
     drop_missing: bool = False
-    """Drop recordings of the index whose files are gone, of whatever source."""
+    """Drop recordings of the index whose files or clips are gone, of whatever source; what lies at a URL stays."""
     batch_size: int = 16
     """Windows per forward pass."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -54,7 +55,7 @@ class SearchConfig:
     """What of the archive it is compared with, in a joint space; auto is both for a query with both, else whichever is
     more similar, image or audio. Without a joint space it is what the query is compared by."""
     per_file: int = 1
-    """Moments of one file at most; 0 is any number."""
+    """Moments of one file or clip at most; 0 is any number."""
     exact: bool = False
     """Compare with every vector, also where the index has a quicker way."""
     json: bool = False

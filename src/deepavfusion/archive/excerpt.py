@@ -17,9 +17,11 @@ from PIL import Image
 from deepavfusion.archive.searching import Hit
 from deepavfusion.atomic import replacing
 from deepavfusion.audio import SAMPLE_RATE
+from deepavfusion.data.clip import storage_of
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.media import MediaError
 from deepavfusion.data.media.film_writer import FilmWriter
+from deepavfusion.data.stored_media import media_digest
 from deepavfusion.drawing.film import QUALITY, film_size
 from deepavfusion.inference.inputs import Recording, open_recording
 
@@ -45,11 +47,13 @@ def write_excerpt(hit: Hit, folder: Path, name: str) -> Excerpt:
         name: of the files, without suffix.
 
     Raises:
-        MediaError: the recording cannot be read, or is not as long any more.
+        MediaError: the recording cannot be read, is not as long any more, or what lies in its place is another clip.
         ValueError: it has no picture, or no sound, any more.
         NotWrittenError: a full disk.
     """
-    with open_recording(hit.path if hit.sound is None else (hit.path, hit.sound)) as recording:
+    if storage_of(hit.path) == "row" and hit.digest not in (None, media_digest(hit.path)):  # shards look themselves
+        raise MediaError(hit.path, "is another clip now: the file was written anew since it was indexed")
+    with open_recording(hit.recording) as recording:
         info = recording.info
         if hit.start_seconds > info.duration_seconds + _ROUNDING:
             raise MediaError(hit.path, f"is only {info.duration_seconds:.1f} s long now")

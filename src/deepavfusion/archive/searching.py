@@ -20,6 +20,8 @@ from deepavfusion.archive.config import SearchConfig, Senses
 from deepavfusion.archive.indexing import check_model
 from deepavfusion.archive.space import VectorSpace
 from deepavfusion.archive.window_table import Found, WindowTable
+from deepavfusion.data.clip import Clip, storage_of
+from deepavfusion.data.locations import is_url
 from deepavfusion.data.media import MediaError
 from deepavfusion.inference.inputs import Input, name_of, open_recording
 from deepavfusion.inference.listing import shown
@@ -34,6 +36,7 @@ class Hit:
     """A moment that was found."""
 
     path: str
+    """A file, or where in a shard, Parquet or tar file the clip lies."""
     sound: str | None
     start_seconds: float
     end_seconds: float
@@ -41,6 +44,24 @@ class Hit:
     """Cosine, -1 to 1."""
     stream: str
     """What of it is similar: image, audio, or both."""
+    clip: str | None = None
+    """Id of the clip in its data set; None of a file that was found in a folder."""
+    digest: str | None = None
+    """Of its content when it was indexed; None where an index of an earlier version does not tell."""
+
+    @property
+    def recording(self) -> Clip | str | tuple[str, str]:
+        """What opens it (`open_recording`)."""
+        if self.sound is not None:
+            return self.path, self.sound
+        return self.path if self.clip is None else Clip(self.clip, self.path, digest=self.digest)
+
+    @property
+    def name(self) -> str:
+        """What it is called in one line: the id of a clip that is no file of its own, and where it lies."""
+        if self.clip is not None and (storage_of(self.path) != "file" or is_url(self.path)):
+            return f"{self.clip} in {self.path}"
+        return self.path if self.sound is None else f"{self.path} with {self.sound}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +88,7 @@ class SearchResult:
         lines.append(f"{'':>4}  similarity  {'seconds':>17}  by      file")
         for rank, hit in enumerate(self.hits, 1):
             span = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"
-            name = hit.path if hit.sound is None else f"{hit.path} with {hit.sound}"
-            lines.append(f"{rank:>4}  {hit.similarity:>10.4f}  {span:>17}  {hit.stream:<6}  {shown(name)}")
+            lines.append(f"{rank:>4}  {hit.similarity:>10.4f}  {span:>17}  {hit.stream:<6}  {shown(hit.name)}")
         return "\n".join(lines)
 
 

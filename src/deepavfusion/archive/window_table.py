@@ -1,8 +1,10 @@
 """The store of an index: a table of LanceDB with a row per window, and a record of what it is.
 
-A row has the file, where the window is in it, and a vector per stream, null where the window lacks it. Recordings are
-added whole, many in one commit of the store, so that the table has all windows of a recording or none, whenever its
-writer is stopped. The first row of a recording also says which file it was made from: size, time, digest.
+A row has the recording, where the window is in it, and a vector per stream, null where the window lacks it. Recordings
+are added whole, many in one commit of the store, so that the table has all windows of a recording or none, whenever its
+writer is stopped. The first row of a recording also says which file it was made from: size and time.
+
+Format 1 had no clips of data sets: no column `clip`, and a digest in the first row of a recording alone.
 
 Shapes: `T` windows, `E` numbers of a vector.
 """
@@ -13,7 +15,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -24,10 +26,12 @@ from numpy.typing import NDArray
 
 from deepavfusion.archive.space import WindowVectors
 from deepavfusion.atomic import write_text, writing
+from deepavfusion.data.clip import file_of, storage_of
 from deepavfusion.data.locations import from_text, to_text
+from deepavfusion.data.stored_media import without_commit
 from deepavfusion.weight_files import read_json_object
 
-FORMAT = 1
+FORMAT = 2
 RECORD, TABLE, FAILURES_FILE = "index.json", "windows", "failures.json"
 APPROXIMATE_FROM = 200_000
 """Vectors of a stream from which on it gets an approximate index; fewer are compared one by one in tens of
@@ -80,13 +84,24 @@ class StoredFile:
     """A recording: its files, and what identifies their content."""
 
     path: str
+    """As of a clip: a file, or where in a shard, Parquet or tar file it lies."""
     sound: str | None
     """File of its sound, where that is another."""
     num_bytes: int
+    """Of its files; of a row that holds media, of the file it is in."""
     modified_ns: int
     digest: str
     number: int = -1
     """In the table."""
+    clip: str | None = None
+    """Its id in the data set; None of a file that was found in a folder."""
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What it is known by: its path, of whatever commit of the Hub, or its folder of shards and its id there."""
+        if storage_of(self.path) == "shard":
+            return os.path.dirname(file_of(self.path)), self.clip
+        return without_commit(self.path), self.sound
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,10 @@ class Found:
     end_seconds: float
     similarity: float
     """Cosine."""
+    clip: str | None = None
+    """Id of the clip, as of `StoredFile`."""
+    digest: str | None = None
+    """Of the recording when it was indexed; None where an index of format 1 has none in this row."""
 
 
 class WindowTable:
@@ -130,6 +149,7 @@ class WindowTable:
             "num_bytes": pa.int64(),
             "modified_ns": pa.int64(),
             "digest": pa.string(),
+            "clip": pa.string(),
             **dict.fromkeys(record.streams, vector),
         }
         with _writing(folder):
@@ -153,9 +173,25 @@ class WindowTable:
             DamagedIndexError: there is no index any more, or another one.
         """
         with _reading(self.folder):
-            if IndexRecord.read(self.folder) != self.record:
+            record = IndexRecord.read(self.folder)
+            if replace(record, format=self.record.format) != self.record:
                 raise ValueError("it was made anew since it was opened")
+            self.record = record
             self._table.checkout_latest()
+
+    def upgrade(self) -> None:
+        """Make an index of an earlier format one of this. Only for the sole writer."""
+        if self.record.format == FORMAT:
+            return
+        with _writing(self.folder):
+            if not self._has_clips:
+                self._table.add_columns(self._pa.field("clip", self._pa.string()))
+            self.record = replace(self.record, format=FORMAT)
+            self.record.write(self.folder)
+
+    @property
+    def _has_clips(self) -> bool:
+        return "clip" in self._table.schema.names
 
     @property
     def version(self) -> int:
@@ -164,7 +200,7 @@ class WindowTable:
 
     def files(self) -> list[StoredFile]:
         """The recordings in it. Raises DamagedIndexError."""
-        names = ["path", "sound", "num_bytes", "modified_ns", "digest", "number"]
+        names = ["path", "sound", "num_bytes", "modified_ns", "digest", "number", *["clip"] * self._has_clips]
         with _reading(self.folder):
             rows = self._table.search().where("num_bytes IS NOT NULL").select(names).to_arrow().to_pylist()
         return [
@@ -193,6 +229,28 @@ class WindowTable:
             with _writing(self.folder):
                 self._table.delete(f"number IN ({', '.join(map(str, named[first : first + _AT_ONCE]))})")
 
+    def move(self, files: Iterable[StoredFile]) -> None:
+        """Write down new places and stamps of recordings whose content, and so whose vectors, stay."""
+        pa, moved = self._pa, {file.number: file for file in files}
+        numbers = sorted(moved)
+        for first in range(0, len(numbers), _AT_ONCE):
+            part = numbers[first : first + _AT_ONCE]
+            rows = self._table.search().where(f"number IN ({', '.join(map(str, part))})").to_arrow()
+            own = [moved[number] for number in rows["number"].to_pylist()]
+            begins = [size is not None for size in rows["num_bytes"].to_pylist()]
+            changed = {
+                "path": [to_text(file.path) for file in own],
+                "num_bytes": [file.num_bytes if begin else None for file, begin in zip(own, begins, strict=True)],
+                "modified_ns": [file.modified_ns if begin else None for file, begin in zip(own, begins, strict=True)],
+                "clip": [file.clip for file in own],
+            }
+            for name, values in changed.items():
+                field = rows.schema.field(name)
+                rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
+            self.delete(part)  # killed after this, they are absent and read again the next time
+            with _writing(self.folder):
+                self._table.add(rows)
+
     def tidy(self, drop_old: timedelta = _OLD) -> None:
         """Join small files, remove old versions and what a killed writer left, and bring approximate indices up to
         date. Only for the sole writer."""
@@ -209,7 +267,8 @@ class WindowTable:
     def search(self, stream: str, vector: NDArray[np.float32], count: int, exact: bool = False) -> list[Found]:
         """The windows most similar to a unit vector `(E,)`, best first. Raises DamagedIndexError."""
         asked = self._table.search(vector, vector_column_name=stream).distance_type("dot").limit(count)
-        asked = asked.select(["path", "sound", "start_seconds", "end_seconds", "_distance"])
+        names = ["path", "sound", "start_seconds", "end_seconds", "digest", *["clip"] * self._has_clips]
+        asked = asked.select([*names, "_distance"])
         asked = asked.bypass_vector_index() if exact else asked.nprobes(PROBES)
         with _reading(self.folder):
             rows = asked.to_arrow().to_pylist()
@@ -220,6 +279,8 @@ class WindowTable:
                 row["start_seconds"],
                 row["end_seconds"],
                 1 - row["_distance"],
+                row.get("clip"),
+                row["digest"],
             )
             for row in rows
         ]
@@ -238,7 +299,8 @@ class WindowTable:
             "start_seconds": windows.start_seconds,
             "end_seconds": windows.end_seconds,
             **first,
-            "digest": pa.array([file.digest, *[None] * (count - 1)], pa.string()),
+            "digest": pa.array([file.digest] * count),
+            "clip": pa.array([file.clip] * count, pa.string()),
         }
         for name in self.record.streams:
             values = pa.array(windows.streams[name].reshape(-1))

@@ -112,6 +112,11 @@ def storage_of(path: str) -> Storage:
     return next((storage for storage, pattern in _STORED.items() if pattern.search(path)), "file")
 
 
+def file_of(path: str) -> str:
+    """The file that holds the clip with such a path: the path itself, or that of its shard, table or Parquet file."""
+    return path if storage_of(path) == "file" else path.rpartition("#")[0]
+
+
 COLUMNS = tuple(field.name for field in fields(Clip))
 """Of a manifest."""
 NUMBERS: dict[str, Callable[[str], int | float]] = {

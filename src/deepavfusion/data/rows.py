@@ -116,6 +116,19 @@ class RowClip:
             return self._picture.frames(times_seconds, crop)
         return np.stack([self.frame(0.0, crop)] * len(times_seconds))
 
+    @property
+    def is_photo(self) -> bool:
+        """Whether the picture is one photo."""
+        return isinstance(self._picture, np.ndarray)
+
+    def film(self, wanted: Sequence[tuple[float, Sequence[FrameCrop]]]) -> Iterator[list[NDArray[np.uint8]]]:
+        """As `MediaFile.film`; a photo is shown at every time."""
+        if isinstance(self._picture, MediaFile):
+            yield from self._picture.film(wanted)
+            return
+        for time, crops in wanted:
+            yield [self.frame(time, crop) for crop in crops]
+
     def sound(self, start_seconds: float, duration_seconds: float, sample_rate: int = 16_000) -> NDArray[np.float32]:
         """The sound of a window, `(n,)` mono in [-1, 1]. Raises as `MediaFile.sound`."""
         if self._sound is None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from deepavfusion.atomic import NotWrittenError
-from deepavfusion.data.clip import Clip, storage_of
+from deepavfusion.data.clip import Clip, file_of, storage_of
 from deepavfusion.data.digest import file_digest
 from deepavfusion.data.locations import check_file, is_url
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepavfusion.data.media import MediaFile
     from deepavfusion.data.rows import RowClip
 
-_PINNED = re.compile(r"hf://[^@#]+@[0-9a-f]{40}/")
+_PINNED = re.compile(r"(hf://[^@#]+)@[0-9a-f]{40}/")
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def fetched(clip: Clip) -> Clip:
     Before a clip is given to a process that may take only so long over it: a large file takes longer to fetch, and
     reading it says why it could not be.
     """
-    file = _file_of(clip.path)
+    file = file_of(clip.path)
     if is_url(file) and clip.storage in ("file", "row"):
         from deepavfusion.data.local_copies import local_copy
 
@@ -70,10 +70,6 @@ def fetched(clip: Clip) -> Clip:
         except OSError:
             pass
     return clip
-
-
-def _file_of(path: str) -> str:
-    return path.rpartition("#")[0] if storage_of(path) == "row" else path
 
 
 def media_digest(path: str) -> str:
@@ -95,10 +91,15 @@ def media_digest(path: str) -> str:
 
 def media_status(path: str) -> os.stat_result | None:
     """Size and time of the file that holds a clip's media; None of one at a URL. Raises OSError."""
-    file = _file_of(path)
+    file = file_of(path)
     return None if is_url(file) else os.stat(file)
 
 
 def never_changes(path: str) -> bool:
     """Whether what lies at a path is the same for ever: files of the Hub named with their commit are."""
     return _PINNED.match(path) is not None
+
+
+def without_commit(path: str) -> str:
+    """The path without the commit that a file of the Hub is named with: what is there at any time."""
+    return _PINNED.sub(r"\1/", path, count=1)

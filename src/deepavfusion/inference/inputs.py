@@ -1,7 +1,8 @@
-"""Inputs of a prediction, opened by one function: media files, photos, sounds, pairs of both, arrays.
+"""Inputs of a prediction, opened by one function: media files, photos, sounds, pairs of both, clips, arrays.
 
 `open_recording` takes any of them and gives a `Recording`: frames at moments, sound in stretches, sizes and lengths.
-Media files are read by `data.media`, photos by `data.photos`, with the same limits. Arrays are checked by `arrays`.
+Media files are read by `data.media`, photos by `data.photos`, with the same limits, clips by `data.opening`, wherever
+they are stored. Arrays are checked by `arrays`.
 
 Shapes: `T` frames, `H W` pixels, `n` samples.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
@@ -20,12 +21,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deepavfusion.audio import SAMPLE_RATE
-from deepavfusion.data.clip import ClipInfo
+from deepavfusion.data.clip import Clip, ClipError, ClipInfo
 from deepavfusion.data.crops import FrameCrop
 from deepavfusion.data.jpeg import crop_picture
+from deepavfusion.data.locations import is_url, one_line
 from deepavfusion.data.media import MediaError, MediaFile
 from deepavfusion.data.media.formats import photo_format
+from deepavfusion.data.opening import open_clip
 from deepavfusion.data.photos import read_photo
+from deepavfusion.data.rows import RowClip
+from deepavfusion.data.shards import ShardError
 from deepavfusion.inference.arrays import Arrays, pictures_of, waveform_of
 from deepavfusion.inference.windows import check_duration
 
@@ -63,8 +68,8 @@ Wanted = Sequence[tuple[float, Sequence[FrameCrop]]]
 HELD_STRETCHES = 4
 """Stretches of sound that a recording keeps for whoever asks for the same again."""
 
-Input = Union[str, "os.PathLike[str]", Image.Image, NDArray[Any], torch.Tensor, Arrays, tuple[Any, Any]]
-"""A path, a picture, arrays, or a pair (picture, sound) of these."""
+Input = Union[str, "os.PathLike[str]", Clip, Image.Image, NDArray[Any], torch.Tensor, Arrays, tuple[Any, Any]]
+"""A path, a clip of a data set, a picture, arrays, or a pair (picture, sound) of these."""
 
 
 @contextmanager
@@ -72,11 +77,12 @@ def open_recording(given: Input) -> Iterator[Recording]:
     """Open whatever was given.
 
     Args:
-        given: a path of a media file, sound file or photo; a picture as Pillow image, numpy array or tensor;
-            `Arrays`; or a pair (picture, sound) of these, of which the first is looked at and the second heard.
+        given: a path of a media file, sound file or photo; a clip of a data set, as `find_clips` lists it; a picture as
+            Pillow image, numpy array or tensor; `Arrays`; or a pair (picture, sound) of these, of which the first is
+            looked at and the second heard.
 
     Raises:
-        MediaError: a file that cannot be read.
+        MediaError: a file or clip that cannot be read.
         ValueError: arrays that make no sense, a pair without picture or sound, or a length that is not read.
     """
     recording = _open(given)
@@ -95,6 +101,8 @@ def name_of(given: Input) -> str:
     """What an input is called before it is opened."""
     if isinstance(given, (str, os.PathLike)):
         return os.fspath(given)
+    if isinstance(given, Clip):
+        return given.path
     if isinstance(given, Arrays):
         return given.name
     if isinstance(given, tuple) and len(given) == 2:
@@ -135,6 +143,51 @@ class FileRecording:
 
     def close(self) -> None:
         self._media.close()
+
+
+class ClipRecording:
+    """A clip that is no local file of its own: in a shard, in a row, or at a URL. A shard has the frames it has."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.name, self._clip = clip.path, clip
+        if clip.storage == "framed":
+            raise MediaError(clip.path, "is a picture of a table of frames, not a recording")
+        with self._reading(), ExitStack() as stack:
+            self._media = stack.enter_context(open_clip(clip))
+            info, is_photo = self._media.info, isinstance(self._media, RowClip) and self._media.is_photo
+            if not info.has_picture and not info.has_sound:
+                raise MediaError(clip.path, "has neither video nor sound")
+            self._opened = stack.pop_all()
+        self.info = RecordingInfo(
+            info.duration_seconds, info.has_picture, info.has_sound, info.width, info.height, is_photo=is_photo
+        )
+
+    def frames(self, times_seconds: Sequence[float], crop: FrameCrop) -> NDArray[np.uint8]:
+        with self._reading():
+            return self._media.frames(list(map(float, times_seconds)), crop)
+
+    def film(self, wanted: Wanted) -> Iterator[list[NDArray[np.uint8]]]:
+        with self._reading(), open_clip(self._clip) as media:  # an opening of its own, as that of a file
+            if isinstance(media, (MediaFile, RowClip)):
+                yield from media.film(wanted)
+                return
+            for time, crops in wanted:
+                yield [media.frame(time, crop) for crop in crops]
+
+    def sound(self, start_seconds: float, duration_seconds: float) -> NDArray[np.float32]:
+        with self._reading():
+            return self._media.sound(start_seconds, duration_seconds, SAMPLE_RATE)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What readers of all storages raise is one error of this clip."""
+        try:
+            yield
+        except (MediaError, ClipError, ShardError) as error:
+            raise MediaError(self.name, error.cause.removeprefix(f"{one_line(self.name)}: ")) from error
 
 
 class MemoryRecording:
@@ -184,10 +237,13 @@ class MemoryRecording:
         self._pictures = self._waveform = None
 
 
+_Single = FileRecording | ClipRecording | MemoryRecording
+
+
 class PairRecording:
     """The picture of one recording and the sound of another."""
 
-    def __init__(self, picture: FileRecording | MemoryRecording, sound: FileRecording | MemoryRecording) -> None:
+    def __init__(self, picture: _Single, sound: _Single) -> None:
         seen, heard = picture.info, sound.info
         self.name, self._picture, self._sound = picture.name, picture, sound
         length = heard.duration_seconds if seen.is_photo else max(seen.duration_seconds, heard.duration_seconds)
@@ -207,9 +263,12 @@ class PairRecording:
         self._sound.close()
 
 
-def _open(given: Input) -> FileRecording | MemoryRecording | PairRecording:
+def _open(given: Input) -> _Single | PairRecording:
     if isinstance(given, tuple):
         return _open_pair(given)
+    if isinstance(given, Clip):
+        own = given.storage == "file" and not is_url(given.path)
+        return _open_path(given.path) if own else ClipRecording(given)
     if isinstance(given, (str, os.PathLike)):
         return _open_path(os.fsdecode(given))
     if isinstance(given, (bytes, bytearray, memoryview)) or hasattr(given, "read"):

@@ -1,7 +1,8 @@
 """The moments of an archive that are most similar to what a visitor gave: a record, and an excerpt of each as files.
 
 The archive is an index that `serve` was told of. Visitors see its files by their names below the innermost folder that
-holds them all, and what is seen and heard in the moments that were found, copied into their own folder of results.
+holds them all, clips in shards and rows by their ids, and what is seen and heard in the moments that were found, copied
+into their own folder of results.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from deepavfusion.archive.excerpt import write_excerpt
 from deepavfusion.archive.searching import Hit, OpenIndex
 from deepavfusion.archive.window_table import DamagedIndexError
 from deepavfusion.atomic import NotWrittenError
+from deepavfusion.data.clip import file_of, storage_of
+from deepavfusion.data.locations import is_url
 from deepavfusion.inference.inputs import Input
 from deepavfusion.inference.listing import shown
 from deepavfusion.inference.predictions import write_record
@@ -123,7 +126,7 @@ class Archive:
                 {
                     "rank": rank,
                     "similarity": round(hit.similarity, 6),
-                    "file": self._name(hit.path),
+                    "file": self._name(hit.path, hit.clip),
                     **({} if hit.sound is None else {"sound": self._name(hit.sound)}),
                     "start_seconds": round(hit.start_seconds, 4),
                     "end_seconds": round(hit.end_seconds, 4),
@@ -140,15 +143,19 @@ class Archive:
         }
         return write_record(folder, {**record, **about})
 
-    def _name(self, path: str) -> str:
-        """What visitors see of a path of the archive."""
+    def _name(self, path: str, clip: str | None = None) -> str:
+        """What visitors see of a path of the archive: of a clip that is no local file of its own its id."""
+        if clip is not None and (storage_of(path) != "file" or is_url(path)):
+            return shown(clip)
         inside = self._root is not None and path.startswith(os.path.join(self._root, ""))
         return shown(os.path.relpath(path, self._root) if inside else os.path.basename(path))
 
 
 def _excerpt(hit: Hit, folder: Path, name: str) -> dict[str, Any]:
     """The files of a moment by kind, or the problem why there are none, without the server's paths."""
-    if not all(os.path.exists(path) for path in (hit.path, hit.sound) if path):
+    if is_url(hit.path):
+        return {"files": {}, "problem": "lies on another machine, from which no excerpt is fetched"}
+    if not all(os.path.exists(file_of(path)) for path in (hit.path, hit.sound) if path):
         return {"files": {}, "problem": "is no longer there"}
     try:
         files = asdict(write_excerpt(hit, folder, name))
@@ -162,6 +169,7 @@ def _excerpt(hit: Hit, folder: Path, name: str) -> dict[str, Any]:
 
 def _common_folder(index: OpenIndex) -> str | None:
     """The innermost folder that holds all recordings; None if that is the root of the file system."""
-    paths = [path for file in index.table.files() for path in (file.path, file.sound) if path]
+    stored = [path for file in index.table.files() for path in (file.path, file.sound) if path]
+    paths = [path for path in stored if storage_of(path) == "file" and not is_url(path)]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
     return None if root is None or root == os.path.dirname(root) else root
