@@ -127,11 +127,13 @@ class Segmentation:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 
 
-def masks_step(worlds: Worlds) -> Making:
-    """The step that puts all clips of the world with masks into one manifest of one split."""
-    world, folder, clips = WORLDS["band_masks"], worlds.root / "band_masks", worlds.root / "masks.csv"
-    parts = [folder / f"{name}.csv" for name in world.splits]
-    return Making(partial(one_split, parts, "segmentation_train", clips), clips, (world.product(folder),))
+def masks_step(worlds: Worlds, solos: bool = False) -> Making:
+    """The step that puts all clips of the world with masks into one manifest of one split; solos are of another."""
+    clips = worlds.root / ("masks_and_solos.csv" if solos else "masks.csv")
+    found = {name: worlds.root / name for name in ("band_masks", *(("band_solo_masks",) if solos else ()))}
+    parts = [folder / f"{split}.csv" for name, folder in found.items() for split in WORLDS[name].splits]
+    made = tuple(WORLDS[name].product(folder) for name, folder in found.items())
+    return Making(partial(one_split, parts, "segmentation_train", clips), clips, made)
 
 
 def one_split(manifests: list[Path], split: str, out: Path) -> None:

@@ -50,6 +50,7 @@ WORLDS = {
     "band_solos": World(2400, ("train", "val", "test")),
     "band_scenes": World(2400, SCENES, stems=True, masks=True),
     "band_masks": World(4800, ("localization", "segmentation_train", "twins_train"), seed=1, masks=True, shards=False),
+    "band_solo_masks": World(720, ("train",), seed=1, masks=True, shards=False),
     "digits": World(3600, ("pretrain",), cast="digits"),
     "digits_scenes": World(2400, ("train", "val", "test"), cast="digits"),
     "stamps": World(7200, ("pretrain",), cast="stamps"),
@@ -59,7 +60,7 @@ WORLDS = {
 }
 """By folder. `band_few` has the first clips of `band`. All of `band_masks` is trained on: it is of another seed than
 the worlds that are tested on, so that its scenes of the split `localization`, in which a silent instrument often looks
-like the sounding one, are new ones."""
+like the sounding one, are new ones. `band_solo_masks` has instruments that are alone, as none is in those scenes."""
 SETS = {"solos": "band_solos", "digits": "digits_scenes"}
 """Labelled sets for classification, by the world they lie in."""
 NUM_WORKERS = max(1, (os.cpu_count() or 1) // 2)
