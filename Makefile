@@ -14,7 +14,7 @@ help:
 	@echo "make test                  environment, then lint, types and the tests"
 	@echo "make test-slow             the tests marked slow"
 	@echo "make test-ray              the extra ray, then the tests on a Ray cluster of this machine"
-	@echo "make test-extras           the extras index, transformers and mlflow, then their tests"
+	@echo "make test-extras           the extras index, transformers, mteb, mlflow and lora, then their tests"
 	@echo "make results [RESULTS=folder]  the experiments that the docs report; continues where it stopped"
 	@echo "make wheel                 build the wheel and run it in an empty environment"
 	@echo "make docs                  the extra docs, then the site of the documentation, in site/; all links are checked"
@@ -41,8 +41,8 @@ test-ray: env
 
 # What the base environment skips.
 test-extras: env
-	$(BIN)/pip install -qq -c constraints.txt -e ".[index,transformers,mlflow]"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/archive tests/page/test_moments.py tests/page/test_serve.py tests/integrations tests/training/test_trackers.py
+	$(BIN)/pip install -qq -c constraints.txt -e ".[index,transformers,mteb,mlflow,lora]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/archive tests/page/test_moments.py tests/page/test_serve.py tests/integrations tests/training/test_trackers.py tests/tasks/test_adapters.py
 
 lint: env
 	$(BIN)/ruff check src tests scripts experiments

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args, get_type_hints
 
@@ -213,6 +213,23 @@ class RunConfig:
         return content
 
 
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Low-rank adapters (LoRA) in place of training all of the encoder's weights."""
+
+    rank: int = 0
+    """Rank of an adapter beside every linear map of the encoder's attention and MLPs (needs the extra lora): only
+    adapters and new parts are trained, and the saved model has the adapters in its weights. 0 trains all weights."""
+    alpha: float = 16.0
+    """Adapters are scaled by alpha / rank."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ValueError(f"rank {self.rank} must not be negative")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha {self.alpha:g} must be positive")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderRunConfig(RunConfig):
     """The settings of every training on a pre-trained encoder."""
@@ -233,6 +250,8 @@ class EncoderRunConfig(RunConfig):
     keep_heads: bool = False
     """Continue from the whole model of --from, which has been trained for this task: its encoder, its heads and their
     settings. By default heads are new."""
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
+    """Low-rank adapters of the encoder."""
 
     @classmethod
     def with_recipe(cls: type[Config], recipe: str, **settings: Any) -> Config:
@@ -281,10 +300,15 @@ class EncoderRunConfig(RunConfig):
         if self.num_frames == 1 and self.data.still:
             found.append("--data.still has no effect with one frame")
         if not self.freeze_encoder:
-            idle = self.untrained and self.optim.pretrained_ramp
-            return [*found, "--optim.pretrained_ramp has no effect with --untrained true"] if idle else found
+            if not self.lora.rank and is_changed(self, "lora.alpha"):
+                found.append("--lora.alpha has no effect without --lora.rank")
+            without_ramp = "--untrained true" if self.untrained else "--lora.rank" if self.lora.rank else None
+            if without_ramp and self.optim.pretrained_ramp:
+                found.append(f"--optim.pretrained_ramp has no effect with {without_ramp}")
+            return found
         recipe = self.RECIPES.get(getattr(self, "recipe", ""), {})
         flags = ["optim.layer_decay", "optim.pretrained_ramp", "training.gradient_checkpointing"]
+        flags += ["lora.rank", "lora.alpha"]
         flags += [drop_path] if drop_path else []
         return [
             *found,
@@ -296,7 +320,14 @@ class EncoderRunConfig(RunConfig):
         ]
 
 
-_IDLE = {"layer_decay": 1.0, "pretrained_ramp": 0.0, "gradient_checkpointing": False, "drop_path": 0.0}
+_IDLE = {
+    "layer_decay": 1.0,
+    "pretrained_ramp": 0.0,
+    "gradient_checkpointing": False,
+    "drop_path": 0.0,
+    "rank": 0,
+    "alpha": AdapterConfig.alpha,
+}
 """Values at which settings of an encoder's training do nothing."""
 
 

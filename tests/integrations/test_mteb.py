@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 pytest.importorskip("mteb", reason="needs the extra mteb")
 
@@ -20,9 +19,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from deepavfusion.inference.inputs import open_recording
 from deepavfusion.integrations.mteb import DeepAVFusionEncoder
-from deepavfusion.models import AudioVisualMAE, MaskedAutoencoderConfig
-from deepavfusion.models.config import AlignmentConfig
-from tests.inference.tiny_models import ENCODER, film, randomized, write_film
+from tests.archive.tiny_joint_model import save_joint_model
+from tests.inference.tiny_models import film, write_film
 
 NUM = 4
 
@@ -66,16 +64,7 @@ class SoundsOfFilms(AbsTaskRetrieval):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(1)
-    config = MaskedAutoencoderConfig(
-        encoder=ENCODER,
-        decoder_dim=16,
-        decoder_num_heads=2,
-        alignment=AlignmentConfig(weight=1.0, dim=8, hidden_dim=16),
-    )
-    folder = tmp_path_factory.mktemp("model")
-    randomized(AudioVisualMAE(config)).save_pretrained(folder)
-    return str(folder)
+    return save_joint_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,9 @@ class ToyTask:
     def measure_tokens(self, model: nn.Module, processes: Processes) -> None:
         pass
 
+    def finished(self, model: nn.Module) -> nn.Module:
+        return model
+
     def ramped(self, model: nn.Module) -> set[str]:
         return set()
 

@@ -71,8 +71,9 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """`(B, N, D)` and context `(B, K, D)` -> `(B, N, D)`."""
         dim = x.shape[-1]
-        if context is None:
+        if context is None or not isinstance(self.qkv, nn.Linear):  # an adapted map is more than its weights
             q, kv = self.qkv(x).split([dim, 2 * dim], dim=-1)
+            kv = kv if context is None else torch.cat([self.qkv(context)[..., dim:], kv], dim=1)
         else:
             # Queries and key-values apart: nothing is kept for backward beyond what attention itself needs.
             (weight_q, weight_kv), (bias_q, bias_kv) = (

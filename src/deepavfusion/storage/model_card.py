@@ -20,6 +20,7 @@ RECIPE_SETTINGS = (
     "recipe",
     "untrained",
     "freeze_encoder",
+    "lora.rank",
     "optim.optimizer",
     "optim.blr",
     "optim.epochs",

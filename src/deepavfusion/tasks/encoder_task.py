@@ -18,8 +18,8 @@ from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.models.token_norm import recording, token_norms
 from deepavfusion.storage.starting_point import encoder_config, load_encoder
 from deepavfusion.storage.trained_models import open_models
+from deepavfusion.tasks.adapters import add_adapters, fill_adapted, merge_adapters
 from deepavfusion.training.task import Task
-from deepavfusion.weight_files import fill
 
 Model = TypeVar("Model", bound=EncoderModel)
 Kept = TypeVar("Kept")
@@ -85,6 +85,8 @@ class EncoderTask(Generic[Model]):
         model.encoder.gradient_checkpointing = self.config.training.gradient_checkpointing
         if self.config.freeze_encoder:
             model.freeze_encoder()
+        elif self._adapts:
+            add_adapters(model.encoder, self.config.lora)
         if not keep_unused:
             model.freeze_unused()
         return model
@@ -93,12 +95,26 @@ class EncoderTask(Generic[Model]):
         """The encoder's weights, or with the heads the whole model's, unless an untrained one is wanted."""
         if self.config.keep_heads:
             state = open_models(self.config.from_).load(self.kind).state_dict()
-            fill(model, state, self.config.from_)
+            fill_adapted(model, state, self.config.from_)
             say(f"{self.kind} from {self.config.from_}: {len(state)} tensors loaded")
         elif self.config.untrained:
             say(f"untrained encoder as configured in {self.config.from_}")
         else:
-            say(f"encoder from {self.load_weights(model.encoder)}")
+            plain = EarlyFusionEncoder(model.encoder.config) if self._adapts else model.encoder
+            say(f"encoder from {self.load_weights(plain)}")
+            if self._adapts:
+                fill_adapted(model.encoder, plain.state_dict(), self.config.from_)
+
+    def finished(self, model: Model) -> Model:
+        """An ordinary model, whatever was trained of its encoder."""
+        if self._adapts:
+            merge_adapters(model.encoder)
+        return model
+
+    @property
+    def _adapts(self) -> bool:
+        """Whether adapters are trained."""
+        return bool(self.config.lora.rank) and not self.config.freeze_encoder
 
     def measure_tokens(self, model: Model, processes: Exchange = HERE) -> None:
         """Set the statistics of every `TokenNorm` from the first `NUM_MEASURED` samples of training.
@@ -143,9 +159,11 @@ class EncoderTask(Generic[Model]):
         return load_encoder(encoder, self.config.from_)
 
     def ramped(self, model: Model) -> set[str]:
-        """All of a pre-trained encoder: where `optim.pretrained_ramp` is not 0, new parameters learn first."""
-        names = (name for name, _ in model.named_parameters())
-        return set() if self.config.untrained else {name for name in names if name.startswith("encoder.")}
+        """All of a pre-trained encoder, but not its adapters: where `optim.pretrained_ramp` is not 0, new parameters
+        learn first."""
+        if self.config.untrained or self._adapts:
+            return set()
+        return {name for name, _ in model.named_parameters() if name.startswith("encoder.")}
 
     def layer_ids(self, model: Model) -> Mapping[str, int]:
         """Layers as the model counts them; what is not the encoder belongs to the last."""

@@ -87,6 +87,10 @@ class MaskedPretraining:
     def measure_tokens(self, model: AudioVisualMAE, processes: Processes) -> None:
         """Decoders take nothing from the samples."""
 
+    def finished(self, model: AudioVisualMAE) -> AudioVisualMAE:
+        """As it is."""
+        return model
+
     def ramped(self, model: AudioVisualMAE) -> set[str]:
         """All parameters of a ViT that starts from published weights."""
         init = self.config.init

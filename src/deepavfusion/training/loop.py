@@ -108,7 +108,7 @@ def fit(task: Task[Any], config: RunConfig, console: Console | None = None) -> R
                 state.save()
                 progress.say(f"stopped by {stop.requested} after step {state.step}: the same command continues the run")
             else:
-                record.model(state.whole_model())
+                record.model(task.finished(state.whole_model()))
             for line in watch.summary():
                 progress.say(line)
         processes.wait()

@@ -34,7 +34,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 
 from deepavfusion.atomic import NotWrittenError, replacing, write_text, writing
-from deepavfusion.configuration import in_todays_words
+from deepavfusion.configuration import AdapterConfig, in_todays_words
 from deepavfusion.data.clips import Clip, column_of, read_manifest, write_manifest
 from deepavfusion.data.stamps import file_changes, stamped
 from deepavfusion.models.config import AlignmentConfig
@@ -90,6 +90,7 @@ CAME_LATER: dict[str, Any] = {
     "data.noise": 0.0,
     "data.still": 0.0,
     "training.ema": 0.0,
+    **{f"lora.{name}": value for name, value in asdict(AdapterConfig()).items()},
 }
 """Settings that earlier versions did not have, and what they meant without them: their runs continue."""
 

@@ -51,6 +51,9 @@ class Task(Protocol[Model]):
         """Measure on the first training samples the statistics that the model needs (`models.token_norm`), the same for
         any number of processes; all must call it, after `load_published`."""
 
+    def finished(self, model: Model) -> Model:
+        """The trained model as it is saved; it is not trained any further."""
+
     def ramped(self, model: Model) -> set[str]:
         """Names of the parameters that start from published weights."""
 
