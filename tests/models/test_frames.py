@@ -212,7 +212,7 @@ def test_frames_beside_the_reference_may_be_for_the_head_alone() -> None:
     assert not torch.allclose(model(x, audio).maps, model(still, audio).maps)
     with torch.no_grad():  # one frame is what frames are that do not change, but for the sound's mean over its parts
         torch.testing.assert_close(model(still, None).maps, plain_model(still[:, 0], None).maps)
-    with pytest.raises(ValueError, match="encode_frames reference is for localizers"):
+    with pytest.raises(ValueError, match="encode_frames reference is for heads"):
         tiny_autoencoder(num_frames=T, encode_frames="reference")
     with pytest.raises(ValueError, match="encode_frames 'some' must be all or reference"):
         replace(TINY, encode_frames="some")

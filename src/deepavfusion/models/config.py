@@ -72,8 +72,8 @@ class EarlyFusionConfig(ModelConfig):
     num_frames: int = 1
     """Frames per clip, evenly spaced over the window of sound."""
     encode_frames: FramesEncoded = "all"
-    """Which of several frames become tokens: all, or the middle one alone; the others are then for a localizer's head,
-    which looks at them with a few convolutions."""
+    """Which of several frames become tokens: all, or the middle one alone; the others are then for a head that looks at
+    them with a few convolutions: a localizer's, or the segmentation decoder `comparing`."""
     patch_size: int = 16
     """Side of a square patch, in pixels of the image and in cells of the spectrogram."""
     patch_embed: PatchEmbedForm = "linear"
@@ -310,7 +310,9 @@ class MaskedAutoencoderConfig(MaskedDecodingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.encoder.encode_frames != "all":
-            raise ValueError(f"encode_frames {self.encoder.encode_frames} is for localizers: pre-training encodes all")
+            raise ValueError(
+                f"encode_frames {self.encoder.encode_frames} is for heads of tasks: pre-training encodes all"
+            )
         if not self.weight and not self.alignment.weight:
             raise ValueError("weight 0 leaves nothing to learn from without --alignment.weight")
         if self.weight and self.alignment.weight and self.alignment.alone_share:

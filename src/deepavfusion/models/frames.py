@@ -6,23 +6,16 @@ the *reference*: its time embedding is zero, so that its tokens are those of a m
 on one frame can start a model of several. The unit is a column of audio patches: the same for both modalities, whatever
 `T` is.
 
-Shape legend: `B` batch, `T` frames, `N` patches of a frame, `h w` of them down and across, `K` visible patches, `D`
-width, `H W` pixels.
+Shape legend: `B` batch, `T` frames, `N` patches of a frame, `K` visible patches, `D` width, `H W` pixels.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from deepavfusion.models.config import EarlyFusionConfig, reference_frame
-
-if TYPE_CHECKING:
-    from deepavfusion.models.encoder import EncoderOutput
 
 
 def frame_positions(config: EarlyFusionConfig, dim: int) -> Tensor | None:
@@ -59,26 +52,6 @@ def token_positions(places: Tensor, times: Tensor | None, ids: Tensor | None = N
 def reference_tokens(tokens: Tensor, config: EarlyFusionConfig) -> Tensor:
     """Of what all encoded frames' tokens have, `(B, T N, ...)`, that of the reference frame, `(B, N, ...)`."""
     return tokens.unflatten(1, (config.num_encoded_frames, -1))[:, reference_frame(config.num_encoded_frames)]
-
-
-def reference_maps(
-    tokens: EncoderOutput, layers: Sequence[int], config: EarlyFusionConfig, picture: Tensor
-) -> list[Tensor]:
-    """Image tokens of the reference frame after some layers, laid out as maps `(B, D, h, w)`.
-
-    Args:
-        tokens: of the encoder, with every layer.
-        layers: zero-based numbers.
-        config: of the encoder.
-        picture: `(..., H, W)`, whose size may be another than the configuration's.
-    """
-    assert tokens.layers is not None
-    grid, maps = [side // config.patch_size for side in picture.shape[-2:]], []
-    for number in layers:
-        image = tokens.layers[number].image
-        assert image is not None
-        maps.append(reference_tokens(image, config).transpose(1, 2).unflatten(2, grid))
-    return maps
 
 
 def sound_of_frames(audio: Tensor, config: EarlyFusionConfig) -> Tensor:

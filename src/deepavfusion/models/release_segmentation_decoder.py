@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepavfusion.models.encoder import EncoderOutput
-from deepavfusion.models.frames import reference_maps, reference_picture
+from deepavfusion.models.frames import reference_picture
+from deepavfusion.models.segmentation_decoder import reference_maps
 from deepavfusion.models.segmenter_config import SegmenterConfig
 
 

@@ -15,13 +15,15 @@ per pixel, `H W` pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from deepavfusion.models.comparison import PatchComparison
+from deepavfusion.models.config import EarlyFusionConfig
 from deepavfusion.models.encoder import EncoderOutput, initialize
-from deepavfusion.models.frames import reference_maps, reference_picture
+from deepavfusion.models.frames import reference_picture, reference_tokens
 from deepavfusion.models.picture_view import PictureView
 from deepavfusion.models.refinement import RefiningStep, num_refining_steps, refine, refined_widths, resized
 from deepavfusion.models.segmenter_config import SegmenterConfig
@@ -102,3 +104,23 @@ class SegmentationDecoder(nn.Module):
         kernel, bias = self.kernel(self.kernel_norm(asked)).split([y.shape[1], 1], dim=-1)
         logits = torch.einsum("bchw,bkc->bkhw", y, kernel) * y.shape[1] ** -0.5
         return resized(logits + bias[..., None], picture.shape[-2:])
+
+
+def reference_maps(
+    tokens: EncoderOutput, layers: Sequence[int], config: EarlyFusionConfig, picture: Tensor
+) -> list[Tensor]:
+    """Image tokens of the reference frame after some layers, laid out as maps `(B, D, h, w)`.
+
+    Args:
+        tokens: of the encoder, with every layer.
+        layers: zero-based numbers.
+        config: of the encoder.
+        picture: `(..., H, W)`, whose size may be another than the configuration's.
+    """
+    assert tokens.layers is not None
+    grid, maps = [side // config.patch_size for side in picture.shape[-2:]], []
+    for number in layers:
+        image = tokens.layers[number].image
+        assert image is not None
+        maps.append(reference_tokens(image, config).transpose(1, 2).unflatten(2, grid))
+    return maps
