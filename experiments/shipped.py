@@ -83,6 +83,23 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
     return worlds.root / "band_few" / "pretrain.csv", worlds.shards("band_few", "pretrain") / "shards.json"
 
 
+CONTINUED: dict[str, object] = {"freeze_encoder": "true", "keep_heads": "true", "optim.blr": 2.4e-2}
+SEPARATING: dict[str, object] = {
+    "freeze_encoder": "true",
+    "mixing.pictures": "source",
+    "mixing.single": 0.2,
+    "loss": "bce",
+    "data.crop_area": "[0.75,0.78]",
+    "data.crop_ratio": "[1,1]",
+}
+SEGMENTING: dict[str, object] = {
+    "recipe": "frozen",
+    "listening.silent_share": 0.1,
+    "listening.noise_share": 0.05,
+    "listening.foreign_share": 0.2,
+    "data.still": 0.1,
+    "data.crop_area": "[0.8,1]",
+}
 STAGES = {
     "classification": Stage(
         "classification",
@@ -105,50 +122,30 @@ STAGES = {
     "watching": Stage("localization", {**LOCALIZING, **HEAD, **WATCHING, "optim.epochs": 6}, _masks_and_solos),
     "localization": Stage(
         "localization",
-        {
-            **LOCALIZING,
-            "freeze_encoder": "true",
-            "keep_heads": "true",
-            "data.still": 0.15,
-            "contrast.mismatch_share": 0.75,
-            "optim.blr": 2.4e-2,
-            "optim.epochs": 4,
-        },
+        {**LOCALIZING, **CONTINUED, "contrast.mismatch_share": 0.75, "data.still": 0.15, "optim.epochs": 4},
         _masks_and_solos,
         start="watching",
         scored="band_scenes/localization",
     ),
+    "separating": Stage("separation", {**SEPARATING, "decoding.decoder_dim": 64, "optim.epochs": 8}, _scenes),
     "separation": Stage(
         "separation",
-        {
-            "freeze_encoder": "true",
-            "decoding.decoder_dim": 64,
-            "mixing.pictures": "source",
-            "mixing.single": 0.2,
-            "loss": "bce",
-            "optim.epochs": 8,
-            "data.crop_area": "[0.75,0.78]",
-            "data.crop_ratio": "[1,1]",
-        },
+        {**SEPARATING, **CONTINUED, "optim.epochs": 6},
         _scenes,
+        start="separating",
         scored="band_scenes/duets",
         how=("--mixtures", "duets"),
     ),
+    "segmenting": Stage(
+        "segmentation",
+        {**SEGMENTING, **WATCHING, "decoder.form": "comparing", "decoder.dim": 64, "optim.epochs": 6},
+        _masks_and_solos,
+    ),
     "segmentation": Stage(
         "segmentation",
-        {
-            **WATCHING,
-            "recipe": "frozen",
-            "decoder.form": "comparing",
-            "decoder.dim": 64,
-            "listening.silent_share": 0.1,
-            "listening.noise_share": 0.05,
-            "listening.foreign_share": 0.2,
-            "data.still": 0.1,
-            "optim.epochs": 6,
-            "data.crop_area": "[0.8,1]",
-        },
+        {**SEGMENTING, **CONTINUED, "optim.epochs": 3},
         _masks_and_solos,
+        start="segmenting",
         scored="band_scenes/segmentation_test",
     ),
 }

@@ -155,7 +155,7 @@ def test_runs_and_model_folders_are_taken(models: dict[str, Any], tmp_path: Path
     card = (tmp_path / "b" / "README.md").read_text()
     for part in (
         "license: apache-2.0", "# A &lt;script&gt;name", "single label, centre window", "9 of 10 clips, 1 missing",
-        "| top1 average | 0.5 [0.4, 0.6] | chance 0.1 |", "recipe probe, blr 0.3, epochs 60", "9 clips",
+        "| top1 average | 0.5 [0.4, 0.6] | chance 0.1 |", "recipe probe, optim.blr 0.3, optim.epochs 60", "9 clips",
     ):  # fmt: skip
         assert part in card
     assert "/somewhere" not in card

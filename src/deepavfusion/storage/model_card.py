@@ -20,6 +20,8 @@ RECIPE_SETTINGS = (
     "recipe",
     "untrained",
     "freeze_encoder",
+    "keep_heads",
+    "num_frames",
     "lora.rank",
     "optim.optimizer",
     "optim.blr",
@@ -123,7 +125,7 @@ def write_card(card: ModelCard, parts: Sequence[CardPart], version: str) -> str:
 
 
 def recipe_of(run: Path) -> dict[str, Any]:
-    """The settings of a run that a card tells; empty if the folder is no run."""
+    """The settings of a run that a card tells, by flag, but switches that are off; empty if the folder is no run."""
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -136,8 +138,8 @@ def recipe_of(run: Path) -> dict[str, Any]:
         value: Any = config
         for key in name.split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            found[name.rpartition(".")[2]] = value
+        if value is not None and value is not False and (name, value) != ("lora.rank", 0):
+            found[name] = value
     return found
 
 
