@@ -9,13 +9,16 @@ are those of its models.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, SHIPPED, Encoders
+from experiments.paired import paired_rows, whole_rows
 from experiments.segmentation import masks_step
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
@@ -59,9 +62,11 @@ class Stage:
     start: str = LISTENER
     """A pre-trained encoder (`encoders.KINDS`), or another stage."""
     scored: str | None = None
-    """Manifest of the world, without the ending; None if it does not ship."""
+    """Manifest of the world, without the ending."""
     how: tuple[str, ...] = ()
     """Further words of the evaluation."""
+    ships: bool = True
+    """Whether its model goes into the bundle."""
 
 
 def _masks(worlds: Worlds) -> tuple[Path, Path]:
@@ -83,6 +88,7 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
     return worlds.root / "band_few" / "pretrain.csv", worlds.shards("band_few", "pretrain") / "shards.json"
 
 
+SCENES = "band_scenes/localization"
 CONTINUED: dict[str, object] = {"freeze_encoder": "true", "keep_heads": "true", "optim.blr": 2.4e-2}
 SEPARATING: dict[str, object] = {
     "freeze_encoder": "true",
@@ -117,17 +123,30 @@ STAGES = {
         scored="band_solos/test",
     ),
     LISTENER: Stage(
-        "localization", {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8, "optim.epochs": 16}, _masks, start="alone"
+        "localization",
+        {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8, "optim.epochs": 16},
+        _masks,
+        start="alone",
+        scored=SCENES,
+        ships=False,
     ),
-    "watching": Stage("localization", {**LOCALIZING, **HEAD, **WATCHING, "optim.epochs": 6}, _masks_and_solos),
+    "watching": Stage(
+        "localization",
+        {**LOCALIZING, **HEAD, **WATCHING, "optim.epochs": 6},
+        _masks_and_solos,
+        scored=SCENES,
+        ships=False,
+    ),
     "localization": Stage(
         "localization",
         {**LOCALIZING, **CONTINUED, "contrast.mismatch_share": 0.75, "data.still": 0.15, "optim.epochs": 4},
         _masks_and_solos,
         start="watching",
-        scored="band_scenes/localization",
+        scored=SCENES,
     ),
-    "separating": Stage("separation", {**SEPARATING, "decoding.decoder_dim": 64, "optim.epochs": 8}, _scenes),
+    "separating": Stage(
+        "separation", {**SEPARATING, "decoding.decoder_dim": 64, "optim.epochs": 8}, _scenes, ships=False
+    ),
     "separation": Stage(
         "separation",
         {**SEPARATING, **CONTINUED, "optim.epochs": 6},
@@ -140,6 +159,7 @@ STAGES = {
         "segmentation",
         {**SEGMENTING, **WATCHING, "decoder.form": "comparing", "decoder.dim": 64, "optim.epochs": 6},
         _masks_and_solos,
+        ships=False,
     ),
     "segmentation": Stage(
         "segmentation",
@@ -183,9 +203,9 @@ class Shipped:
             words += ["--data.num_workers", "0", "--out", str(out)]
             needs = (run / "model", self.worlds.made(self.worlds.root / world))
             steps.append(Step(tuple(words), out / "results.json", needs))
-            results.append(out)
+            results += [out] if stage.ships else []
         bundling = ["bundle", "--float16", "true", "--name", "Bandstand", "--data", DATA]
-        ship_these = {name: stage.task for name, stage in STAGES.items() if stage.scored}
+        ship_these = {name: stage.task for name, stage in STAGES.items() if stage.ships}
         bundling += [word for name, task in ship_these.items() for word in (f"--{task}", str(self.root / name))]
         bundling += ["--results", f"[{','.join(map(str, results))}]", "--summary", SUMMARY]
         bundle = self.root / "bundle"
@@ -195,9 +215,19 @@ class Shipped:
         return steps
 
     def summarize(self, out: Path) -> None:
-        """The scores stand on the model card of the bundle."""
+        """Write what the stages of the localizer score; the scores of what ships stand on the bundle's card too."""
+        part = SCENES.partition("/")[2]
+        folders = {arm: {SEEDS[0]: self.root / name / "evaluation" / part} for arm, name in FRAMES.items()}
+        rows = paired_rows(folders, SCORES, SHIPS) + whole_rows(folders, FALSE_POSITIVES, SHIPS)
+        if rows:
+            write_text(out, json.dumps({"rows": [{"set": part, **row} for row in rows]}, indent=1) + "\n")
 
 
+SHIPS = "nine frames, photos too"
+FRAMES = {SHIPS: "localization", "nine frames": "watching", "one frame": LISTENER}
+"""Stages of the localizer by what they have seen."""
+SCORES = ("cIoU@0.5 area", "AUC area", "source chosen", "source chosen, lookalikes")
+FALSE_POSITIVES = tuple(f"false positives, {kind}" for kind in ("silence", "noise", "foreign", "off_screen"))
 DATA = (
     "The generated world Bandstand of drawn instruments: 4,150 unlabelled clips of pre-training, then training clips "
     "of each task."

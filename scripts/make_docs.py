@@ -339,6 +339,7 @@ TABLES: dict[str, Callable] = {
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
+    "shipped": paired_arms,
     "segmentation": paired_arms,
     "separation": paired_arms,
     "stamps_localization": partial(paired_arms_of, ("localization", "listening")),
