@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepavfusion.models import Localizer, LocalizerConfig, Segmenter, SegmenterConfig, Separator, SeparatorConfig
+from deepavfusion.models import (
+    EarlyFusionEncoder,
+    Localizer,
+    LocalizerConfig,
+    Segmenter,
+    SegmenterConfig,
+    Separator,
+    SeparatorConfig,
+)
 from deepavfusion.models.encoder_model import EncoderModel
 from deepavfusion.storage.bundle import bundle as write_bundle
+from deepavfusion.storage.bundle import encoder_at
 from deepavfusion.storage.bundle_config import BundleConfig
 from deepavfusion.tasks.localization import Localization
 from deepavfusion.tasks.segmentation import Segmentation
@@ -93,6 +102,17 @@ def test_of_a_bundle_the_encoder_of_the_head_is_taken(world: Path, tmp_path: Pat
     task.load_published(model, lambda line: None)
     state = first.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_frames_that_an_encoder_does_not_read_stay_with_the_head(tmp_path: Path) -> None:
+    watching = replace(localization_runs.ENCODER, num_frames=4, encode_frames="reference")
+    torch.manual_seed(0)
+    trained(Localizer(LocalizerConfig(encoder=watching, dim=16)), tmp_path / "localizer")
+    made = write_bundle(BundleConfig(str(tmp_path / "bundle"), localization=str(tmp_path / "localizer")))
+    assert made.load("localization").config.encoder.num_frames == 4
+    for place in ("localizer", "bundle"):
+        assert encoder_at(str(tmp_path / place)).config == localization_runs.ENCODER
+    assert EarlyFusionEncoder.from_pretrained(tmp_path / "bundle").config == localization_runs.ENCODER
 
 
 def test_what_cannot_be_continued_is_refused(world: Path, tmp_path: Path) -> None:

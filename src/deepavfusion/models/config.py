@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -186,6 +186,10 @@ class EarlyFusionConfig(ModelConfig):
     def num_encoded_frames(self) -> int:
         """Frames that become tokens."""
         return self.num_frames if self.encode_frames == "all" else 1
+
+    def with_own_frames(self) -> EarlyFusionConfig:
+        """Without the frames that the encoder does not read, which belong to the head that it was trained with."""
+        return replace(self, num_frames=1, encode_frames="all") if self.encode_frames == "reference" else self
 
     @property
     def num_image_patches(self) -> int:

@@ -261,7 +261,7 @@ def _write(
         kept.setdefault(digest, encoders[task])
     files = {d: "model.safetensors" if d == base_digest else f"encoder_{d}.safetensors" for d in kept}
     # Written as any model is, by its own code; then the weights as they are stored here, and the card of the whole.
-    EarlyFusionEncoder(replace(base_config, drop_path=0.0)).save_pretrained(folder)
+    EarlyFusionEncoder(replace(base_config.with_own_frames(), drop_path=0.0)).save_pretrained(folder)
     for digest, state in kept.items():
         save_file(state, folder / files[digest], metadata={"format": "pt"})
     heads, parts = {}, []

@@ -31,7 +31,7 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 def encoder_config(place: str) -> EarlyFusionConfig:
-    """The configuration of the encoder at a place.
+    """The configuration of the encoder at a place, as it is by itself: frames that it does not read are left out.
 
     Args:
         place: a finished run, a model folder or its `config.json`, `shipped:NAME` of a model that comes with the
@@ -41,7 +41,7 @@ def encoder_config(place: str) -> EarlyFusionConfig:
         ValueError: nothing of these is there; names the place and the fix.
     """
     if place.startswith(HUB_PREFIX):
-        return _from_hub(place).config
+        return _from_hub(place).config.with_own_frames()
     path = Path(place)
     if path.suffix == ".json":
         if not path.is_file():
@@ -163,7 +163,7 @@ def _form(state: dict[str, Tensor], block: str) -> tuple[FusionForm, Tensor]:
 
 def _encoder_of(path: Path) -> EarlyFusionConfig:
     _, config = read_model_config(path)
-    return config if isinstance(config, EarlyFusionConfig) else config.encoder
+    return (config if isinstance(config, EarlyFusionConfig) else config.encoder).with_own_frames()
 
 
 def _shipped(place: str) -> Path:

@@ -38,15 +38,12 @@ def starting_config(
     Args:
         config: of the run.
         encode_frames: as the task's configuration has it.
-        kept: the encoder of the trained model that the run continues from. Otherwise frames that the encoder does not
-            read are not taken over: they belong to the heads that it was trained with.
+        kept: the encoder of the trained model that the run continues from.
 
     Raises:
         ValueError: as `encoder_config`, a number of frames that is none, or one frame to choose from.
     """
     encoder = encoder_config(config.from_) if kept is None else kept
-    if kept is None and encoder.encode_frames == "reference":
-        encoder = replace(encoder, num_frames=1, encode_frames="all")
     if config.num_frames is not None:
         encoder = replace(encoder, num_frames=config.num_frames, encode_frames="all")
     if encode_frames == "all":
