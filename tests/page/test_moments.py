@@ -125,6 +125,7 @@ def test_recordings_that_cannot_be_read_are_named_and_the_others_stay(
 def test_clips_of_shards_and_rows_are_told_by_their_ids(
     analyst: Analyst, visits: Visits, recordings: Path, joint_model: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip("lancedb", reason="needs the extra index")
     place = tmp_path / "secret_place"
     write_shards(ShardConfig(str(recordings / "films"), str(place / "shards"), num_workers=0, frames_per_second=2.0))
     index(IndexConfig(str(place / "shards"), joint_model, str(tmp_path / "idx"), device="cpu"))
