@@ -147,8 +147,8 @@ class TrainingView(Sizes):
             raise ValueError("a training view is random and needs a generator")
         info = media.info
         place, moment, mirror, gain = rng.random(4)
-        changed = self.colour or self.noise or self.still
-        tones, hiss, rest = np.random.default_rng(rng.integers(2**63) if changed else 0).spawn(3)
+        changed = self.colour or self.noise or self.still  # else nothing is drawn from these
+        tones, hiss, rest = np.random.default_rng(rng.integers(2**63)).spawn(3) if changed else (rng, rng, rng)
         if apart_from is None:
             start = place * max(0.0, info.duration_seconds - self.window_seconds)
         else:
