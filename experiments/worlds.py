@@ -150,14 +150,6 @@ class Worlds:
         return steps
 
 
-def first_clips(manifest: Path, count: int, out: Path) -> None:
-    """Write a manifest of the first clips of another one in the same folder."""
-    with open(manifest, newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        rows, columns = list(table)[:count], list(table.fieldnames or ())
-    _write(rows, columns, out)
-
-
 def join(parts: dict[str, Path], out: Path) -> None:
     """Write one manifest of several sets of shards; ids get the part's name before them."""
     rows, columns = [], []

@@ -2,9 +2,12 @@
 
 A struck string swings, a bow turns, a mouth opens at the moment of the sound. Where the change of a cell of the frame
 over time is correlated with the onsets of the sound, the source is likely to be; an instrument that mimes to another
-score, or stands still, is not correlated. The idea is old (Hershey and Movellan 2000, "Audio vision: using audio-visual
-synchrony to locate sounds") and weak for one clip. But over many clips it is enough to teach a model which sound
-belongs to what, also in a single image.
+score, or stands still, is not correlated. Light that flashes with the sound also falls on what is beside the source. So
+changes are those of edges and texture: of the frame without its smooth part, divided by the contrast around; and where
+little changes, a correlation counts less.
+
+The idea is old (Hershey and Movellan 2000, "Audio vision: using audio-visual synchrony to locate sounds") and weak for
+one clip. But over many clips it is enough to teach a model which sound belongs to what, also in a single image.
 
 Shape legend: `T` frames, `h w` cells down and across, `H W` pixels, `M` mel bands, `F` frames of the log-mel
 spectrogram.
@@ -12,12 +15,15 @@ spectrogram.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deepavfusion.audio import FRAMES_PER_SECOND, SAMPLE_RATE, log_mel
 from deepavfusion.data.clips import Clip, ClipError
@@ -28,8 +34,10 @@ from deepavfusion.data.views import OpenClip
 
 UNDECIDED = 2
 """Number of cells that may or may not belong to the source."""
-SYNCHRONOUS, ASYNCHRONOUS = 0.4, 0.2
-"""Correlation from which on a cell belongs to the source, and below which it does not."""
+SYNCHRONOUS, ASYNCHRONOUS = 0.2, 0.1
+"""Synchrony from which on a cell belongs to the source, and below which it does not."""
+SMALL_CHANGE = 0.2
+"""Standard deviation over time of a cell's change at which its correlation counts half."""
 GRID, CELL = 20, 8
 """Cells down and across, and the pixels on a side of one, of the picture squeezed to a square."""
 FRAME_RATE = 12.5
@@ -38,6 +46,10 @@ STRETCH_SECONDS = 10.0
 """The longest stretch that is correlated: a short clip whole, of a longer one what lies around the window."""
 LEAST_FRAMES = 16
 """Under so many frames a correlation says nothing."""
+EDGE_SIGMA, CONTRAST_SIGMA = 1.0, 2.0
+"""Standard deviations in pixels of the smooth part of a frame, and of the surroundings that give its contrast."""
+NO_CONTRAST = 4.0
+"""Contrast, in 256ths of white, far below which a cell counts as flat, so that noise does not count as texture."""
 DYNAMIC_RANGE = 3.0
 """Decades of power below the loudest cell of a spectrogram under which nothing is heard."""
 
@@ -94,18 +106,35 @@ def correlate(media: OpenClip, start_seconds: float, duration_seconds: float) ->
 
 
 def visual_change(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much every cell changes from one frame to the next.
+    """How much the texture of every cell changes from one frame to the next, whatever the light does.
 
     Args:
         frames: `(T, H, W, 3)`, sides divisible by `CELL`.
 
     Returns:
-        `(T - 1, h, w)`, log(1 + mean absolute difference of its pixels).
+        `(T - 1, h, w)`, root of the mean absolute difference of its pixels after `texture`. The root keeps one large
+        movement from deciding a correlation.
     """
-    change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=3)  # (T - 1, H, W)
-    steps, height, width = change.shape
-    cells = change.reshape(steps, height // CELL, CELL, width // CELL, CELL).mean(axis=(2, 4))
-    return np.log1p(cells)
+    x = texture(torch.from_numpy(np.ascontiguousarray(frames)).float().permute(0, 3, 1, 2))
+    change = x.diff(dim=0).abs().mean(dim=1, keepdim=True)
+    return F.avg_pool2d(change, CELL)[:, 0].sqrt().double().numpy()
+
+
+def texture(frames: Tensor) -> Tensor:
+    """Frames `(T, 3, H, W)` in 0 to 255 without their smooth part, divided by the contrast around each pixel."""
+    edges = frames - blurred(frames, EDGE_SIGMA)
+    return edges / (blurred(edges.square(), CONTRAST_SIGMA).sqrt() + NO_CONTRAST)
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """Images `(T, C, H, W)` convolved with a Gaussian of three standard deviations either way, mirrored outside."""
+    radius = math.ceil(3 * sigma)
+    kernel = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * sigma**2))
+    x = F.pad(x, (radius,) * 4, mode="reflect")
+    for shape in ((1, -1), (-1, 1)):
+        weight = (kernel / kernel.sum()).view(1, 1, *shape).expand(x.shape[1], -1, -1, -1)
+        x = F.conv2d(x, weight, groups=x.shape[1])
+    return x
 
 
 def onset_strength(log_mel: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,17 +157,20 @@ def onset_strength(log_mel: NDArray[np.float32], times: NDArray[np.float64]) -> 
 
 
 def synchrony(change: NDArray[np.float64], onsets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation over time of every cell's change `(T - 1, h, w)` with the onsets `(T - 1,)`: `(h, w)`.
+    """Correlation over time of every cell's change `(T - 1, h, w)` with the onsets `(T - 1,)`, shrunk where little
+    changes: `(h, w)` in (-1, 1).
 
-    0 where a cell never changes or the sound never rises.
+    The covariance is divided by the standard deviation of the onsets and by that of the cell plus `SMALL_CHANGE`. So a
+    cell on which no more than light or noise from the source falls is below the source. 0 where a cell never changes or
+    the sound never rises.
     """
     x, y = change - change.mean(axis=0), onsets - onsets.mean()
-    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum())
-    together = (x * y[:, None, None]).sum(axis=0)
-    return np.divide(together, size, out=np.zeros_like(size), where=size > 1e-9)
+    together = (x * y[:, None, None]).mean(axis=0)
+    size = (np.sqrt((x**2).mean(axis=0)) + SMALL_CHANGE) * np.sqrt((y**2).mean())
+    return together / size if size.all() else np.zeros_like(size)
 
 
-def decide(correlation: NDArray[np.float64]) -> NDArray[np.uint8]:
+def decide(found: NDArray[np.float64]) -> NDArray[np.uint8]:
     """1 for a cell of the source, 0 for one that is not, `UNDECIDED` between."""
-    numbers = np.where(correlation >= ASYNCHRONOUS, UNDECIDED, 0)
-    return np.where(correlation >= SYNCHRONOUS, 1, numbers).astype(np.uint8)
+    numbers = np.where(found >= ASYNCHRONOUS, UNDECIDED, 0)
+    return np.where(found >= SYNCHRONOUS, 1, numbers).astype(np.uint8)
