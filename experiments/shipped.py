@@ -38,6 +38,8 @@ COMMON: dict[str, object] = {
 """A peak rate of 1e-3 at the head."""
 LISTENER = "one_frame"
 """The stage on whose encoder heads stand."""
+APART = "_separate"
+"""Ending of a stage that does the same with two separate encoders; what ships is compared with it."""
 WATCHING: dict[str, object] = {"freeze_encoder": "true", "num_frames": 9, "encode_frames": "reference"}
 """The encoder reads the middle frame, the head looks at nine."""
 LOCALIZING: dict[str, object] = {
@@ -89,6 +91,7 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
 
 
 SCENES = "band_scenes/localization"
+LISTENING: dict[str, object] = {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8}
 CONTINUED: dict[str, object] = {"freeze_encoder": "true", "keep_heads": "true", "optim.blr": 2.4e-2}
 SEPARATING: dict[str, object] = {
     "freeze_encoder": "true",
@@ -123,12 +126,7 @@ STAGES = {
         scored="band_solos/test",
     ),
     LISTENER: Stage(
-        "localization",
-        {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8, "optim.epochs": 16},
-        _masks,
-        start="alone",
-        scored=SCENES,
-        ships=False,
+        "localization", {**LISTENING, "optim.epochs": 16}, _masks, start="alone", scored=SCENES, ships=False
     ),
     "watching": Stage(
         "localization",
@@ -167,6 +165,22 @@ STAGES = {
         _masks_and_solos,
         start="segmenting",
         scored="band_scenes/segmentation_test",
+    ),
+    LISTENER + APART: Stage(
+        "localization",
+        {**LISTENING, "optim.epochs": 16},
+        _masks,
+        start="convolved_separate",
+        scored=SCENES,
+        ships=False,
+    ),
+    "watching" + APART: Stage(
+        "localization",
+        {**LOCALIZING, **HEAD, **WATCHING, "optim.epochs": 6},
+        _masks_and_solos,
+        start=LISTENER + APART,
+        scored=SCENES,
+        ships=False,
     ),
 }
 
@@ -215,12 +229,25 @@ class Shipped:
         return steps
 
     def summarize(self, out: Path) -> None:
-        """Write what the stages of the localizer score; the scores of what ships stand on the bundle's card too."""
+        """Write what the stages of the localizer score, and beside it how they compare with separate encoders; the
+        scores of what ships stand on the bundle's card too."""
         part = SCENES.partition("/")[2]
-        folders = {arm: {SEEDS[0]: self.root / name / "evaluation" / part} for arm, name in FRAMES.items()}
-        rows = paired_rows(folders, SCORES, SHIPS) + whole_rows(folders, FALSE_POSITIVES, SHIPS)
+        self._compare({part: FRAMES}, SHIPS, out)
+        pairs = {
+            f"{part}, {seen}": {"early": FRAMES[seen], "separate": FRAMES[seen] + APART}
+            for seen in ("one frame", "nine frames")
+        }
+        self._compare(pairs, "early", out.with_name(f"{out.stem}{APART}.json"))
+
+    def _compare(self, sets: dict[str, dict[str, str]], reference: str, out: Path) -> None:
+        """Write the scores of stages by the name of a set and of an arm."""
+        part, rows = SCENES.partition("/")[2], []
+        for name, stages in sets.items():
+            folders = {arm: {SEEDS[0]: self.root / stage / "evaluation" / part} for arm, stage in stages.items()}
+            found = paired_rows(folders, SCORES, reference) + whole_rows(folders, FALSE_POSITIVES, reference)
+            rows += [{"set": name, **row} for row in found]
         if rows:
-            write_text(out, json.dumps({"rows": [{"set": part, **row} for row in rows]}, indent=1) + "\n")
+            write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 SHIPS = "nine frames, photos too"

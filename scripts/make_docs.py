@@ -340,6 +340,7 @@ TABLES: dict[str, Callable] = {
     "resume_matrix": resume_matrix,
     "scaling": scaling,
     "shipped": paired_arms,
+    "shipped_separate": paired_arms,
     "segmentation": paired_arms,
     "separation": paired_arms,
     "stamps_localization": partial(paired_arms_of, ("localization", "listening")),
