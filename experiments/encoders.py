@@ -30,6 +30,8 @@ class Kind:
     """Seeds that it is pre-trained with."""
     recipe: str = "reconstruction"
     """`stage`: it has seen all three casts; `bandstand`: as `ALIGNED`, with convolutional patch embeddings."""
+    start: str | None = None
+    """The encoder that it starts from, by its name here."""
 
 
 DRAWS = {"optim.epochs": 28, "optim.warmup_epochs": 1.4}
@@ -57,6 +59,22 @@ KINDS = {
     "alone": Kind("alone", "all", world="band_few", recipe="bandstand"),
     "convolved_separate": Kind(
         "convolved_none", "none", {"alignment.alone_share": 0}, world="band_few", recipe="bandstand"
+    ),
+    "fused": Kind(
+        "fused",
+        "all",
+        {"alignment.together": "fusion", "optim.epochs": 10},
+        world="band_few",
+        recipe="bandstand",
+        start="convolved_separate",
+    ),
+    "longer_separate": Kind(
+        "longer_none",
+        "none",
+        {"alignment.alone_share": 0, "optim.epochs": 10},
+        world="band_few",
+        recipe="bandstand",
+        start="convolved_separate",
     ),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
     "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
@@ -105,11 +123,14 @@ class Encoders:
         own = KINDS[kind]
         words = ["pretrain", "--config", own.recipe, "--data.source", str(self._corpus(kind))]
         words += ["--model.fusion_layers", own.fusion_layers, "--run_dir", str(run), *options(own.settings)]
+        words += [] if own.start is None else ["--init.encoder", str(self.place(own.start, seed))]
         return [*words, "--training.seed", str(seed), "--data.num_workers", "1"]
 
     def step(self, kind: str, seed: int) -> AnyStep:
         words = tuple(self.words(kind, seed, self.place(kind, seed)))
-        return Step(words, self.model(kind, seed), (self.worlds.made(self._corpus(kind)),))
+        start = KINDS[kind].start
+        needs = [] if start is None else [self.model(start, seed)]
+        return Step(words, self.model(kind, seed), (self.worlds.made(self._corpus(kind)), *needs))
 
     def _teaching(self) -> AnyStep:
         run, clips = self.place(TAUGHT, SEEDS[0]), self.worlds.named_digits

@@ -52,6 +52,7 @@ OBJECTIVES = {
     "alignment": ("aligned", "aligned_separate"),
     "alignment, convolutional": ("convolved", "convolved_separate"),
     "the same, often one sense alone": ("alone", "convolved_separate"),
+    "the same, from two separate encoders": ("fused", "longer_separate"),
 }
 """By objective: the encoder with early fusion, and the two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"

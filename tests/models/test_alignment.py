@@ -144,6 +144,24 @@ def test_what_was_not_encoded_is_compared_with_nothing() -> None:
     assert torch.equal(terms["pair"], whole["pair"])
 
 
+def test_of_two_senses_together_the_fusion_tokens_alone_can_be_compared() -> None:
+    encoder, every = tiny_encoder().eval(), Alignment(TINY, CONFIG).eval()
+    fused = Alignment(TINY, replace(CONFIG, together="fusion")).eval()
+    fused.load_state_dict(every.state_dict())
+    image, audio = inputs(6)
+    there = torch.ones(6, dtype=torch.bool)
+    image_too = torch.tensor([True, True, False, True, True, True])
+    sound_too = torch.tensor([True, True, True, False, True, False])
+    with torch.no_grad():
+        first, seen, heard = encoder(image, audio), encoder(image, None), encoder(None, audio)
+        given = {"image": image_too, "audio": sound_too, "fusion": there}
+        terms = fused(first, seen, heard, there, given)
+        expected = every(first, seen, heard, there, {**given, "image": ~sound_too, "audio": ~image_too})
+    assert terms == expected
+    with pytest.raises(ValueError, match="together 'image' must be all or fusion"):
+        AlignmentConfig(together="image")  # type: ignore[arg-type]
+
+
 def test_senses_are_hidden_in_training_alone() -> None:
     first, second = moments()
     second["image_noise"][:, 0] = (torch.arange(6) + 0.5) / 6 / 1024  # by which two lose the image, two the audio

@@ -259,6 +259,33 @@ def test_ramp_covers_the_vit_that_starts_from_published_weights(clips: Path, tmp
         task.load_published(model, lambda message: None)
 
 
+def test_two_separate_encoders_start_one_that_fuses(clips: Path, tmp_path: Path) -> None:
+    config, told = make(clips, tmp_path), []
+    apart = EarlyFusionEncoder(replace(config.model, fusion_layers="none"))
+    apart.save_pretrained(tmp_path / "apart")
+    task = MaskedPretraining(replace(config, init=InitConfig(encoder=str(tmp_path / "apart"))))
+    model = task.build_model()
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    task.load_published(model, told.append)
+    state, vits = model.encoder.state_dict(), apart.state_dict()
+    for name, value in state.items():
+        assert torch.equal(value, vits[name] if name.startswith(("image.", "audio.")) else before[name]), name
+    assert told[0].endswith("tensors of two ViTs loaded; fusion starts at random")
+
+    model.encoder.save_pretrained(tmp_path / "fused")
+    onward = replace(config, init=InitConfig(encoder=str(tmp_path / "fused")))
+    again = MaskedPretraining(onward).build_model()
+    MaskedPretraining(onward).load_published(again, told.append)
+    assert all(torch.equal(value, state[name]) for name, value in again.encoder.state_dict().items())
+    assert told[1].endswith(f"{len(state)} tensors loaded")
+
+    larger = replace(onward, model=replace(config.model, embed_dim=32))
+    with pytest.raises(ValueError, match=r"fused.* wrong shape .*\[1, 6, 16\] instead of \[1, 6, 32\]"):
+        MaskedPretraining(larger).load_published(MaskedPretraining(larger).build_model(), told.append)
+    with pytest.raises(ValueError, match=r"init\.encoder brings both ViTs: leave out --init\.image and --init\.audio"):
+        replace(config, init=InitConfig(encoder="runs/a", image="mae.pth"))
+
+
 def test_probe_scores_every_stream_on_the_held_out_clips(clips: Path, tmp_path: Path) -> None:
     paths = sorted(clips.rglob("*.mp4"))
     rows = [Clip(f"c{i}", str(p), label="ab"[i % 2], split="test" if i > 1 else None) for i, p in enumerate(paths)]

@@ -37,6 +37,7 @@ class Alignment(nn.Module):
 
     def __init__(self, encoder: EarlyFusionConfig, config: AlignmentConfig) -> None:
         super().__init__()
+        self.only_fusion = config.together == "fusion" and bool(encoder.fused)
         self.streams = STREAMS if encoder.fused else STREAMS[:2]
         width, dims = encoder.embed_dim, (config.hidden_dim, config.dim)
         alone = width * (2 if encoder.fused else 1)  # its own tokens, and the fusion tokens that have read them
@@ -62,6 +63,9 @@ class Alignment(nn.Module):
         """
         with torch.autocast(there.device.type, enabled=False):
             means = [getattr(first, name).float().mean(dim=1) for name in self.streams]
+            if self.only_fusion:  # who has both senses learns by the fusion tokens
+                image_seen, heard = encoded["image"], encoded["audio"]
+                encoded = {**encoded, "image": image_seen & ~heard, "audio": heard & ~image_seen}
             flags = torch.stack([there, *(there & encoded[name] for name in self.streams)], dim=1)
             means += [self.pooled(image), self.pooled(audio), flags.float()]
             *means, flags = self.of_all(torch.cat(means, dim=1)).split([x.shape[1] for x in means], dim=1)

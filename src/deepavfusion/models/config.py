@@ -19,6 +19,7 @@ Modalities = Literal["both", "image", "audio"]
 DecoderForm = Literal["self", "cross"]
 PatchEmbedForm = Literal["linear", "convolutional"]
 FramesEncoded = Literal["all", "reference"]
+StreamsCompared = Literal["all", "fusion"]
 
 
 @dataclass(frozen=True)
@@ -276,8 +277,13 @@ class AlignmentConfig(ModelConfig):
     """Share of the clips whose first moment is encoded with one sense alone in training, half of them with the image,
     half with the audio. With both senses a stream can find the other sense through the fusion tokens, and learns less
     of its own."""
+    together: StreamsCompared = "all"
+    """Which streams of a first moment that is encoded with both senses are compared: all, or the fusion tokens alone,
+    so that the image and the audio stream learn from what is encoded alone."""
 
     def __post_init__(self) -> None:
+        if self.together not in get_args(StreamsCompared):
+            raise ValueError(f"together {self.together!r} must be all or fusion")
         if not 0 <= self.alone_share <= 1:
             raise ValueError(f"alone_share {self.alone_share} must be a share between 0 and 1")
         if self.weight < 0:

@@ -22,7 +22,7 @@ from deepavfusion.storage.weights import (
     convert_release_with_report,
     read_state_dict,
 )
-from deepavfusion.weight_files import fill
+from deepavfusion.weight_files import check_keys, fill
 
 SHIPPED_PREFIX = "shipped:"
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -71,6 +71,25 @@ def load_encoder(encoder: EarlyFusionEncoder, place: str) -> str:
         source, name = EarlyFusionEncoder.from_pretrained(folder), str(folder)
     fill(encoder, source.state_dict(), name)
     return f"{name}: {len(source.state_dict())} tensors loaded"
+
+
+def load_streams(encoder: EarlyFusionEncoder, place: str) -> str:
+    """Fill an encoder to be trained on; where either has no fusion at all, the two ViTs alone. Says from what.
+
+    Raises:
+        ValueError: as `load_encoder`, or a size differs; names what does not fit, and nothing is loaded.
+    """
+    source = EarlyFusionEncoder(encoder_config(place))
+    load_encoder(source, place)
+    state, own = source.state_dict(), encoder.state_dict()
+    if bool(source.config.fused) == bool(encoder.config.fused):
+        fill(encoder, state, place)
+        return f"{place}: {len(state)} tensors loaded"
+    vits = {key: value for key, value in state.items() if key.startswith(("image.", "audio."))}
+    check_keys(vits, {key: value for key, value in own.items() if key.startswith(("image.", "audio."))}, place)
+    encoder.load_state_dict(vits, strict=False)  # strictness was checked above, for the ViTs alone
+    fate = "starts at random" if encoder.config.fused else "is left out"
+    return f"{place}: {len(vits)} tensors of two ViTs loaded; fusion {fate}"
 
 
 def load_resized(encoder: EarlyFusionEncoder, place: str) -> str:

@@ -27,6 +27,7 @@ from deepavfusion.models import AudioVisualMAE
 from deepavfusion.models.frames import reference_picture
 from deepavfusion.models.other_sense import other_sense_worth
 from deepavfusion.models.patch_embed import patchify, unpatchify
+from deepavfusion.storage.starting_point import load_streams
 from deepavfusion.storage.weights import load_audiomae, load_mae
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.tasks.senses import seen_and_heard, told
@@ -77,8 +78,10 @@ class MaskedPretraining:
         return model
 
     def load_published(self, model: AudioVisualMAE, say: Callable[[str], None]) -> None:
-        """MAE and AudioMAE weights into the two ViTs."""
+        """An encoder's weights, or those of MAE and AudioMAE into the two ViTs."""
         init = self.config.init
+        if init.encoder is not None:
+            say(load_streams(model.encoder, init.encoder))
         if init.image is not None:
             say(f"image ViT from {load_mae(model.encoder, init.image)}")
         if init.audio is not None:

@@ -18,8 +18,11 @@ MASKS = ("image_mask_ratio", "audio_mask_ratio")
 
 @dataclass(frozen=True)
 class InitConfig:
-    """Published weights to start from; without them the weights are initialised at random."""
+    """Weights to start from; without them the weights are initialised at random."""
 
+    encoder: str | None = None
+    """An encoder to start from: a finished run, a model folder, shipped:NAME, hf:OWNER/NAME, or a file of published
+    DeepAVFusion weights. Of two separate encoders both ViTs are taken, and the fusion between them starts at random."""
     image: str | None = None
     """MAE weights of the image ViT: a local file, or hf:OWNER/NAME on the Hugging Face hub."""
     audio: str | None = None
@@ -39,13 +42,15 @@ class PretrainConfig(RunConfig):
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     """Alignment of two moments of a clip."""
     init: InitConfig = field(default_factory=InitConfig)
-    """Published weights to start from."""
+    """Weights to start from."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimiser and learning-rate schedule."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """The training loop."""
 
     def __post_init__(self) -> None:
+        if self.init.encoder is not None and (self.init.image is not None or self.init.audio is not None):
+            raise ValueError("init.encoder brings both ViTs: leave out --init.image and --init.audio")
         try:  # the parts against each other
             self.autoencoder_config  # noqa: B018
         except ValueError as error:
@@ -65,8 +70,8 @@ class PretrainConfig(RunConfig):
         if self.init.image is None and self.init.audio is None:
             idle["optim.pretrained_ramp"] = "without --init.image or --init.audio"
         if not self.model.fused:
-            for name in ("fusion", "fusion_attn_ratio", "fusion_mlp_ratio"):
-                idle[f"model.{name}"] = "when --model.fusion_layers is none"
+            for name in ("model.fusion", "model.fusion_attn_ratio", "model.fusion_mlp_ratio", "alignment.together"):
+                idle[name] = "when --model.fusion_layers is none"
         floors = ("image_variance_floor", "audio_variance_floor")
         if not self.autoencoder.norm_pix_loss:
             idle |= dict.fromkeys((f"autoencoder.{name}" for name in floors), "with --autoencoder.norm_pix_loss false")
