@@ -101,6 +101,8 @@ SEPARATING: dict[str, object] = {
     "data.crop_area": "[0.75,0.78]",
     "data.crop_ratio": "[1,1]",
 }
+CLEAN: dict[str, object] = {"mixing.single": 0.5, "optim.blr": 1.6e-2, "optim.epochs": 3}
+"""Half of the sources alone, so that a clean one comes through."""
 SEGMENTING: dict[str, object] = {
     "recipe": "frozen",
     "listening.silent_share": 0.1,
@@ -145,11 +147,17 @@ STAGES = {
     "separating": Stage(
         "separation", {**SEPARATING, "decoding.decoder_dim": 64, "optim.epochs": 8}, _scenes, ships=False
     ),
+    "separating_longer": Stage(
+        "separation", {**SEPARATING, **CONTINUED, "optim.epochs": 6}, _scenes, start="separating", ships=False
+    ),
+    "separating_clean": Stage(
+        "separation", {**SEPARATING, **CONTINUED, **CLEAN}, _scenes, start="separating_longer", ships=False
+    ),
     "separation": Stage(
         "separation",
-        {**SEPARATING, **CONTINUED, "optim.epochs": 6},
+        {**SEPARATING, **CONTINUED, **CLEAN},
         _scenes,
-        start="separating",
+        start="separating_clean",
         scored="band_scenes/duets",
         how=("--mixtures", "duets"),
     ),
