@@ -77,6 +77,7 @@ CAME_LATER: dict[str, Any] = {
     "model.num_frames": 1,
     "model.patch_embed": "linear",
     "head.stride": 0,
+    "init.encoder": None,
     "model.encode_frames": "all",
     "num_frames": None,
     "encode_frames": "all",
