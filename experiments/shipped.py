@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -91,7 +91,6 @@ def _scenes(worlds: Worlds) -> tuple[Path, Path]:
 
 
 SCENES = "band_scenes/localization"
-LISTENING: dict[str, object] = {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8}
 CONTINUED: dict[str, object] = {"freeze_encoder": "true", "keep_heads": "true", "optim.blr": 2.4e-2}
 SEPARATING: dict[str, object] = {
     "freeze_encoder": "true",
@@ -128,7 +127,12 @@ STAGES = {
         scored="band_solos/test",
     ),
     LISTENER: Stage(
-        "localization", {**LISTENING, "optim.epochs": 16}, _masks, start="alone", scored=SCENES, ships=False
+        "localization",
+        {**LOCALIZING, **HEAD, "optim.layer_decay": 0.8, "optim.epochs": 16},
+        _masks,
+        start="alone",
+        scored=SCENES,
+        ships=False,
     ),
     "watching": Stage(
         "localization",
@@ -174,22 +178,10 @@ STAGES = {
         start="segmenting",
         scored="band_scenes/segmentation_test",
     ),
-    LISTENER + APART: Stage(
-        "localization",
-        {**LISTENING, "optim.epochs": 16},
-        _masks,
-        start="convolved_separate",
-        scored=SCENES,
-        ships=False,
-    ),
-    "watching" + APART: Stage(
-        "localization",
-        {**LOCALIZING, **HEAD, **WATCHING, "optim.epochs": 6},
-        _masks_and_solos,
-        start=LISTENER + APART,
-        scored=SCENES,
-        ships=False,
-    ),
+}
+STAGES |= {
+    LISTENER + APART: replace(STAGES[LISTENER], start="convolved_separate"),
+    "watching" + APART: replace(STAGES["watching"], start=LISTENER + APART),
 }
 
 

@@ -40,7 +40,7 @@ class DemoConfig:
     """Folder of your own video files, for pre-training only; by default clips are generated."""
     steps: int = 200
     """Optimiser steps of pre-training."""
-    clips: int = 600
+    clips: int = 720
     """Number of generated scenes, and of generated solos (clips of one instrument)."""
     task_steps: int = 400
     """Optimiser steps of each task."""

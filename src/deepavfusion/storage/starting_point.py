@@ -81,12 +81,15 @@ def load_streams(encoder: EarlyFusionEncoder, place: str) -> str:
     """
     source = EarlyFusionEncoder(encoder_config(place))
     load_encoder(source, place)
-    state, own = source.state_dict(), encoder.state_dict()
+    state = source.state_dict()
     if bool(source.config.fused) == bool(encoder.config.fused):
         fill(encoder, state, place)
         return f"{place}: {len(state)} tensors loaded"
-    vits = {key: value for key, value in state.items() if key.startswith(("image.", "audio."))}
-    check_keys(vits, {key: value for key, value in own.items() if key.startswith(("image.", "audio."))}, place)
+    vits, own = (
+        {key: value for key, value in every.items() if key.startswith(("image.", "audio."))}
+        for every in (state, encoder.state_dict())
+    )
+    check_keys(vits, own, place)
     encoder.load_state_dict(vits, strict=False)  # strictness was checked above, for the ViTs alone
     fate = "starts at random" if encoder.config.fused else "is left out"
     return f"{place}: {len(vits)} tensors of two ViTs loaded; fusion {fate}"
