@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -128,13 +129,16 @@ def texture(frames: Tensor) -> Tensor:
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
     """Images `(T, C, H, W)` convolved with a Gaussian of three standard deviations either way, mirrored outside."""
+    return _gaussian(x.shape[-2], sigma) @ x @ _gaussian(x.shape[-1], sigma).T
+
+
+@lru_cache(maxsize=8)
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """The convolution of one axis as a matrix `(size, size)`: on small images a product is ten times as fast."""
     radius = math.ceil(3 * sigma)
     kernel = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * sigma**2))
-    x = F.pad(x, (radius,) * 4, mode="reflect")
-    for shape in ((1, -1), (-1, 1)):
-        weight = (kernel / kernel.sum()).view(1, 1, *shape).expand(x.shape[1], -1, -1, -1)
-        x = F.conv2d(x, weight, groups=x.shape[1])
-    return x
+    mirrored = F.pad(torch.eye(size)[None], (radius, radius), mode="reflect").transpose(0, 1)
+    return F.conv1d(mirrored, (kernel / kernel.sum()).view(1, 1, -1))[:, 0].T.contiguous()
 
 
 def onset_strength(log_mel: NDArray[np.float32], times: NDArray[np.float64]) -> NDArray[np.float64]:
