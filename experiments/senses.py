@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ OBJECTIVES = {
 }
 """By objective: the encoder with early fusion, and the two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"
+ASKED = (*SETS, FEW_SOLOS, "matching")
 READ = {"fusion": ("fusion",), "all": STREAMS}
 """What a probe reads, where it is there: side by side."""
 BATCH = 32
@@ -99,11 +101,16 @@ class Senses:
         return steps
 
     def summarize(self, out: Path) -> None:
-        """Write what is done: means over seeds, and early fusion minus separate encoders, paired by clip."""
-        rows = []
-        for name in (*SETS, FEW_SOLOS, "matching"):
+        """Write means over seeds, and early fusion minus separate encoders, paired by clip.
+
+        What every probe told of every clip is kept in a folder beside the result file, so that seeds that are run later
+        or elsewhere add to those there are. Rows of what is neither here nor kept stay as they are.
+        """
+        rows: list[dict[str, Any]] = []
+        self._keep(out.with_suffix(""))
+        for name in ASKED:
             for objective, (early, separate) in OBJECTIVES.items():
-                ours, theirs = (self._found(name, kind) for kind in (early, separate))
+                ours, theirs = (self._found(name, kind, out.with_suffix("")) for kind in (early, separate))
                 for what in READ:
                     if what not in next(iter(ours.values()), {}):
                         continue
@@ -117,13 +124,29 @@ class Senses:
                 if theirs:
                     row = {"set": name, "objective": objective, "arm": "separate", **_score(_of(theirs, "all"))}
                     rows.append(row)
+        new = {(row["set"], row["objective"]) for row in rows}
+        kept = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.is_file() else []
+        rows += [row for row in kept if (row["set"], row["objective"]) not in new]
+        rows.sort(key=lambda row: (ASKED.index(row["set"]), list(OBJECTIVES).index(row["objective"])))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 
-    def _found(self, name: str, kind: str) -> dict[int, dict[str, list[int]]]:
+    def _keep(self, folder: Path) -> None:
+        """Copy what is told, a digit per clip, to a folder that is committed."""
+        for file in sorted(self.root.glob("*.json")):
+            told = json.loads(file.read_text(encoding="utf-8"))
+            folder.mkdir(parents=True, exist_ok=True)
+            digits = {what: "".join(map(str, own)) for what, own in told.items()}
+            write_text(folder / file.name, json.dumps(digits, indent=1) + "\n")
+
+    def _found(self, name: str, kind: str, folder: Path) -> dict[int, dict[str, list[int]]]:
         """By seed, what each probe told, clip by clip."""
-        files = {seed: self.numbers(name, kind, seed) for seed in SEEDS}
-        return {seed: json.loads(file.read_text()) for seed, file in files.items() if file.is_file()}
+        files = {seed: folder / self.numbers(name, kind, seed).name for seed in SEEDS}
+        return {
+            seed: {what: [*map(int, own)] for what, own in json.loads(file.read_text(encoding="utf-8")).items()}
+            for seed, file in files.items()
+            if file.is_file()
+        }
 
 
 def _of(found: dict[int, dict[str, list[int]]], what: str) -> dict[int, list[int]]:

@@ -66,3 +66,27 @@ def test_probes_and_their_summary_pair_early_fusion_with_separate_encoders(
     assert rows["early, fusion"]["minus_separate"]["low"] > 0.25
     assert rows["early, fusion"]["num"] == 200
     assert all("digits" not in str(step.product) for step in part.steps(0))  # there are no files of digits
+
+
+def test_seeds_that_were_run_elsewhere_and_rows_of_other_objectives_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(senses, "SEEDS", (0, 1))
+    out = tmp_path / "docs" / "senses.json"
+    out.parent.mkdir()
+    old = {"set": "twins", "objective": "alignment", "arm": "separate", "value": 0.5, "seeds": [0.5], "num": 4}
+    out.write_text(json.dumps({"rows": [old]}))
+    told = {"early": [[1, 1, 1, 0], [1, 1, 1, 1]], "separate": [[0, 1, 1, 0], [1, 0, 1, 0]]}
+    for seed in (0, 1):  # each on a machine that has the other's files no longer
+        here = tmp_path / str(seed)
+        worlds = Worlds(here / "worlds", None)
+        part = Senses(here, worlds, Encoders(here / "encoders", worlds))
+        here.mkdir()
+        for kind, own in told.items():
+            part.numbers("twins", kind, seed).write_text(json.dumps({"all": own[seed]}))
+        part.summarize(out)
+    rows = {(row["objective"], row["arm"]): row for row in json.loads(out.read_text())["rows"]}
+    assert rows["alignment", "separate"] == old
+    assert rows["reconstruction", "early, all"]["seeds"] == [0.75, 1.0]
+    assert rows["reconstruction", "early, all"]["minus_separate"]["value"] == pytest.approx(0.375)
+    assert (tmp_path / "docs" / "senses" / "twins-early-1.json").read_text() == '{\n "all": "1111"\n}\n'
