@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, Encoders
-from experiments.paired import paired_rows, whole_rows
+from experiments.paired import paired_rows, whole_rows, with_kept
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
 
@@ -105,5 +105,6 @@ class Localization:
             found = paired_rows(folders, SCORES[part], "early", BASELINES)
             found += whole_rows(folders, WHOLE[part], "early", BASELINES)
             rows += [{"set": part, **row} for row in found]
+        rows = with_kept(rows, out, ("set",))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")

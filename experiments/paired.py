@@ -62,6 +62,19 @@ def whole_rows(
     return rows
 
 
+def with_kept(rows: Sequence[dict[str, Any]], out: Path, by: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, and after them those that a result file has of sets that none of them is of, run elsewhere.
+
+    Args:
+        rows: newly computed.
+        out: the result file, if there is one yet.
+        by: the keys that name a set.
+    """
+    kept = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.is_file() else []
+    new = {tuple(row[key] for key in by) for row in rows}
+    return [*rows, *(row for row in kept if tuple(row[key] for key in by) not in new)]
+
+
 def _row(
     score: str, arm: str, values: dict[int, dict[str, float]], ours: dict[int, dict[str, float]]
 ) -> dict[str, Any]:

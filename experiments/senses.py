@@ -39,6 +39,7 @@ from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.storage.starting_point import model_folder
 from experiments.encoders import SEEDS, Encoders
 from experiments.linear_probe import right
+from experiments.paired import with_kept
 from experiments.steps import AnyStep, Making, Step
 from experiments.worlds import FEW, Worlds
 
@@ -124,9 +125,7 @@ class Senses:
                 if theirs:
                     row = {"set": name, "objective": objective, "arm": "separate", **_score(_of(theirs, "all"))}
                     rows.append(row)
-        new = {(row["set"], row["objective"]) for row in rows}
-        kept = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.is_file() else []
-        rows += [row for row in kept if (row["set"], row["objective"]) not in new]
+        rows = with_kept(rows, out, ("set", "objective"))
         rows.sort(key=lambda row: (ASKED.index(row["set"]), list(OBJECTIVES).index(row["objective"])))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, TAUGHT, Encoders
-from experiments.paired import paired_rows
+from experiments.paired import paired_rows, with_kept
 from experiments.steps import AnyStep, Step, options
 from experiments.worlds import Worlds
 
@@ -50,6 +50,8 @@ class MixtureSet:
     """What differs from `TRAINING`."""
     early: str = "early"
     """The early-fusion encoder that the arms stand on."""
+    separate: str = "separate"
+    """The two separate encoders."""
 
 
 SETS = {
@@ -69,9 +71,25 @@ SETS = {
         training={"mixing.pictures": "box", "data.flip": 0, "optim.epochs": 5},
         early=TAUGHT,
     ),
+    "band, aligned": MixtureSet(
+        "band_few",
+        "band_scenes",
+        "duets",
+        {"mixtures": "duets"},
+        arms=("early", "separate"),
+        training={
+            "mixing.single": 0.2,
+            "optim.epochs": 8,
+            "optim.warmup_epochs": 0.8,
+            "training.precision": "bfloat16",
+        },
+        early="fused",
+        separate="longer_separate",
+    ),
 }
 """Duets are recordings with stems. The digits' mixtures are sums of clips of a speaker who is nowhere in training.
-Their early-fusion encoder was taught which digits it sees and hears; a mirrored digit is none."""
+Their early-fusion encoder was taught which digits it sees and hears; a mirrored digit is none.
+`band, aligned` has encoders that were pre-trained by alignment, the early-fusion one started from two separate ones."""
 TRAINING: dict[str, object] = {
     "mixing.pictures": "source",
     "mixing.single": 0.4,
@@ -108,7 +126,7 @@ class Separation:
     encoders: Encoders
 
     def run(self, name: str, arm: str, seed: int) -> Path:
-        return self.root / name / f"{arm}-{seed}"
+        return self.root / name.replace(", ", "_") / f"{arm}-{seed}"
 
     def evaluation(self, name: str, arm: str, seed: int) -> Path:
         return self.run(name, arm, seed) / "evaluation" / "duets"
@@ -122,7 +140,7 @@ class Separation:
             for arm in own.arms:
                 kind, settings = ARMS[arm]
                 run, out = self.run(name, arm, seed), self.evaluation(name, arm, seed)
-                start, model = self.encoders.start(own.early if kind == "early" else kind)
+                start, model = self.encoders.start({"early": own.early, "separate": own.separate}[kind])
                 words = ["train", "separation", "--from", start, "--run_dir", str(run), "--data.source", str(clips)]
                 words += ["--training.seed", str(seed), *options({**TRAINING, **own.training, **settings})]
                 steps.append(Step(tuple(words), run / "model", (model, made / "shards.json")))
@@ -138,6 +156,7 @@ class Separation:
         for name in self._sets():
             folders = {arm: {seed: self.evaluation(name, arm, seed) for seed in SEEDS} for arm in SETS[name].arms}
             rows += [{"set": name, **row} for row in paired_rows(folders, SCORES, "early", BASELINES)]
+        rows = with_kept(rows, out, ("set",))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 

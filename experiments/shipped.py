@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deepavfusion.atomic import write_text
 from experiments.encoders import SEEDS, SHIPPED, Encoders
-from experiments.paired import paired_rows, whole_rows
+from experiments.paired import paired_rows, whole_rows, with_kept
 from experiments.segmentation import masks_step
 from experiments.steps import AnyStep, Making, Step, options
 from experiments.worlds import Worlds
@@ -246,6 +246,7 @@ class Shipped:
             folders = {arm: {SEEDS[0]: self.root / stage / "evaluation" / part} for arm, stage in stages.items()}
             found = paired_rows(folders, SCORES, reference) + whole_rows(folders, FALSE_POSITIVES, reference)
             rows += [{"set": name, **row} for row in found]
+        rows = with_kept(rows, out, ("set",))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
 
