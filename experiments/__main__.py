@@ -17,6 +17,7 @@ from experiments.matching import Matching
 from experiments.motion import Motion
 from experiments.objectives import Objectives
 from experiments.patch_embedding import PatchEmbedding
+from experiments.retrieval import Retrieval
 from experiments.segmentation import Segmentation
 from experiments.senses import Senses
 from experiments.separation import Separation
@@ -38,6 +39,7 @@ PARTS = (
     "matching",
     "objectives",
     "senses",
+    "retrieval",
     "patch_embedding",
     "shipped",
     "stamps",
@@ -110,6 +112,7 @@ def experiments(results: Path, worlds: Worlds, encoders: Encoders, quick: bool =
         Matching(results / "matching", {part: decoders.features("self", part) for part in ("train", "test")}, worlds),
         Objectives(results / "objectives", worlds.digits, quick),
         Senses(results / "senses", worlds, encoders),
+        Retrieval(results / "retrieval", worlds, encoders),
         PatchEmbedding(results / "patch_embedding", worlds, encoders),
         Shipped(results / "shipped", worlds, encoders, results / "shipped_bundle" if quick else SHIPPED),
         Stamps(results / "stamps", worlds, encoders),

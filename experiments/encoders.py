@@ -68,6 +68,18 @@ KINDS = {
         recipe="bandstand",
         start="convolved_separate",
     ),
+    **{
+        f"fused_{form}": Kind(
+            f"fused_{form}",
+            "all",
+            {"model.fusion": form, "alignment.together": "fusion", "optim.epochs": 10},
+            world="band_few",
+            recipe="bandstand",
+            start="convolved_separate",
+            seeds=SEEDS[:1],
+        )
+        for form in ("token", "dense", "bilinear")
+    },
     "longer_separate": Kind(
         "longer_none",
         "none",

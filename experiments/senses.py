@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from deepavfusion.images import normalize
 from deepavfusion.metrics.intervals import paired_interval
 from deepavfusion.models import EarlyFusionEncoder
 from deepavfusion.storage.starting_point import model_folder
-from experiments.encoders import SEEDS, Encoders
+from experiments.encoders import KINDS, SEEDS, Encoders
 from experiments.linear_probe import right
 from experiments.paired import with_kept
 from experiments.steps import AnyStep, Making, Step
@@ -57,6 +57,8 @@ OBJECTIVES = {
     "the same, from two separate encoders": ("fused", "longer_separate"),
 }
 """By objective: the encoder with early fusion, and the two separate ones."""
+FORMS = {"factorized": "fused", **{form: f"fused_{form}" for form in ("token", "dense", "bilinear")}}
+"""By form of fusion, encoders that started from the same two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"
 ASKED = (*SETS, FEW_SOLOS, "matching")
 READ = {"fusion": ("fusion",), "all": STREAMS}
@@ -82,7 +84,8 @@ class Senses:
 
     def steps(self, seed: int) -> list[AnyStep]:
         steps: list[AnyStep] = []
-        for kind in (kind for kinds in OBJECTIVES.values() for kind in kinds):
+        kinds = dict.fromkeys([kind for pair in OBJECTIVES.values() for kind in pair] + list(FORMS.values()))
+        for kind in (kind for kind in kinds if seed in KINDS[kind].seeds):
             encoder, model = self.encoders.start(kind, seed)
             for name, (world, train, test) in self.sets.items():
                 parts = (train, test)
@@ -129,6 +132,28 @@ class Senses:
         rows.sort(key=lambda row: (ASKED.index(row["set"]), list(OBJECTIVES).index(row["objective"])))
         if rows:
             write_text(out, json.dumps({"rows": rows}, indent=1) + "\n")
+
+        forms = self._forms(out.with_suffix(""))
+        if forms:
+            write_text(out.with_name("senses_forms.json"), json.dumps({"rows": forms}, indent=1) + "\n")
+
+    def _forms(self, folder: Path) -> list[dict[str, Any]]:
+        """Each form of fusion, and the first of them minus it."""
+        rows = []
+        for name in ASKED:
+            found = {form: self._found(name, kind, folder) for form, kind in FORMS.items()}
+            first = next(iter(found.values()))
+            for (form, seeds), what in product(found.items(), READ if first else ()):
+                both = sorted(set(seeds) & set(first))
+                if not both:
+                    continue
+                row = {"set": name, "read": what, "form": form, **_score({seed: seeds[seed][what] for seed in both})}
+                if form != next(iter(FORMS)):
+                    a, b = (np.array([own[seed][what] for seed in both]) for own in (first, seeds))
+                    gap = paired_interval(a, b)
+                    row["first_minus_form"] = {"value": gap.difference, "low": gap.low, "high": gap.high}
+                rows.append(row)
+        return rows
 
     def _keep(self, folder: Path) -> None:
         """Copy what is told, a digit per clip, to a folder that is committed."""

@@ -79,8 +79,8 @@ SETS = {
         arms=("early", "separate"),
         training={
             "mixing.single": 0.2,
-            "optim.epochs": 8,
-            "optim.warmup_epochs": 0.8,
+            "optim.epochs": 4,
+            "optim.warmup_epochs": 0.4,
             "training.precision": "bfloat16",
         },
         early="fused",

@@ -288,6 +288,22 @@ def senses(record: dict) -> str:
     return "\n".join(rows) + "\n"
 
 
+def senses_forms(record: dict) -> str:
+    """Linear probes by form of fusion, one row per set and what is read."""
+    forms = list(dict.fromkeys(row["form"] for row in record["rows"]))
+    lines = ["| set | test samples | read | " + " | ".join(f"`{form}`" for form in forms) + " |"]
+    lines.append("|---|--:|---|" + "--:|" * len(forms))
+    asked = dict.fromkeys((row["set"], row["num"], row["read"]) for row in record["rows"])
+    for name, num, what in asked:
+        cells = []
+        for form in forms:
+            row = next(r for r in record["rows"] if (r["set"], r["read"], r["form"]) == (name, what, form))
+            gap = row.get("first_minus_form")
+            cells.append(f"{row['value']:.3f}" + (f" {_interval(gap)}" if gap else ""))
+        lines.append(f"| {name} | {num} | {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def vector_stores(record: dict) -> str:
     """Stores of vectors side by side."""
     rows = [
@@ -336,6 +352,8 @@ TABLES: dict[str, Callable] = {
     "objectives": objectives,
     "patch_embedding": paired_arms,
     "senses": senses,
+    "senses_forms": senses_forms,
+    "retrieval": paired_arms,
     "reference_deviations": reference_deviations,
     "resume_matrix": resume_matrix,
     "scaling": scaling,
