@@ -298,8 +298,8 @@ def senses_forms(record: dict) -> str:
         cells = []
         for form in forms:
             row = next(r for r in record["rows"] if (r["set"], r["read"], r["form"]) == (name, what, form))
-            gap = row.get("first_minus_form")
-            cells.append(f"{row['value']:.3f}" + (f" {_interval(gap)}" if gap else ""))
+            gaps = {"reference_minus_arm": row["first_minus_form"]} if "first_minus_form" in row else {}
+            cells.append(_paired({"value": row["value"], "seeds": row["seeds"], **gaps}))
         lines.append(f"| {name} | {num} | {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
