@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments.steps import AnyStep, Step, options
@@ -50,6 +50,14 @@ ALIGNED: dict[str, object] = {
     "training.precision": "bfloat16",
 }
 """Alignment of two moments in place of the reconstruction: 99,600 draws of `band_few`."""
+FUSED = Kind(
+    "fused",
+    "all",
+    {"alignment.together": "fusion", "optim.epochs": 10},
+    world="band_few",
+    recipe="bandstand",
+    start="convolved_separate",
+)
 KINDS = {
     "early": Kind("all", "all"),
     "separate": Kind("none", "none"),
@@ -60,22 +68,12 @@ KINDS = {
     "convolved_separate": Kind(
         "convolved_none", "none", {"alignment.alone_share": 0}, world="band_few", recipe="bandstand"
     ),
-    "fused": Kind(
-        "fused",
-        "all",
-        {"alignment.together": "fusion", "optim.epochs": 10},
-        world="band_few",
-        recipe="bandstand",
-        start="convolved_separate",
-    ),
+    "fused": FUSED,
     **{
-        f"fused_{form}": Kind(
-            f"fused_{form}",
-            "all",
-            {"model.fusion": form, "alignment.together": "fusion", "optim.epochs": 10},
-            world="band_few",
-            recipe="bandstand",
-            start="convolved_separate",
+        f"fused_{form}": replace(
+            FUSED,
+            folder=f"fused_{form}",
+            settings={**FUSED.settings, "model.fusion": form},
             seeds=SEEDS[:1] if form == "bilinear" else SEEDS,
         )
         for form in ("token", "dense", "bilinear")

@@ -61,6 +61,7 @@ FORMS = {"factorized": "fused", **{form: f"fused_{form}" for form in ("token", "
 """By form of fusion, encoders that started from the same two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"
 ASKED = (*SETS, FEW_SOLOS, "matching")
+"""What is asked, in the order of the tables."""
 READ = {"fusion": ("fusion",), "all": STREAMS}
 """What a probe reads, where it is there: side by side."""
 BATCH = 32
@@ -121,9 +122,7 @@ class Senses:
                     seeds = {seed: own[what] for seed, own in ours.items()}
                     row = {"set": name, "objective": objective, "arm": f"early, {what}", **_score(seeds)}
                     if both := sorted(set(seeds) & set(theirs)):
-                        a, b = ([own[seed] for seed in both] for own in (seeds, _of(theirs, "all")))
-                        gap = paired_interval(np.array(a), np.array(b))
-                        row["minus_separate"] = {"value": gap.difference, "low": gap.low, "high": gap.high}
+                        row["minus_separate"] = _gap(seeds, _of(theirs, "all"), both)
                     rows.append(row)
                 if theirs:
                     row = {"set": name, "objective": objective, "arm": "separate", **_score(_of(theirs, "all"))}
@@ -147,11 +146,10 @@ class Senses:
                 both = sorted(set(seeds) & set(first))
                 if not both:
                     continue
-                row = {"set": name, "read": what, "form": form, **_score({seed: seeds[seed][what] for seed in both})}
-                if form != next(iter(FORMS)):
-                    a, b = (np.array([own[seed][what] for seed in both]) for own in (first, seeds))
-                    gap = paired_interval(a, b)
-                    row["first_minus_form"] = {"value": gap.difference, "low": gap.low, "high": gap.high}
+                told = _of(seeds, what)
+                row = {"set": name, "read": what, "form": form, **_score({seed: told[seed] for seed in both})}
+                if seeds is not first:
+                    row["first_minus_form"] = _gap(_of(first, what), told, both)
                 rows.append(row)
         return rows
 
@@ -175,6 +173,12 @@ class Senses:
 
 def _of(found: dict[int, dict[str, list[int]]], what: str) -> dict[int, list[int]]:
     return {seed: own[what] for seed, own in found.items()}
+
+
+def _gap(ours: dict[int, list[int]], theirs: dict[int, list[int]], seeds: list[int]) -> dict[str, float]:
+    """The first minus the second, paired by clip, over some seeds."""
+    gap = paired_interval(*(np.array([own[seed] for seed in seeds]) for own in (ours, theirs)))
+    return {"value": gap.difference, "low": gap.low, "high": gap.high}
 
 
 def _score(seeds: dict[int, list[int]]) -> dict[str, object]:
