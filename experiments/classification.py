@@ -153,11 +153,8 @@ class Classification:
         return self.root / "features" / f"{name}-{part}-{what}-{seed}.npz"
 
     def _embed(self, out: Path, shards: Path, own: Arm, seed: int) -> AnyStep:
-        encoder, model = self.encoders.start(own.encoder, seed)
-        words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all"]
-        words += ["--data.num_workers", "0", "--out", str(out), "--tokens", "all"]
-        words += ["--untrained", "true", "--seed", str(seed)] if own.untrained else []
-        return Step(tuple(words), out, (model, self.worlds.made(shards)))
+        more = ("--untrained", "true", "--seed", str(seed)) if own.untrained else ()
+        return self.encoders.embedding(own.encoder, seed, shards, out, "--tokens", "all", *more)
 
     def _averaged(self, name: str, labels: str, recipe: str, seed: int) -> AnyStep:
         members = [self.evaluation(name, labels, recipe, arm, seed) for arm in ("image", "audio")]

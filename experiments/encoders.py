@@ -58,6 +58,9 @@ FUSED = Kind(
     recipe="bandstand",
     start="convolved_separate",
 )
+STAGE_SEPARATE = Kind(
+    "stage_none", "none", {"alignment.alone_share": 0, "optim.epochs": 6}, seeds=SEEDS[:1], recipe="stage"
+)
 KINDS = {
     "early": Kind("all", "all"),
     "separate": Kind("none", "none"),
@@ -87,8 +90,21 @@ KINDS = {
         start="convolved_separate",
     ),
     "digits": Kind("digits", "all", {**DRAWS, "data.flip": 0}, digits_alone=True, seeds=SEEDS[:1]),
-    "stage": Kind("stage", "all", seeds=SEEDS[:1], recipe="stage"),
-    "stage_separate": Kind("stage_none", "none", {"alignment.alone_share": 0}, seeds=SEEDS[:1], recipe="stage"),
+    "stage_separate": STAGE_SEPARATE,
+    "stage_fused": Kind(
+        "stage_fused",
+        "all",
+        {"alignment.together": "fusion", "optim.epochs": 3, "model.fusion": "dense"},
+        seeds=STAGE_SEPARATE.seeds,
+        recipe="stage",
+        start="stage_separate",
+    ),
+    "stage_longer": replace(
+        STAGE_SEPARATE,
+        folder="stage_longer",
+        settings={**STAGE_SEPARATE.settings, "optim.epochs": 3},
+        start="stage_separate",
+    ),
 }
 TAUGHT = "taught"
 """The digits encoder after a classifier learned on it which digits are seen and which are heard (first seed)."""
@@ -127,6 +143,14 @@ class Encoders:
     def start(self, kind: str, seed: int = SEEDS[0]) -> tuple[str, Path]:
         """The encoder that a task starts from: what `--from` is given, and the file or folder it needs."""
         return str(self.place(kind, seed)), self.model(kind, seed)
+
+    def embedding(self, kind: str, seed: int, clips: Path, out: Path, *more: str) -> Step:
+        """The step that writes an encoder's features of clips; `more` are further words of the command."""
+        encoder, model = self.start(kind, seed)
+        words = ("embed", "--from", encoder, "--data.source", str(clips), "--data.split", "all")
+        return Step(
+            (*words, "--data.num_workers", "0", "--out", str(out), *more), out, (model, self.worlds.made(clips))
+        )
 
     def words(self, kind: str, seed: int, run: Path) -> list[str]:
         """The command that pre-trains an encoder in a folder."""

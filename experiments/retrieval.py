@@ -39,15 +39,12 @@ class Retrieval:
     def steps(self, seed: int) -> list[AnyStep]:
         steps: list[AnyStep] = []
         for arm, kind in ARMS.items():
-            encoder, model = self.encoders.start(kind, seed)
             for name, (world, part) in SETS.items():
                 out, clips = self.evaluation(name, arm, seed), self.worlds.shards(world, part)
                 vectors = out.with_suffix(".npz")
-                words = ["embed", "--from", encoder, "--data.source", str(clips), "--data.split", "all"]
-                words += ["--tokens", "joint", "--data.num_workers", "0", "--out", str(vectors)]
-                steps.append(Step(tuple(words), vectors, (model, self.worlds.made(clips))))
-                words = ["evaluate", "retrieval", str(vectors), "--out", str(out)]
-                steps.append(Step(tuple(words), out / "results.json", (vectors,)))
+                steps.append(self.encoders.embedding(kind, seed, clips, vectors, "--tokens", "joint"))
+                words = ("evaluate", "retrieval", str(vectors), "--out", str(out))
+                steps.append(Step(words, out / "results.json", (vectors,)))
         return steps
 
     def summarize(self, out: Path) -> None:

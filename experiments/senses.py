@@ -40,7 +40,7 @@ from deepavfusion.storage.starting_point import model_folder
 from experiments.encoders import KINDS, SEEDS, Encoders
 from experiments.linear_probe import right
 from experiments.paired import with_kept
-from experiments.steps import AnyStep, Making, Step
+from experiments.steps import AnyStep, Making
 from experiments.worlds import FEW, Worlds
 
 SETS = {
@@ -60,6 +60,10 @@ OBJECTIVES = {
 FORMS = {"factorized": "fused", **{form: f"fused_{form}" for form in ("token", "dense", "bilinear")}}
 """By form of fusion, encoders that started from the same two separate ones."""
 FEW_SOLOS = f"solos, {FEW} labels"
+UNPAIRED = "token"
+"""The form whose fusion tokens read every local token by itself."""
+PAIRED = ("dense", "bilinear")
+"""Forms of all pairs."""
 ASKED = (*SETS, FEW_SOLOS, "matching")
 """What is asked, in the order of the tables."""
 READ = {"fusion": ("fusion",), "all": STREAMS}
@@ -92,10 +96,7 @@ class Senses:
                 parts = (train, test)
                 files = [self.root / "features" / f"{part}-{world}-{kind}-{seed}.npz" for part in parts]
                 for file, part in zip(files, parts, strict=True):
-                    shards = self.worlds.shards(world, part)
-                    words = ["embed", "--from", encoder, "--data.source", str(shards), "--data.split", "all"]
-                    words += ["--data.num_workers", "0", "--out", str(file)]
-                    steps.append(Step(tuple(words), file, (model, self.worlds.made(shards))))
+                    steps.append(self.encoders.embedding(kind, seed, self.worlds.shards(world, part), file))
                 labels = {name: None, FEW_SOLOS: FEW} if name == "solos" else {name: None}
                 for told, count in labels.items():
                     out = self.numbers(told, kind, seed)
@@ -137,7 +138,7 @@ class Senses:
             write_text(out.with_name("senses_forms.json"), json.dumps({"rows": forms}, indent=1) + "\n")
 
     def _forms(self, folder: Path) -> list[dict[str, Any]]:
-        """Each form of fusion, and the first of them minus it."""
+        """Each form of fusion, the first of them minus it, and it minus the form without pairs."""
         rows = []
         for name in ASKED:
             found = {form: self._found(name, kind, folder) for form, kind in FORMS.items()}
@@ -150,6 +151,8 @@ class Senses:
                 row = {"set": name, "read": what, "form": form, **_score({seed: told[seed] for seed in both})}
                 if seeds is not first:
                     row["first_minus_form"] = _gap(_of(first, what), told, both)
+                if form in PAIRED and (both := sorted(set(seeds) & set(found[UNPAIRED]))):
+                    row["form_minus_token"] = {**_gap(told, _of(found[UNPAIRED], what), both), "seeds": len(both)}
                 rows.append(row)
         return rows
 

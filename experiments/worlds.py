@@ -101,8 +101,8 @@ class Worlds:
         return self.root / world / "shards" / split
 
     def made(self, source: Path) -> Path:
-        """What is there when clips to train or score on are: a cut itself, else the last part of its world."""
-        world = source.relative_to(self.root).parts[0]
+        """What is there when clips to train or score on are: the last part of their world, else they themselves."""
+        world = source.relative_to(self.root).parts[0] if source.is_relative_to(self.root) else ""
         return WORLDS[world].product(self.root / world) if world in WORLDS else source
 
     def train(self, name: str, labels: str) -> Path:
@@ -132,7 +132,7 @@ class Worlds:
                 words += ["--backgrounds", str(self.photos)] if self.photos else []
             steps.append(Step(tuple(words), own.product(self.root / folder)))
         if self.stamps:
-            casts = ("band", "digits", "stamps") if self.digits else ("band", "stamps")
+            casts = ("band_few", "digits", "stamps") if self.digits else ("band_few", "stamps")
             parts = {name: self.shards(name, "pretrain") for name in casts}
             needs = tuple(part / "shards.json" for part in parts.values())
             steps.append(Making(partial(join, parts, self.stage), self.stage, needs))

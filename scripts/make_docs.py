@@ -291,15 +291,21 @@ def senses(record: dict) -> str:
 def senses_forms(record: dict) -> str:
     """Linear probes by form of fusion, one row per set and what is read."""
     forms = list(dict.fromkeys(row["form"] for row in record["rows"]))
-    lines = ["| set | test samples | read | " + " | ".join(f"`{form}`" for form in forms) + " |"]
-    lines.append("|---|--:|---|" + "--:|" * len(forms))
+    paired = [form for form in forms if any("form_minus_token" in r for r in record["rows"] if r["form"] == form)]
+    heads = [f"`{form}`" for form in forms] + [f"`{form}` minus `token`" for form in paired]
+    lines = [f"| set | test samples | read | {' | '.join(heads)} |", "|---|--:|---|" + "--:|" * len(heads)]
     asked = dict.fromkeys((row["set"], row["num"], row["read"]) for row in record["rows"])
     for name, num, what in asked:
+        own = {r["form"]: r for r in record["rows"] if (r["set"], r["read"]) == (name, what)}
         cells = []
         for form in forms:
-            row = next(r for r in record["rows"] if (r["set"], r["read"], r["form"]) == (name, what, form))
+            row = own[form]
             gaps = {"reference_minus_arm": row["first_minus_form"]} if "first_minus_form" in row else {}
             cells.append(_paired({"value": row["value"], "seeds": row["seeds"], **gaps}))
+        for form in paired:
+            gap = own[form]["form_minus_token"]
+            seeds = "" if gap["seeds"] == 3 else f" ({gap['seeds']} seed{'s' if gap['seeds'] > 1 else ''})"
+            cells.append(f"{gap['value']:+.3f} {_interval(gap)}{seeds}")
         lines.append(f"| {name} | {num} | {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
