@@ -94,7 +94,7 @@ KINDS = {
     "stage_fused": Kind(
         "stage_fused",
         "all",
-        {"alignment.together": "fusion", "optim.epochs": 3, "model.fusion": "dense"},
+        {"alignment.together": "fusion", "optim.epochs": 2, "model.fusion": "dense"},
         seeds=STAGE_SEPARATE.seeds,
         recipe="stage",
         start="stage_separate",
@@ -102,7 +102,7 @@ KINDS = {
     "stage_longer": replace(
         STAGE_SEPARATE,
         folder="stage_longer",
-        settings={**STAGE_SEPARATE.settings, "optim.epochs": 3},
+        settings={**STAGE_SEPARATE.settings, "optim.epochs": 2},
         start="stage_separate",
     ),
 }

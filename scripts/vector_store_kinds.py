@@ -198,8 +198,5 @@ STORES: dict[str, Callable[[Path, int], VectorStore]] = {
     "lancedb IVF_PQ, refined": lambda place, dim: Lance(
         place, dim, {"index_type": "IVF_PQ", "num_partitions": 1024, "num_sub_vectors": 16}, 16, 10
     ),
-    "lancedb IVF_HNSW_SQ": lambda place, dim: Lance(
-        place, dim, {"index_type": "IVF_HNSW_SQ", "num_partitions": 8}, 4, 2
-    ),
 }
 """By the name in the table."""

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deepavfusion import __version__
 from deepavfusion.arguments import RECIPES, UsageError, parse_arguments
-from deepavfusion.cli import VERBS, main
+from deepavfusion.cli import TRACEBACK, VERBS, main
 from deepavfusion.tasks.pretraining_config import PretrainConfig
 from deepavfusion.verbs.verb import parsed
 
@@ -304,6 +305,17 @@ def test_a_failure_is_one_line_and_its_exit_code(capsys: pytest.CaptureFixture, 
     error = capsys.readouterr().err
     assert f"deepavfusion inspect: error: {tmp_path / 'nothing'}: no such file or folder" in error
     assert "Traceback" not in error
+
+
+def test_the_traceback_that_the_line_offers_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: object) -> int:
+        raise IsADirectoryError("x.parquet")
+
+    monkeypatch.setitem(VERBS, "inspect", replace(VERBS["inspect"], run=fail))
+    assert main(["inspect", "x"]) == 1
+    monkeypatch.setenv(TRACEBACK, "1")
+    with pytest.raises(IsADirectoryError):
+        main(["inspect", "x"])
 
 
 def test_a_check_names_its_flag() -> None:

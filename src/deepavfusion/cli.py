@@ -27,6 +27,8 @@ from deepavfusion.models.tasks import TASK_MODELS
 from deepavfusion.verbs.verb import Verb, lock_of, parsed
 from deepavfusion.version import __version__
 
+TRACEBACK = "DEEPAVFUSION_TRACEBACK"
+"""Variable of the environment; set, errors come with their traceback."""
 UNREAD = 141
 """Exit code of a command whose output nobody reads any more: 128 and SIGPIPE."""
 
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = UNREAD
     except OSError as error:  # `execute` tells of what fails in a verb; this is of writing help and the like
+        if os.environ.get(TRACEBACK):
+            raise
         code = _fail("deepavfusion", str(error), 1)
     except SystemExit as exit_:
         if not isinstance(exit_.__context__, BrokenPipeError):
@@ -89,9 +93,9 @@ def execute(name: str, config: Any) -> int:
     except (ValueError, OSError, ArithmeticError) as error:
         if isinstance(error, BrokenPipeError) and nobody_reads():
             raise
-        if os.environ.get("DEEPAVFUSION_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             raise
-        return _fail(f"deepavfusion {name}", f"{error} (DEEPAVFUSION_TRACEBACK=1 shows where)", 1)
+        return _fail(f"deepavfusion {name}", f"{error} ({TRACEBACK}=1 shows where)", 1)
 
 
 def _name_verb(words: Sequence[str]) -> tuple[str, list[str]]:

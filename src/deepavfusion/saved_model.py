@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import HFValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -87,8 +88,8 @@ class PretrainedModel(PyTorchModelHubMixin):
                 if not path.is_file():
                     raise ValueError(f"{model_id}: no {name} in this model folder")
                 return path
-            return Path(
-                hf_hub_download(
+            try:
+                file = hf_hub_download(
                     model_id,
                     name,
                     revision=revision,
@@ -97,7 +98,9 @@ class PretrainedModel(PyTorchModelHubMixin):
                     local_files_only=local_files_only,
                     token=token,
                 )
-            )
+            except HFValidationError as error:
+                raise ValueError(f"{model_id}: no such folder, and not the OWNER/NAME of a repository") from error
+            return Path(file)
 
         place = fetch("config.json")
         name, values = read_record(place)

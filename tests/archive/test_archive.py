@@ -255,6 +255,16 @@ def test_a_stopped_run_goes_on(files: Path, model: str, tmp_path: Path) -> None:
     assert index(config).num_added == 4
 
 
+def test_an_index_without_windows_is_not_searched(files: Path, model: str, tmp_path: Path) -> None:
+    needs_store()
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(files / "broken.mp4", source)
+    index(IndexConfig(str(source), model, str(tmp_path / "idx"), device="cpu"))
+    with pytest.raises(ValueError, match=r"idx has no windows yet"):
+        search(SearchConfig(str(tmp_path / "idx"), str(files / "photo.png"), device="cpu"))
+
+
 PROGRAM = """
 import sys
 from deepavfusion.archive import indexing

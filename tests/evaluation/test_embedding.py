@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from deepavfusion.audio import log_mel
+from deepavfusion.cli import main
 from deepavfusion.data.clips import find_clips, write_manifest
 from deepavfusion.data.dataset import ClipSet, collate
 from deepavfusion.data.features import join_parts, read_features, save_arrays
@@ -131,8 +132,11 @@ def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: P
 
 def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    embed(settings(encoder, data, tmp_path / "x.parquet"))
-    table, npz = parquet.read_table(tmp_path / "x.parquet"), read_features(str(features))
+    words = ["embed", "--from", str(encoder), "--data.source", str(data), "--data.split", "all", "--batch_size", "2"]
+    out = tmp_path / "new" / "x.parquet"
+    assert main([*words, "--clips_per_part", "3", "--data.num_workers", "0", "--out", str(out)]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["x.parquet"]
+    table, npz = parquet.read_table(out), read_features(str(features))
     assert table["ids"].to_pylist() == list(npz.ids)
     np.testing.assert_array_equal(np.array(table["audio"].to_pylist(), dtype=np.float32), npz.streams["audio"])
     assert json.loads(table.schema.metadata[b"deepavfusion"])["shapes"]["fusion"] == [16]

@@ -156,7 +156,8 @@ class OpenIndex:
             progress: is told seconds of the query that are done and in all.
 
         Raises:
-            ValueError: the query cannot be read, or lacks what is asked for; or `within` without a joint space.
+            ValueError: the query cannot be read, or lacks what is asked for; or nothing is indexed yet; or `within`
+                without a joint space.
             DamagedIndexError: the index cannot be read, or is another by now.
         """
         record = self.table.record
@@ -166,6 +167,8 @@ class OpenIndex:
                 "choose with --by"
             )
         self.table.refresh()
+        if not self.table.num_windows():
+            raise ValueError(f"{self.table.folder} has no windows yet: the same `index` command goes on with it")
         name = name_of(query)
         try:
             with open_recording(query) as recording:

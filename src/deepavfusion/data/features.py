@@ -255,7 +255,9 @@ def _join_parquet(parts: Sequence[Path], out: Path, meta: dict[str, Any]) -> Non
     try:
         pa, pq = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ValueError(f"out {out.suffix}: writing parquet needs pyarrow (pip install pyarrow)") from error
+        raise ValueError(
+            f"out {out.suffix}: writing Parquet needs the extra: pip install 'deepavfusion[parquet]'"
+        ) from error
     writer = None
     try:
         for part in parts:

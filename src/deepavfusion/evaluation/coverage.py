@@ -83,7 +83,7 @@ def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelec
         rows = of_splits(rows, spellings)
         absent = [(name, s) for name, s in absent if (s or "").lower() in spellings]
         if not rows:
-            raise ValueError(f"split {split}: {source} has {', '.join(there) or 'no splits'}; give one, or all")
+            raise ValueError(f"data.split {split}: {source} has {', '.join(there) or 'no splits'}; give one, or all")
     usable = clips_where(rows, "verdict", lambda verdict: verdict != "quarantined")
     labelled = clips_where(usable, "label", bool) if needs_label else usable
     if not labelled:

@@ -177,7 +177,7 @@ def write_onnx(exported: Exportable, path: Path) -> None:
     """
     lacking = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if lacking:
-        raise ValueError(f"out {path}: ONNX needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
+        raise ValueError(f"out {path}: ONNX needs {' and '.join(lacking)}: pip install 'deepavfusion[export]'")
     size = sum(t.numel() * t.element_size() for t in exported.module.state_dict().values())
     if size > MAX_ONNX_BYTES:
         raise ValueError(

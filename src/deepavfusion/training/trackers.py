@@ -50,7 +50,7 @@ def open_trackers(folder: RunFolder, step: int, config: Mapping[str, Any], train
         training: names the trackers.
 
     Raises:
-        ValueError: a package is missing.
+        ValueError: a package is missing, or a service does not take the run.
     """
     found: list[Tracker] = [TensorBoard(folder, step)]
     if training.wandb:
@@ -96,9 +96,12 @@ class WeightsAndBiases:
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], project: str) -> None:
         wandb = _package("wandb", "training.wandb", "wandb")
         place = folder.path.resolve()
-        self._run = wandb.init(
-            project=project, id=_identity(folder), name=place.name, resume="allow", config=dict(config), dir=str(place)
-        )
+        names = {"project": project, "id": _identity(folder), "name": place.name, "dir": str(place)}
+        try:
+            self._run = wandb.init(**names, resume="allow", config=dict(config))
+        except wandb.errors.Error as error:
+            advice = "log in with `wandb login`, or set WANDB_MODE=offline"
+            raise ValueError(f"training.wandb {project}: {one_line(error)}; {advice}") from error
         self._run.define_metric("*", step_metric="step")
         self._image = wandb.Image
 
@@ -113,7 +116,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of an experiment, at the server or database that MLFLOW_TRACKING_URI names."""
+    """A run of an experiment, at the server that MLFLOW_TRACKING_URI names."""
 
     name: ClassVar[str] = "MLflow"
     failures: tuple[type[Exception], ...]
@@ -121,8 +124,9 @@ class MLflow:
     def __init__(self, folder: RunFolder, config: Mapping[str, Any], experiment: str) -> None:
         mlflow = _package("mlflow", "training.mlflow", "mlflow")
         self.failures = (mlflow.exceptions.MlflowException, OSError)
-        self._client, tag = mlflow.MlflowClient(), "deepavfusion.folder"
+        tag = "deepavfusion.folder"
         try:
+            self._client = mlflow.MlflowClient()
             known = self._client.get_experiment_by_name(experiment)
             place = known.experiment_id if known is not None else self._client.create_experiment(experiment)
             earlier = self._client.search_runs([place], f"tags.`{tag}` = '{_identity(folder)}'", max_results=1)
@@ -135,7 +139,8 @@ class MLflow:
                 for key, value in flatten(dict(config)).items():
                     self._client.log_param(self._run, key, str(value)[:LONGEST_PARAMETER])
         except self.failures as error:
-            raise ValueError(f"training.mlflow {experiment}: {one_line(error)}") from error
+            advice = "name a server with MLFLOW_TRACKING_URI (`mlflow server` of the whole package starts one)"
+            raise ValueError(f"training.mlflow {experiment}: {one_line(error)}; {advice}") from error
 
     def values(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():

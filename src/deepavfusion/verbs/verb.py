@@ -9,6 +9,9 @@ from typing import Any
 
 from deepavfusion.arguments import parse_arguments
 
+WRITTEN_FILES = (".csv", ".npz", ".parquet")
+"""Endings of `out` where it names a file; without one of them it is a folder."""
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -37,7 +40,7 @@ def lock_of(config: Any) -> tuple[str, str] | None:
     part = getattr(config, "part", "1/1")
     own = "" if part == "1/1" else f".part-{part.replace('/', '-of-')}"
     out = Path(config.out)
-    return (str(out.parent), f".{out.name}{own}.lock") if out.suffix in (".csv", ".npz") else (str(out), f"{own}.lock")
+    return (str(out.parent), f".{out.name}{own}.lock") if out.suffix in WRITTEN_FILES else (str(out), f"{own}.lock")
 
 
 def parsed(verb: Verb, words: Sequence[str], prog: str = "deepavfusion") -> Any:
