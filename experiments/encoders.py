@@ -133,6 +133,11 @@ class Encoders:
     root: Path
     worlds: Worlds
 
+    def can_be(self, kind: str) -> bool:
+        """Whether there are clips of the casts that an encoder has seen."""
+        own = KINDS[kind]
+        return not ((own.digits_alone and not self.worlds.digits) or (own.recipe == "stage" and not self.worlds.stamps))
+
     def place(self, kind: str, seed: int) -> Path:
         """Run folder of an encoder: `early`, `separate`, `digits` or `taught`."""
         return self.root / f"{TAUGHT if kind == TAUGHT else KINDS[kind].folder}-{seed}"
@@ -180,7 +185,6 @@ class Encoders:
 
     def steps(self) -> list[AnyStep]:
         """All encoders."""
-        kinds = {name: kind for name, kind in KINDS.items() if self.worlds.digits or not kind.digits_alone}
-        kinds = {name: kind for name, kind in kinds.items() if self.worlds.stamps or kind.recipe != "stage"}
+        kinds = {name: kind for name, kind in KINDS.items() if self.can_be(name)}
         steps = [self.step(name, seed) for name, kind in kinds.items() for seed in kind.seeds]
         return steps + ([self._teaching()] if "digits" in kinds else [])

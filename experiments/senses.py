@@ -55,6 +55,7 @@ OBJECTIVES = {
     "alignment, convolutional": ("convolved", "convolved_separate"),
     "the same, often one sense alone": ("alone", "convolved_separate"),
     "the same, from two separate encoders": ("fused", "longer_separate"),
+    "the same, all three casts, dense": ("stage_fused", "stage_longer"),
 }
 """By objective: the encoder with early fusion, and the two separate ones."""
 FORMS = {"factorized": "fused", **{form: f"fused_{form}" for form in ("token", "dense", "bilinear")}}
@@ -90,7 +91,7 @@ class Senses:
     def steps(self, seed: int) -> list[AnyStep]:
         steps: list[AnyStep] = []
         kinds = dict.fromkeys([kind for pair in OBJECTIVES.values() for kind in pair] + list(FORMS.values()))
-        for kind in (kind for kind in kinds if seed in KINDS[kind].seeds):
+        for kind in (kind for kind in kinds if seed in KINDS[kind].seeds and self.encoders.can_be(kind)):
             encoder, model = self.encoders.start(kind, seed)
             for name, (world, train, test) in self.sets.items():
                 parts = (train, test)

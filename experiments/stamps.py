@@ -9,7 +9,8 @@ One encoder of each, three seeds of every head. What is asked:
     segmentation     which pixels are
     separation       two effects by their pictures; `hears` is never shown one
 
-Localizers and segmenters learn from the same masks, separators from solos of effects. Encoders stay as they are.
+Probes read the encoders as they are. A localizer trains its encoder on; segmenters, which learn from the same masks,
+and separators, which learn from solos of effects, stand on the localizer's encoder, frozen.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from deepavfusion.atomic import write_text
 from deepavfusion.bandstand.things import read_things
 from deepavfusion.data.clips import find_clips, write_manifest
 from deepavfusion.data.scenes.annotation import annotation_of
-from experiments import localization, segmentation, separation
+from experiments import localization, separation, shipped
 from experiments.classification import OPTIM
 from experiments.encoders import SEEDS, Encoders
 from experiments.farm_animals import RESOURCE, write_clips
@@ -63,8 +64,29 @@ SETS = {
 """Splits of the test by kind of sound."""
 FARM_CLIPS = 10
 """Of each animal."""
-CHEAPER: dict[str, object] = {"training.precision": "bfloat16"}
-"""How heads train differently from those on Bandstand's own instruments."""
+LOCALIZING: dict[str, object] = {
+    **shipped.COMMON,
+    **shipped.LOCALIZING,
+    **shipped.HEAD,
+    "optim.layer_decay": 0.8,
+    "optim.epochs": 6,
+    "training.picture_every": 0,
+}
+"""As the shipped localizer of one frame: its encoder trains on, half of the samples have a foreign sound."""
+SEGMENTING: dict[str, object] = {
+    **shipped.COMMON,
+    **shipped.SEGMENTING,
+    "decoder.form": "comparing",
+    "decoder.dim": 64,
+    "optim.epochs": 3,
+}
+SEPARATING: dict[str, object] = {
+    **shipped.COMMON,
+    **shipped.SEPARATING,
+    "decoding.decoder_dim": 64,
+    "optim.epochs": 4,
+}
+"""Both on the localizer's encoder, which stays as it is."""
 HEADS = {"early": "stage_fused", "separate": "stage_longer"}
 """Encoders of the other tasks."""
 SCENES = ("localization", "localization_languages", "listening")
@@ -107,9 +129,11 @@ class Stamps:
             for arm in ARMS:
                 steps += self._probe(name, arm, seed)
         for arm, kind in HEADS.items():
-            steps += self._localizer(arm, kind, seed) + self._segmenter(arm, kind, seed)
+            steps += self._localizer(arm, kind, seed)
+        for arm in HEADS:
+            steps += self._segmenter(arm, seed)
         for arm in (*HEADS, "hears"):
-            steps += self._separator(arm, HEADS.get(arm, "stage_fused"), seed)
+            steps += self._separator(arm, seed)
         return steps
 
     def summarize(self, out: Path) -> None:
@@ -177,34 +201,45 @@ class Stamps:
         return self.encoders.embedding(own.encoder, SEEDS[0], self._clips(part), out, *more)
 
     def _localizer(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
-        settings = {**segmentation.TRAINING, **segmentation.LOCALIZER_SETTINGS, **CHEAPER}
-        words = ["train", "localization", "--recipe", "supervised", *options(settings)]
-        steps = [self._train("localization", arm, kind, seed, words, "stamps_masks", "segmentation_train")]
+        start = self.encoders.start(kind)
+        steps = [self._train("localization", arm, start, seed, LOCALIZING, "stamps_masks", "segmentation_train")]
         return [*steps, *(self._evaluate("localization", arm, seed, part, part) for part in SCENES)]
 
-    def _segmenter(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
-        settings = {**segmentation.TRAINING, **segmentation.FROZEN, **segmentation.LISTENING, **CHEAPER}
-        words = ["train", "segmentation", *options(settings)]
-        steps = [self._train("segmentation", arm, kind, seed, words, "stamps_masks", "segmentation_train")]
+    def _segmenter(self, arm: str, seed: int) -> list[AnyStep]:
+        start = self._listener(arm, seed)
+        steps = [self._train("segmentation", arm, start, seed, SEGMENTING, "stamps_masks", "segmentation_train")]
         return [*steps, self._evaluate("segmentation", arm, seed, "segmentation_test", "segmentation_test")]
 
-    def _separator(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
-        settings = {**separation.TRAINING, **separation.FROZEN, **CHEAPER}
-        settings |= {"decoding.condition": "none"} if arm == "hears" else {}
-        words = ["train", "separation", *options(settings)]
-        steps = [self._train("separation", arm, kind, seed, words, "stamps_solos", "effects_train")]
+    def _separator(self, arm: str, seed: int) -> list[AnyStep]:
+        hears = {"decoding.condition": "none"} if arm == "hears" else {}
+        start = self._listener("early" if hears else arm, seed)
+        trained = self._train("separation", arm, start, seed, SEPARATING | hears, "stamps_solos", "effects_train")
         scenes = self.worlds.root / "stamps_scenes"
         duets = scenes / "two_effects.csv"
         made = self.worlds.made(scenes)
         chosen = Making(partial(of_scene_type, scenes / "duets.csv", "two_effects", duets), duets, (made,))
         scored = self._evaluate("separation", arm, seed, "two_effects", "two_effects", ["--mixtures", "duets"])
-        return [*steps, chosen, Step(scored.words, scored.product, (*scored.needs, duets))]
+        return [trained, chosen, Step(scored.words, scored.product, (*scored.needs, duets))]
 
-    def _train(self, task: str, arm: str, kind: str, seed: int, words: list[str], world: str, split: str) -> Step:
-        run, (start, model) = self.run(task, arm, seed), self.encoders.start(kind)
-        clips = self.worlds.root / world / f"{split}.csv"
-        words = [*words, "--from", start, "--run_dir", str(run), "--data.source", str(clips)]
-        return Step((*words, "--training.seed", str(seed)), run / "model", (model, self.worlds.made(clips)))
+    def _listener(self, arm: str, seed: int) -> tuple[str, Path]:
+        """The localizer on whose encoder the other heads stand: what `--from` is given, and what it needs."""
+        run = self.run("localization", arm, seed)
+        return str(run), run / "model"
+
+    def _train(
+        self,
+        task: str,
+        arm: str,
+        start: tuple[str, Path],
+        seed: int,
+        settings: dict[str, object],
+        world: str,
+        split: str,
+    ) -> Step:
+        run, clips = self.run(task, arm, seed), self.worlds.root / world / f"{split}.csv"
+        words = ["train", task, "--from", start[0], "--run_dir", str(run), "--data.source", str(clips)]
+        words += ["--training.seed", str(seed), *options(settings)]
+        return Step(tuple(words), run / "model", (start[1], self.worlds.made(clips)))
 
     def _evaluate(
         self, task: str, arm: str, seed: int, part: str, manifest: str, more: list[str] | None = None
