@@ -64,6 +64,17 @@ SETS = {
 """Splits of the test by kind of sound."""
 FARM_CLIPS = 10
 """Of each animal."""
+LOOKING: dict[str, object] = {
+    **shipped.COMMON,
+    "recipe": "finetune",
+    "modalities": "image",
+    "optim.layer_decay": 0.8,
+    "optim.epochs": 16,
+    "augmentation.mixup": 0,
+    "augmentation.drop_path": 0,
+    "data.crop_area": "[0.7,1]",
+}
+"""The encoder first learns to tell the things with an effect by their pictures."""
 LOCALIZING: dict[str, object] = {
     **shipped.COMMON,
     **shipped.LOCALIZING,
@@ -102,6 +113,7 @@ SEGMENTED = ("avsbench miou", "avsbench f_score")
 SILENT = ("the same, hearing silence", "whole picture")
 """Baselines of segmentation."""
 AREAS = tuple(f"mask area, {sound}" for sound in ("own sound", "silence", "foreign"))
+TOP1 = ("top1 average",)
 SEPARATED = ("SDRi", "SDR", "SI-SDRi")
 
 
@@ -129,7 +141,7 @@ class Stamps:
             for arm in ARMS:
                 steps += self._probe(name, arm, seed)
         for arm, kind in HEADS.items():
-            steps += self._localizer(arm, kind, seed)
+            steps += self._looking(arm, kind, seed) + self._localizer(arm, seed)
         for arm in HEADS:
             steps += self._segmenter(arm, seed)
         for arm in (*HEADS, "hears"):
@@ -143,8 +155,11 @@ class Stamps:
             for part in parts:
                 for given, columns in READ.items():
                     folders = {column: self._folders(name, arm, part) for column, arm in columns.items()}
-                    found = paired_rows(folders, ("top1 average",), "early")
+                    found = paired_rows(folders, TOP1, "early")
                     rows += [{"set": f"{part}{given}", **row} for row in found]
+        for part in SETS["effects"]:
+            folders = {arm: self._folders("looking", arm, part) for arm in HEADS}
+            rows += [{"set": f"{part}, fine-tuned, no sound", **row} for row in paired_rows(folders, TOP1, "early")]
         tasks = (
             *(("localization", part, tuple(HEADS), localization.BASELINES) for part in SCENES),
             ("segmentation", "segmentation_test", tuple(HEADS), ()),
@@ -169,7 +184,7 @@ class Stamps:
         assert self.worlds.stamps is not None
         classes = self.root / f"{name}.txt"
         steps: list[AnyStep] = [Making(partial(list_classes, str(self.worlds.stamps), name, classes), classes)]
-        tests = [part for part in SETS[name] if part != FARM or self.farm.is_file()]
+        tests = self._tests(name)
         files = {part: self._features(own, part) for part in (f"{name}_train", *tests)}
         if FARM in files:
             clips = self._clips(FARM)
@@ -190,6 +205,9 @@ class Stamps:
             steps.append(Step(tuple(words), out / "results.json", (run / "model", files[part])))
         return steps
 
+    def _tests(self, name: str) -> list[str]:
+        return [part for part in SETS[name] if part != FARM or self.farm.is_file()]
+
     def _clips(self, part: str) -> Path:
         return self.root / FARM / "clips.csv" if part == FARM else self.worlds.shards("stamps_solos", part)
 
@@ -200,8 +218,22 @@ class Stamps:
         out, more = self._features(own, part), ("--modalities", own.modalities)
         return self.encoders.embedding(own.encoder, SEEDS[0], self._clips(part), out, *more)
 
-    def _localizer(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
-        start = self.encoders.start(kind)
+    def _looking(self, arm: str, kind: str, seed: int) -> list[AnyStep]:
+        (start, model), train = self.encoders.start(kind), self.worlds.shards("stamps_solos", "effects_train")
+        run, classes = self.run("looking", arm, seed), self.root / "effects.txt"
+        words = ["train", "classification", "--from", start, "--run_dir", str(run), "--data.source", str(train)]
+        words += ["--classes", str(classes), "--training.seed", str(seed), *options(LOOKING)]
+        steps: list[AnyStep] = [Step(tuple(words), run / "model", (model, classes, self.worlds.made(train)))]
+        for part in self._tests("effects"):
+            out, clips = self.evaluation("looking", arm, seed, part), self._clips(part)
+            words = ["evaluate", "classification", str(run), "--data.source", str(clips), "--data.split", "all"]
+            words += ["--data.num_workers", "0", "--out", str(out)]
+            steps.append(Step(tuple(words), out / "results.json", (run / "model", self.worlds.made(clips))))
+        return steps
+
+    def _localizer(self, arm: str, seed: int) -> list[AnyStep]:
+        run = self.run("looking", arm, seed)
+        start = (str(run), run / "model")
         steps = [self._train("localization", arm, start, seed, LOCALIZING, "stamps_masks", "segmentation_train")]
         return [*steps, *(self._evaluate("localization", arm, seed, part, part) for part in SCENES)]
 

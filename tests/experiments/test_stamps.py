@@ -38,7 +38,8 @@ def test_every_need_has_a_maker_and_every_command_is_taken(part: Stamps) -> None
     encoders = [step for step in steps if isinstance(step, Step) and step.words[0] == "pretrain"]
     assert {step.words[step.words.index("--model.fusion_layers") + 1] for step in encoders} == {"all", "none"}
     assert all(str(part.worlds.stage) in step.words for step in encoders)
-    assert len([step for step in goals if step.product.name == "results.json"]) == 5 * (3 + 3) + 2 * 3 + 2 + 3
+    scored = 5 * (3 + 3) + 2 * 3 + 2 * 3 + 2 + 3
+    assert len([step for step in goals if step.product.name == "results.json"]) == scored
 
 
 def test_without_the_package_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -57,7 +58,8 @@ def test_summary_compares_what_is_given_the_same(part: Stamps, tmp_path: Path, m
     found = json.loads((tmp_path / "stamps.json").read_text())["rows"]
     parts = {name for several in SETS.values() for name in several}
     sets = {row["set"] for row in found if row["score"].startswith("top1")}
-    assert sets == parts | {f"{name}, sound alone" for name in parts}
+    looked = {f"{name}, fine-tuned, no sound" for name in SETS["effects"]}
+    assert sets == parts | {f"{name}, sound alone" for name in parts} | looked
     assert {row["arm"] for row in found if row["set"] == "names_languages"} == {"early", "separate", "picture alone"}
     assert {row["arm"] for row in found if row["set"] == "names_languages, sound alone"} == {"early", "separate"}
     assert {row["arm"] for row in found if row["set"] == "two_effects"} == {"early", "separate", "hears"}
