@@ -116,7 +116,7 @@ def test_what_is_lacking_is_named(bundle: str, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ValueError, match=r"must end in \.onnx or \.pt2"):
         ExportConfig(bundle, "model.pb")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs onnx and onnxscript: pip install onnx onnxscript"):
+    with pytest.raises(ValueError, match=r"needs onnx and onnxscript: pip install 'deepavfusion\[export\]'"):
         export(ExportConfig(bundle, str(tmp_path / "model.onnx")))
     tiny_models()["separation"].save_pretrained(tmp_path / "run")
     with pytest.raises(ValueError, match="no head for classification; it has separation"):
