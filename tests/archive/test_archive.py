@@ -260,7 +260,8 @@ def test_an_index_without_windows_is_not_searched(files: Path, model: str, tmp_p
     source = tmp_path / "source"
     source.mkdir()
     shutil.copy(files / "broken.mp4", source)
-    index(IndexConfig(str(source), model, str(tmp_path / "idx"), device="cpu"))
+    with pytest.raises(ValueError, match="none of 1 recordings could be read"):
+        index(IndexConfig(str(source), model, str(tmp_path / "idx"), device="cpu"))
     with pytest.raises(ValueError, match=r"idx has no windows yet"):
         search(SearchConfig(str(tmp_path / "idx"), str(files / "photo.png"), device="cpu"))
 
