@@ -50,6 +50,8 @@ def _text(value: Any) -> str:
         items = [f"{key}: {_text(item)}" for key, item in value.items()]
     elif isinstance(value, (list, tuple)):
         items = [_text(item) for item in value]
+    elif isinstance(value, bool):
+        return "yes" if value else "no"
     else:
         return f"{value:.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
     more = f", ... ({len(items)} in all)" if len(items) > SHOWN_ITEMS else ""

@@ -130,12 +130,17 @@ def test_all_tokens_and_single_modalities(data: Path, encoder: Path, tmp_path: P
         read_features(str(tmp_path / "y.npz")).check(found.meta["encoder_digest"], "both", pooled=False)
 
 
-def test_parquet_holds_the_same(data: Path, encoder: Path, features: Path, tmp_path: Path) -> None:
+def test_parquet_holds_the_same(
+    data: Path, encoder: Path, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     words = ["embed", "--from", str(encoder), "--data.source", str(data), "--data.split", "all", "--batch_size", "2"]
     out = tmp_path / "new" / "x.parquet"
     assert main([*words, "--clips_per_part", "3", "--data.num_workers", "0", "--out", str(out)]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["x.parquet"]
+    report = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "coverage scored 7 of 8 official clips" in report
+    assert "complete yes" in report
     table, npz = parquet.read_table(out), read_features(str(features))
     assert table["ids"].to_pylist() == list(npz.ids)
     np.testing.assert_array_equal(np.array(table["audio"].to_pylist(), dtype=np.float32), npz.streams["audio"])

@@ -62,6 +62,9 @@ class Coverage:
                 parts.append(f"{len(names)} {what}: {shown}")
         return "; ".join(parts)
 
+    def __str__(self) -> str:
+        return self.line()
+
 
 def select_clips(source: str, split: str, needs_label: bool = True) -> ClipSelection:
     """The clips of a split, and which of the split are missing.
