@@ -90,6 +90,11 @@ sys.exit(", ".join(heavy) or 0)"""
             "--optim.warmup_epochs 300 must lie between 0 and epochs 200",
         ),
         ("pretrain --run_dir a --data.source x --config nope", "--config nope: no such file, and no such recipe"),
+        (
+            "predict a.mp4 b.mp4 --out x",
+            "--task a.mp4: takes one or several of 'classification', 'localization', 'separation', 'segmentation', "
+            "'embedding'",
+        ),
         ("pretain", "unknown command 'pretain', did you mean 'pretrain'?"),
         (
             "bench",

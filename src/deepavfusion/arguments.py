@@ -19,6 +19,11 @@ from deepavfusion.configuration import RENAMED
 
 Config = TypeVar("Config")
 
+ONE_OR_SEVERAL = (
+    r'Parser key "(\S+)": Does not validate against any of the Union subtypes '
+    r"Subtypes: \[Literal\[(.*)\], tuple\[Literal\[\2\], \.\.\.\]\] Errors: .* Given value: (.*)"
+)
+"""What the parser says of a value that is none of some words, and not several of them."""
 RECIPES = Path(__file__).parent / "recipes"
 """Settings of published and small runs, one YAML file each; `--config NAME` finds them by name."""
 
@@ -133,6 +138,8 @@ def _explain(message: str, options: Sequence[str]) -> str:
         return f"unknown setting {match[1]}{_nearest(match[1], options)}"
     if match := re.match(r"the following arguments are required: (.*)", message):
         return f"missing {', '.join('--' + name for name in match[1].split(', '))}"
+    if match := re.match(ONE_OR_SEVERAL, message):
+        return f"--{match[1]} {match[3]}: takes one or several of {match[2]}"
     if match := re.match(r'Parser key "(\S+)": (.*)', message):
         return f"--{match[1]}: {match[2]}"
     return message
