@@ -208,8 +208,10 @@ def features(
     Raises:
         MediaError: the recording cannot be read.
     """
-    rows: dict[str, list[NDArray[np.float32]]] = {}
-    flags: dict[str, list[NDArray[np.bool_]]] = {}
+    # Bytes in one block each: small arrays kept between large tensors would hold the memory of these.
+    rows: dict[str, bytearray] = {}
+    flags: dict[str, bytearray] = {}
+    dims: dict[str, int] = {}
     for batch in batches:
         with torch.inference_mode(), compute.autocast():
             means = mean_pool(streams_of(batch.tokens(encoder, compute)))
@@ -217,7 +219,9 @@ def features(
         has["fusion"] = has["image"] | has["audio"]
         for stream, mean in means.items():
             check_numbers(mean[has[stream]])
-            rows.setdefault(stream, []).append(mean.float().cpu().numpy())
-            flags.setdefault(stream, []).append(has[stream].cpu().numpy())
+            rows.setdefault(stream, bytearray()).extend(mean.float().cpu().numpy().tobytes())
+            flags.setdefault(stream, bytearray()).extend(has[stream].cpu().numpy().tobytes())
+            dims[stream] = mean.shape[1]
         yield batch.end_seconds
-    return {k: np.concatenate(v) for k, v in rows.items()}, {k: np.concatenate(v) for k, v in flags.items()}
+    vectors = {stream: np.frombuffer(own, np.float32).reshape(-1, dims[stream]) for stream, own in rows.items()}
+    return vectors, {stream: np.frombuffer(own, np.bool_) for stream, own in flags.items()}
