@@ -274,4 +274,4 @@ def test_ten_minutes_need_no_more_memory_than_one(task: str, model: str, tmp_pat
         peaks.append(peak)
         record = json.loads((tmp_path / "out" / str(seconds) / f"{task}.json").read_text())
         assert record["duration_seconds"] == pytest.approx(seconds, abs=0.2)
-    assert peaks[1] < peaks[0] + 60 * 2**20
+    assert peaks[1] < peaks[0] + 100 * 2**20  # what the heap keeps between tensors varies: 28 to 72 MiB were seen
