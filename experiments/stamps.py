@@ -81,7 +81,6 @@ LOCALIZING: dict[str, object] = {
     **shipped.HEAD,
     "optim.layer_decay": 0.8,
     "optim.epochs": 6,
-    "training.picture_every": 0,
 }
 """As the shipped localizer of one frame: its encoder trains on, half of the samples have a foreign sound."""
 SEGMENTING: dict[str, object] = {
@@ -232,19 +231,18 @@ class Stamps:
         return steps
 
     def _localizer(self, arm: str, seed: int) -> list[AnyStep]:
-        run = self.run("looking", arm, seed)
-        start = (str(run), run / "model")
+        start = self._trained("looking", arm, seed)
         steps = [self._train("localization", arm, start, seed, LOCALIZING, "stamps_masks", "segmentation_train")]
         return [*steps, *(self._evaluate("localization", arm, seed, part, part) for part in SCENES)]
 
     def _segmenter(self, arm: str, seed: int) -> list[AnyStep]:
-        start = self._listener(arm, seed)
+        start = self._trained("localization", arm, seed)
         steps = [self._train("segmentation", arm, start, seed, SEGMENTING, "stamps_masks", "segmentation_train")]
         return [*steps, self._evaluate("segmentation", arm, seed, "segmentation_test", "segmentation_test")]
 
     def _separator(self, arm: str, seed: int) -> list[AnyStep]:
         hears = {"decoding.condition": "none"} if arm == "hears" else {}
-        start = self._listener("early" if hears else arm, seed)
+        start = self._trained("localization", "early" if hears else arm, seed)
         trained = self._train("separation", arm, start, seed, SEPARATING | hears, "stamps_solos", "effects_train")
         scenes = self.worlds.root / "stamps_scenes"
         duets = scenes / "two_effects.csv"
@@ -253,9 +251,9 @@ class Stamps:
         scored = self._evaluate("separation", arm, seed, "two_effects", "two_effects", ["--mixtures", "duets"])
         return [trained, chosen, Step(scored.words, scored.product, (*scored.needs, duets))]
 
-    def _listener(self, arm: str, seed: int) -> tuple[str, Path]:
-        """The localizer on whose encoder the other heads stand: what `--from` is given, and what it needs."""
-        run = self.run("localization", arm, seed)
+    def _trained(self, task: str, arm: str, seed: int) -> tuple[str, Path]:
+        """A run to start from: what `--from` is given, and what it needs."""
+        run = self.run(task, arm, seed)
         return str(run), run / "model"
 
     def _train(
